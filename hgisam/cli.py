@@ -1,0 +1,90 @@
+"""The command line: `hgisam train | map | evaluate`."""
+
+import errno
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hgisam.errors import InputError
+from hgisam.profile import Profile, load_profile
+
+app = typer.Typer(
+    help="Train a Swin classifier on slice labels, and turn its attention into segmentations.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, laptop, paper, or the path of a .yaml file.")]
+SetOption = Annotated[list[str], typer.Option("--set", help="Change one key: --set train.epochs=3. May be repeated.")]
+RunsOption = Annotated[Path, typer.Option("--runs-dir", help="Where runs live.")]
+
+
+def _profile(name: str, overrides: list[str]) -> Profile:
+    return load_profile(name, overrides)
+
+
+@app.command()
+def train(profile: ProfileOption = "laptop", set_: SetOption = [], runs_dir: RunsOption = Path("runs")) -> None:  # noqa: B006
+    """Train on the prepared rsna set of the run."""
+    from hgisam.pipeline import train_step
+
+    typer.echo(train_step(_profile(profile, set_), runs_dir))
+
+
+@app.command(name="map")
+def map_(profile: ProfileOption = "laptop", set_: SetOption = [], runs_dir: RunsOption = Path("runs")) -> None:  # noqa: B006
+    """Extract the maps of the prepared ct-ich set of the run."""
+    from hgisam.pipeline import map_step
+
+    typer.echo(map_step(_profile(profile, set_), runs_dir))
+
+
+@app.command()
+def evaluate(
+    profile: Annotated[str | None, typer.Option("--profile", help="Evaluate this profile's own run.")] = None,
+    set_: SetOption = [],  # noqa: B006
+    runs_dir: RunsOption = Path("runs"),
+    run: Annotated[Path | None, typer.Option(help="A finished run to try on other data, e.g. runs/laptop.")] = None,
+    data: Annotated[Path | None, typer.Option(help="With --run: a prepared set.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --run: folder to make.")] = None,
+) -> None:
+    """Choose thresholds and measure; or, with --run, --data and --out, try a finished run on another prepared set."""
+    from hgisam.pipeline import evaluate_elsewhere, evaluate_step
+
+    elsewhere = (run, data, out)
+    if run is not None and data is not None and out is not None and profile is None and not set_:
+        typer.echo(evaluate_elsewhere(run, data, out))
+    elif elsewhere == (None, None, None):
+        typer.echo(evaluate_step(_profile(profile or "laptop", set_), runs_dir))
+    else:
+        got = [f"--{name}" for name, value in zip(("run", "data", "out"), elsewhere, strict=True) if value is not None]
+        got += ["--profile"] * (profile is not None) + ["--set"] * bool(set_)
+        expected = "either --profile (and --set), or all of --run, --data and --out"
+        raise InputError("hgisam evaluate", " ".join(got), expected, "See hgisam evaluate --help.")
+
+
+def main() -> None:
+    """Runs the command line; the user's mistakes are one line and exit code 2."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("lightning").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+    try:
+        app()
+    except InputError as error:
+        sys.exit(_fail(str(error), 2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("Stopped; the same command goes on where it was.", 130))
+    except OSError as error:
+        hint = "Free some space; " if error.errno == errno.ENOSPC else ""
+        sys.exit(
+            _fail(f"{error.strerror or error}: {error.filename or ''} {hint}nothing half-written stands as whole.", 1)
+        )
+
+
+def _fail(message: str, code: int) -> int:
+    typer.echo(f"hgisam: {message}", err=True)
+    return code

@@ -1,0 +1,113 @@
+"""Detection and segmentation figures, intervals over patients, and the paired test."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import wilcoxon
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+Estimate = dict[str, Any]  # {"mean": float | None, "ci95": [low, high] | None}
+
+
+def dice(both: float, predicted: float, true: float) -> float:
+    """Dice of pixel counts; 1 where there is nothing to find and nothing was found."""
+    return 2 * both / (predicted + true) if predicted + true else 1.0
+
+
+def iou(both: float, predicted: float, true: float) -> float:
+    """Intersection over union of pixel counts; 1 where there is nothing to find and nothing was found."""
+    return both / (predicted + true - both) if predicted + true else 1.0
+
+
+def patient_weights(patients: int, count: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """How often each patient is drawn in each of `count` bootstrap samples: [count, patients]."""
+    return generator.multinomial(patients, np.full(patients, 1 / patients), size=count)
+
+
+def bootstrap_mean(values: pd.Series, patient: pd.Series, *, count: int, generator: np.random.Generator) -> Estimate:
+    """Mean of all values, with a percentile interval from resampling patients.
+
+    Args:
+        values: [n], one a slice or scan.
+        patient: [n], whose it is.
+        count: Bootstrap samples.
+        generator: Where the randomness comes from.
+    """
+    if values.empty:
+        return {"mean": None, "ci95": None}
+    grouped = values.groupby(patient.to_numpy()).agg(["sum", "count"])
+    weights = patient_weights(len(grouped), count, generator)
+    means = (weights @ grouped["sum"].to_numpy()) / (weights @ grouped["count"].to_numpy())
+    return {"mean": float(values.mean()), "ci95": np.percentile(means, [2.5, 97.5]).tolist()}
+
+
+def detection(table: pd.DataFrame, threshold: float, *, count: int, generator: np.random.Generator) -> dict[str, Any]:
+    """AUROC, AUPRC, sensitivity, specificity and F1 of slice scores.
+
+    Args:
+        table: Columns patient, any (0/1), score.
+        threshold: Score at and above which a slice is said to bleed.
+        count: Bootstrap samples of patients.
+        generator: Where the randomness comes from.
+
+    Returns:
+        Each figure as {"mean", "ci95"}; None where a class is missing.
+    """
+    truth, score = table["any"].to_numpy() == 1, table["score"].to_numpy()
+    said = score >= threshold
+
+    def ratio(part: npt.NDArray[np.bool_], whole: npt.NDArray[np.bool_]) -> Callable[[Any], float]:
+        return lambda w: float((w * part).sum() / (w * whole).sum())
+
+    figures: dict[str, Callable[[Any], float]] = {
+        "auroc": lambda w: float(roc_auc_score(truth, score, sample_weight=w)),
+        "auprc": lambda w: float(average_precision_score(truth, score, sample_weight=w)),
+        "sensitivity": ratio(said & truth, truth),
+        "specificity": ratio(~said & ~truth, ~truth),
+        "f1": lambda w: float(2 * (w * (said & truth)).sum() / (w * (said.astype(int) + truth)).sum()),
+    }
+    codes, patients = pd.factorize(table["patient"])
+    samples = patient_weights(len(patients), count, generator)[:, codes]
+    usable = [w for w in samples if 0 < (w * truth).sum() < w.sum()]
+    both_classes = 0 < truth.sum() < len(truth)
+    result: dict[str, Any] = {}
+    for name, figure in figures.items():
+        if not both_classes:
+            result[name] = {"mean": None, "ci95": None}
+            continue
+        spread = np.percentile([figure(w) for w in usable], [2.5, 97.5]).tolist() if usable else None
+        result[name] = {"mean": figure(np.ones(len(truth))), "ci95": spread}
+    result |= {
+        "threshold": threshold,
+        "n_slices": len(table),
+        "n_positive": int(truth.sum()),
+        "n_patients": len(patients),
+    }
+    return result
+
+
+def compare(a: pd.Series, b: pd.Series, *, count: int, generator: np.random.Generator) -> dict[str, Any]:
+    """Is method a better than method b on the same patients?
+
+    Args:
+        a: Mean Dice of each patient, indexed by patient.
+        b: The same for the other method.
+        count: Bootstrap samples for the interval of the difference.
+        generator: Where the randomness comes from.
+
+    Returns:
+        Mean difference over patients with interval, and the p-value of a two-sided Wilcoxon signed-rank test.
+    """
+    difference = (a - b.reindex(a.index)).rename("difference")
+    estimate = bootstrap_mean(difference, pd.Series(difference.index), count=count, generator=generator)
+    test = wilcoxon(difference) if len(difference) > 1 and difference.any() else None
+    return {
+        "difference": estimate["mean"],
+        "ci95": estimate["ci95"],
+        "p_value": float(test.pvalue) if test is not None else None,
+        "test": "Wilcoxon signed-rank over patients, two-sided",
+        "n_patients": len(difference),
+    }

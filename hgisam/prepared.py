@@ -1,0 +1,253 @@
+"""The first contract: the prepared data set, which `data_prep` writes and `hgisam` reads.
+
+A prepared data set is a folder with three things:
+
+* `dataset.json`: format version, name, source, licence, counts, hashes, and what was skipped and why.
+* `slices.parquet`: one row a slice, in the order of the arrays; the columns are `COLUMNS`.
+* `slices.zarr`: `hu` int16, `brain` uint8 and, where masks exist, `mask` uint8, all [slice, row, col];
+  row 0 is anterior, col 0 is the patient's right, slices of a study ascend from the neck to the vertex.
+
+HU is stored; windows are applied late. The module knows neither DICOM nor torch.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import zarr
+
+from hgisam.errors import InputError
+
+FORMAT_VERSION = 1
+SUBTYPES = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
+LABELS = ("any", *SUBTYPES)
+MASK_VALUES = {name: value for value, name in enumerate(SUBTYPES, start=1)} | {"unspecified": 6}
+SPLITS = ("train", "val", "test")
+
+COLUMNS: dict[str, str] = {
+    "patient": "object",  # hashed unless the set is anonymous already
+    "study": "object",
+    "slice_index": "int64",  # 0 is the lowest slice of the study
+    "source_index": "int64",  # index along the third axis of the source file, or position in the DICOM series
+    "position_mm": "float64",  # along the table, from the lowest slice of the study
+    "slice_mm": "float64",  # distance to the next slice
+    "split": "object",  # one of SPLITS; all slices of a patient share it
+    "fold": "int64",  # cross-validation fold of the patient
+    **dict.fromkeys(LABELS, "int64"),  # 0 or 1
+    "pixel_mm": "float64",  # pitch of the prepared grid, the same along rows and columns
+    # prepared pixel (r, c) lies at native (native_row0 + r * native_step_row, native_col0 + c * native_step_col),
+    # both counted from the centre of the first pixel, in the canonical orientation
+    "native_rows": "int64",
+    "native_cols": "int64",
+    "native_row0": "float64",
+    "native_col0": "float64",
+    "native_step_row": "float64",
+    "native_step_col": "float64",
+}
+
+Block = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]
+
+
+@contextmanager
+def whole_folder(out: Path) -> Iterator[Path]:
+    """Yields a scratch folder beside `out` that becomes `out` only if the block ends well.
+
+    Args:
+        out: Folder to make; an existing one is replaced in the same moment.
+    """
+    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+        replace_folder(scratch, out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Renames `source` to `target`; what stood at `target` goes away only once the new one can take its place."""
+    old = target.with_name(f".{target.name}.{os.getpid()}.old")
+    if target.exists():
+        target.rename(old)
+    source.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's relative names and contents in sorted order."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(path.parent).as_posix().encode())
+        with file.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def write_prepared(
+    out: Path, *, slices: pd.DataFrame, blocks: Iterable[Block], size_px: int, with_mask: bool, info: dict[str, Any]
+) -> Path:
+    """Writes a whole prepared data set, or nothing.
+
+    Args:
+        out: Folder to make.
+        slices: One row a slice with `COLUMNS`.
+        blocks: (hu, brain, mask) per study, each [slice, size_px, size_px]; concatenated they match `slices`.
+        size_px: Side of the square slices.
+        with_mask: Whether the blocks carry masks.
+        info: Goes into `dataset.json`: at least name, source, licence, skipped.
+
+    Raises:
+        InputError: If the rows break the contract (columns, labels, a patient in two splits).
+    """
+    check_slices(slices)
+    n = len(slices)
+    with whole_folder(out) as scratch:
+        root = zarr.create_group(scratch / "slices.zarr")
+        dtypes = {"hu": "int16", "brain": "uint8"} | ({"mask": "uint8"} if with_mask else {})
+        shard = min(64, max(n, 1))
+        arrays = [
+            root.create_array(
+                name, shape=(n, size_px, size_px), dtype=dtype, chunks=(1, size_px, size_px),
+                shards=(shard, size_px, size_px),
+            )
+            for name, dtype in dtypes.items()
+        ]  # fmt: skip
+        _fill(arrays, blocks, shard, n)
+        slices[list(COLUMNS)].astype(COLUMNS).to_parquet(scratch / "slices.parquet", index=False)
+        meta = {
+            "format_version": FORMAT_VERSION,
+            **info,
+            "size_px": size_px,
+            "with_mask": with_mask,
+            "counts": {
+                "patients": int(slices["patient"].nunique()),
+                "studies": int(slices["study"].nunique()),
+                "slices": n,
+                **{label: int(slices[label].sum()) for label in LABELS},
+            },
+            "hashes": {name: sha256_of(scratch / name) for name in ("slices.parquet", "slices.zarr")},
+        }
+        (scratch / "dataset.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")
+    return out
+
+
+def _fill(arrays: list[Any], blocks: Iterable[Block], shard: int, n: int) -> None:
+    """Writes the blocks shard by shard, so that each shard is compressed once and memory stays bounded."""
+    waiting: list[list[npt.NDArray[Any]]] = [[] for _ in arrays]
+    start = held = 0
+
+    def flush(count: int) -> None:
+        nonlocal start, held
+        for index, array in enumerate(arrays):
+            joined = np.concatenate(waiting[index])
+            array[start : start + count] = joined[:count]
+            waiting[index] = [joined[count:]]
+        start, held = start + count, held - count
+
+    for block in blocks:
+        for index in range(len(arrays)):
+            part = block[index]
+            if part is None:
+                raise ValueError("a block without a mask in a data set with masks")
+            waiting[index].append(part)
+        held += len(block[0])
+        while held >= shard:
+            flush(shard)
+    if held:
+        flush(held)
+    if start != n:
+        raise ValueError(f"blocks held {start} slices, the table {n}")
+
+
+def check_slices(slices: pd.DataFrame) -> None:
+    """Holds a slice table to the contract.
+
+    Raises:
+        InputError: For a missing column, a label or split outside its values, a patient in two splits, a doubled slice.
+    """
+    remedy = "Run `python -m data_prep` again."
+    if missing := [column for column in COLUMNS if column not in slices.columns]:
+        raise InputError("slices.parquet columns", f"none named {', '.join(missing)}", ", ".join(COLUMNS), remedy)
+    if slices.empty:
+        raise InputError("slices.parquet", "no rows", "at least one slice", remedy)
+    if not slices[list(LABELS)].isin([0, 1]).all().all():
+        raise InputError("slice labels", "values outside 0 and 1", "0 or 1", remedy)
+    if bad := set(slices["split"]) - set(SPLITS):
+        raise InputError("split", sorted(map(str, bad)), " or ".join(SPLITS), remedy)
+    if (split_count := slices.groupby("patient")["split"].nunique()).gt(1).any():
+        patient = split_count.idxmax()
+        raise InputError("split", f"patient {patient} in several splits", "one split for each patient", remedy)
+    if slices.duplicated(["study", "slice_index"]).any():
+        raise InputError("slices.parquet", "the same slice twice", "each slice once", remedy)
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A prepared data set, opened for reading; arrays stay on disk until they are indexed."""
+
+    path: Path
+    meta: dict[str, Any]
+    slices: pd.DataFrame
+    hu: Any
+    brain: Any
+    mask: Any | None
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 that changes when any slice, mask, label or split changes."""
+        return hashlib.sha256(json.dumps(self.meta["hashes"], sort_keys=True).encode()).hexdigest()
+
+    def rows(self, split: str | None = None) -> npt.NDArray[np.int64]:
+        """Row numbers of a split ("train", "val", "test"), or of all slices."""
+        if split is None:
+            return np.arange(len(self.slices))
+        return np.flatnonzero((self.slices["split"] == split).to_numpy())
+
+
+def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
+    """Opens a prepared data set and refuses one that is incomplete.
+
+    Args:
+        path: The folder that `python -m data_prep` wrote.
+        verify: Also hash the arrays (reads everything).
+
+    Raises:
+        InputError: If a file is missing, of another format version, or does not fit its hash.
+    """
+    remedy = "Run `python -m data_prep` again, or give the folder it wrote."
+    if not (path / "dataset.json").is_file():
+        got = "no dataset.json in it" if path.is_dir() else "no such folder"
+        raise InputError(f"prepared data set {path}", got, "a prepared data set", remedy)
+    try:
+        meta = json.loads((path / "dataset.json").read_text())
+        version = meta["format_version"]
+        hashes = dict(meta["hashes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}/dataset.json", f"unreadable ({error})", "valid JSON", remedy) from error
+    if version != FORMAT_VERSION:
+        raise InputError(f"{path}/dataset.json format", version, str(FORMAT_VERSION), remedy)
+    for name, expected in hashes.items():
+        if not (path / name).exists():
+            raise InputError(f"prepared data set {path}", f"no {name}", "a whole data set", remedy)
+        if (verify or name == "slices.parquet") and sha256_of(path / name) != expected:
+            raise InputError(f"{path}/{name}", "another content than was written", f"SHA-256 {expected[:12]}…", remedy)
+    slices = pd.read_parquet(path / "slices.parquet")
+    check_slices(slices)
+    root: Any = zarr.open_group(path / "slices.zarr", mode="r")
+    shape = (len(slices), meta["size_px"], meta["size_px"])
+    wanted = ["hu", "brain"] + (["mask"] if meta["with_mask"] else [])
+    for name in wanted:
+        if name not in root or root[name].shape != shape:
+            raise InputError(f"{path}/slices.zarr/{name}", "missing or of another shape", f"shape {shape}", remedy)
+    return PreparedDataset(path, meta, slices, root["hu"], root["brain"], root["mask"] if meta["with_mask"] else None)

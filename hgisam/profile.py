@@ -1,0 +1,251 @@
+"""Profiles: everything that a run depends on, in one validated file a scale.
+
+Every profile has the same keys and inherits from none. `load_profile` reads one by name ("smoke", "laptop", "paper") or
+by path, applies `a.b=c` overrides and refuses unknown keys by naming the nearest known one.
+"""
+
+import contextlib
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hgisam.errors import InputError
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+MethodName = Literal["hgi_sam", "swin_sam", "grad_cam"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Phantom(_Section):
+    """The synthetic studies, made only where no real ones are given."""
+
+    training_patients: Positive
+    evaluation_patients: Positive
+    matrix: Annotated[int, Field(ge=64)]
+
+
+class Data(_Section):
+    """The prepared grid and the split."""
+
+    image_px: Positive
+    field_of_view_mm: PositiveFloat
+    validation_fraction: Fraction
+    folds: Annotated[int, Field(ge=2)]
+
+
+class Window(_Section):
+    """One CT window; the same bounds in training and test."""
+
+    name: str
+    center_hu: float
+    width_hu: PositiveFloat
+
+
+class Model(_Section):
+    """A timm Swin; `image_px = 8 × patch_px × window_tokens` keeps the paper's window topology at any scale."""
+
+    patch_px: Positive
+    window_tokens: Positive
+    channels: Positive
+    depths: list[Positive]
+    heads: list[Positive]
+    drop_path: Annotated[float, Field(ge=0, lt=1)]
+    pretrained: Path | None
+
+
+class Augment(_Section):
+    """Ranges of the random changes to training slices; zero turns one off."""
+
+    flip: Probability
+    rotate_deg: NonNegative
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shift: Annotated[float, Field(ge=0, lt=1)]
+    level_hu: NonNegative
+    gain: Annotated[float, Field(ge=0, lt=1)]
+    noise_hu: NonNegative
+    blur_px: NonNegative
+
+
+class Train(_Section):
+    """The optimisation."""
+
+    epochs: Positive
+    batch_size: Positive
+    learning_rate: PositiveFloat
+    weight_decay: NonNegative
+    warmup_epochs: NonNegative
+    patience: Positive
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    augment: Augment
+
+
+class Maps(_Section):
+    """How attention becomes a map; see `hgisam.maps`."""
+
+    methods: list[MethodName]
+    gradient_at: Literal["scores", "weights"]
+    stages: list[Annotated[int, Field(ge=0, le=3)]]
+    batch_size: Positive
+
+
+class Evaluate(_Section):
+    """Thresholds and intervals."""
+
+    thresholds: Annotated[int, Field(ge=2)]
+    bootstrap: Annotated[int, Field(ge=100)]
+
+
+class Compute(_Section):
+    """What it runs on."""
+
+    accelerator: Literal["auto", "cpu", "gpu"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    jobs: Positive
+
+
+class Profile(_Section):
+    """A run, resolved."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    seed: Annotated[int, Field(ge=0)]
+    phantom: Phantom
+    data: Data
+    windows: Annotated[list[Window], Field(min_length=1)]
+    model: Model
+    train: Train
+    maps: Maps
+    evaluate: Evaluate
+    compute: Compute
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        smallest = 8 * self.model.patch_px * self.model.window_tokens
+        if self.data.image_px % smallest:
+            raise ValueError(
+                f"data.image_px must be a multiple of 8 × model.patch_px × model.window_tokens = {smallest}, "
+                f"so that windows tile every stage"
+            )
+        if len(self.model.depths) != 4 or len(self.model.heads) != 4:
+            raise ValueError("model.depths and model.heads need four entries, one a stage")
+        for stage, heads in enumerate(self.model.heads):
+            if (self.model.channels * 2**stage) % heads:
+                raise ValueError(f"model.heads: {heads} heads do not divide the channels of stage {stage + 1}")
+        return self
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that ship with the package."""
+    return sorted(
+        p.name.removesuffix(".yaml") for p in resources.files("hgisam.profiles").iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def load_profile(name: str | Path, overrides: Sequence[str] = ()) -> Profile:
+    """Reads and validates a profile.
+
+    Args:
+        name: A shipped profile's name, or the path of a yaml file.
+        overrides: `section.key=value` settings, values in YAML.
+
+    Raises:
+        InputError: For an unknown profile or key, or a value that does not fit.
+    """
+    values = _read(name)
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _read(name: str | Path) -> dict[str, Any]:
+    path = Path(name)
+    if str(name) in profile_names():
+        text = (resources.files("hgisam.profiles") / f"{name}.yaml").read_text()
+    elif path.suffix in {".yaml", ".yml"} and path.is_file():
+        text = path.read_text()
+    else:
+        expected = f"one of {', '.join(profile_names())}, or the path of a .yaml file"
+        near = difflib.get_close_matches(str(name), profile_names(), n=1)
+        raise InputError(
+            "profile", repr(str(name)), expected, f"Did you mean {near[0]}?" if near else "Name one of them."
+        )
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"profile {name}", f"no valid YAML ({error})", "a YAML mapping", "Mend the file.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"profile {name}", type(values).__name__, "a YAML mapping", "Start from a shipped profile.")
+    return values
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Sets one `a.b=c` in place; a list entry is named by its number (`model.depths.2=18`)."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError("--set", repr(override), "section.key=value", "For example --set train.epochs=3.")
+    node: Any = values
+    *parents, last = key.split(".")
+    for part in parents:
+        node = _child(node, part, key)
+    _child(node, last, key)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {key}", repr(text), "a YAML value", "Quote it.") from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    node[int(last) if isinstance(node, list) else last] = value
+
+
+def _child(node: Any, part: str, key: str) -> Any:
+    if isinstance(node, dict) and part in node:
+        return node[part]
+    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    known = (
+        list(node) if isinstance(node, dict) else [str(i) for i in range(len(node))] if isinstance(node, list) else []
+    )
+    raise _unknown_key(key, part, list(map(str, known)))
+
+
+def _unknown_key(key: str, part: str, known: Sequence[str]) -> InputError:
+    near = difflib.get_close_matches(part, known, n=1, cutoff=0.4)
+    remedy = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known) or 'nothing'}."
+    return InputError(f"profile key {key}", "an unknown key", "a key of the profile", remedy)
+
+
+def _explain(error: ValidationError) -> InputError:
+    """One line for the first thing that pydantic found; a misspelt key before the gap that it leaves."""
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        model: Any = Profile
+        for part in location[:-1]:
+            annotation = model.model_fields[part].annotation if hasattr(model, "model_fields") else None
+            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+                annotation = Window
+            model = annotation
+        return _unknown_key(key, location[-1], list(model.model_fields))
+    if first["type"] == "missing":
+        return InputError(f"profile key {key}", "nothing", "a value", "Every profile holds every key; add it.")
+    if not location:
+        return InputError("profile", "settings that do not fit together", first["msg"], "Change one of them.")
+    return InputError(
+        f"profile key {key}", repr(first["input"]), first["msg"], "Change it in the profile or with --set."
+    )

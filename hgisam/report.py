@@ -1,0 +1,160 @@
+"""What a notebook says in words: notes, estimates, tables, and the manifest at the foot of its page."""
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from hgisam.figures import METHOD_NAMES
+from hgisam.profile import Profile
+from hgisam.run import environment, read_manifest
+
+PHANTOM_NOTE = (
+    "> **Synthetic patients.** The studies of this page are phantoms. They exercise the whole method, but what is "
+    "measured on them is no reproduction of the figures published for CT-ICH and says nothing about patients."
+)
+SMOKE_NOTE = (
+    "> **Smoke profile.** This page was made in minutes to prove that every step works. Too few patients, too few "
+    "pixels and too little training stand behind its numbers: they mean nothing."
+)
+
+
+def notes(profile: Profile, *, phantom: bool) -> Markdown:
+    """What a reader must know before believing a number on the page.
+
+    Args:
+        profile: The resolved profile.
+        phantom: Whether the studies are synthetic.
+    """
+    made = (
+        f"> Made with the profile `{profile.name}`: slices of {profile.data.image_px} × {profile.data.image_px} pixels."
+    )
+    parts = [made, PHANTOM_NOTE if phantom else "", SMOKE_NOTE if profile.name == "smoke" else ""]
+    return Markdown("\n>\n".join(part for part in parts if part))  # type: ignore[no-untyped-call]
+
+
+def is_phantom(meta: Mapping[str, Any]) -> bool:
+    """Whether a prepared set was made from phantoms, going by its `dataset.json`."""
+    return "phantom" in f"{meta.get('name', '')} {meta.get('source', '')}".lower()
+
+
+def estimate(value: Mapping[str, Any] | None, digits: int = 2) -> str:
+    """`{"mean", "ci95"}` as "0.51 (0.45 to 0.57)"."""
+    if not value or value.get("mean") is None:
+        return "–"
+    text = f"{value['mean']:.{digits}f}"
+    if value.get("ci95"):
+        low, high = value["ci95"]
+        text += f" ({low:.{digits}f} to {high:.{digits}f})"
+    return text
+
+
+def p_value(value: float | None) -> str:
+    """A p-value as readers expect it."""
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def detection_table(detection: Mapping[str, Any]) -> pd.DataFrame:
+    """`summary["detection"]` as text, a row a model."""
+    columns = {
+        "auroc": "AUROC",
+        "auprc": "AUPRC",
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "f1": "F1",
+    }
+    rows = {
+        name: {title: estimate(values.get(key)) for key, title in columns.items()} for name, values in detection.items()
+    }
+    return pd.DataFrame(rows).T.rename_axis("model")
+
+
+def segmentation_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
+    """`summary["segmentation"]` as text, a row a method.
+
+    Args:
+        segmentation: Method → figures.
+        gated: Those that count a slice only where the classifier says that it bleeds.
+    """
+    suffix = "_gated" if gated else ""
+    columns = {
+        "dice_slice": "Dice per slice",
+        "iou_slice": "IoU per slice",
+        "dice_scan": "Dice per scan",
+        "false_positive_ml": "false positive ml per negative scan",
+    }
+    rows = {}
+    for method, figures in segmentation.items():
+        unit = " HU" if method == "hu_threshold" else ""
+        cells = {title: estimate(figures.get(key + suffix), 1 if "ml" in key else 2) for key, title in columns.items()}
+        rows[METHOD_NAMES.get(method, method)] = {"threshold": f"{figures['threshold']:.3g}{unit}", **cells}
+    return pd.DataFrame(rows).T.rename_axis("method")
+
+
+def interval_rows(segmentation: Mapping[str, Any], figures: Mapping[str, str]) -> pd.DataFrame:
+    """Estimates as rows for `figures.intervals`.
+
+    Args:
+        segmentation: Method → figures.
+        figures: Key, or "dice_by_type.subdural", → label.
+    """
+    rows = []
+    for key, label in figures.items():
+        for method, values in segmentation.items():
+            value: Any = values
+            for part in key.split("."):
+                value = value[part]
+            if value["mean"] is not None and value["ci95"]:
+                low, high = value["ci95"]
+                rows.append({"label": label, "method": method, "mean": value["mean"], "low": low, "high": high})
+    return pd.DataFrame(rows, columns=["label", "method", "mean", "low", "high"])
+
+
+def comparison_table(comparisons: list[dict[str, Any]]) -> pd.DataFrame:
+    """`summary["comparisons"]` as text."""
+    rows = [
+        {
+            "comparison": f"{METHOD_NAMES.get(c['a'], c['a'])} − {METHOD_NAMES.get(c['b'], c['b'])}",
+            "difference of Dice": estimate({"mean": c["difference"], "ci95": c["ci95"]}, 3),
+            "p": p_value(c["p_value"]),
+            "patients": c.get("n_patients"),
+        }
+        for c in comparisons
+    ]
+    return pd.DataFrame(rows).set_index("comparison") if rows else pd.DataFrame()
+
+
+def manifest(profile: Profile, *folders: Path, **hashes: str) -> HTML:
+    """The foot of a page, folded: how it was made.
+
+    Args:
+        profile: The resolved profile.
+        folders: Finished steps that the page made or shows; each has a manifest of its own.
+        hashes: Name → SHA-256 of what the page read or wrote besides.
+    """
+    here = environment()
+    machine = here["hardware"]
+    rows = {
+        "profile": profile.name,
+        "seed": str(profile.seed),
+        "git revision": here["git_revision"] or "not a git checkout",
+        "code": f"sha256 {here['code_hash'][:16]}",
+        "python": here["python"],
+        "packages": ", ".join(f"{name} {version}" for name, version in here["packages"].items()),
+        "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
+        f"GPU: {', '.join(machine['gpu']) or 'none'}",
+    }
+    for folder in folders:
+        about = read_manifest(folder)
+        rows[f"step {about['step']}"] = f"started {about['started']}, took {about['duration_s']:.0f} s"
+        rows |= {f"read: {name}": f"sha256 {digest[:16]}" for name, digest in about["inputs"].items()}
+        rows |= {f"wrote: {name}": f"sha256 {digest[:16]}" for name, digest in about["outputs"].items()}
+    rows |= {name.replace("_", " "): f"sha256 {digest[:16]}" for name, digest in hashes.items()}
+    body = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
+    text = f"<details><summary>How this page was made</summary><table>{body}</table></details>"
+    return HTML(text)  # type: ignore[no-untyped-call]

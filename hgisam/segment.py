@@ -1,0 +1,91 @@
+"""From a map to a mask: thresholds, how they are chosen, and the way back to the native grid."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import map_coordinates
+
+HU_GRID = np.arange(30.0, 101.0)  # thresholds tried for the floor, HU
+
+
+def threshold_grid(count: int) -> npt.NDArray[np.float64]:
+    """Thresholds tried for maps in (0, 1], closer together near 0, where products of maps live."""
+    grid: npt.NDArray[np.float64] = (np.arange(1, count + 1) / count) ** 2
+    return grid
+
+
+def segment(maps: npt.NDArray[np.floating], threshold: float, brain: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Pixels of the brain at or above the threshold.
+
+    Args:
+        maps: [slice, row, col], a map in [0, 1], or HU for the floor.
+        threshold: In the unit of `maps`.
+        brain: [slice, row, col], 0 outside.
+    """
+    return (maps >= threshold) & (brain > 0)
+
+
+def dice_curve(
+    maps: npt.NDArray[np.floating],
+    truth: npt.NDArray[np.bool_],
+    brain: npt.NDArray[np.uint8],
+    grid: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Dice of every slice at every threshold.
+
+    Args:
+        maps: [n, H, W].
+        truth: [n, H, W], with something true in each slice.
+        brain: [n, H, W]; nothing outside is ever segmented.
+        grid: [T] ascending thresholds.
+
+    Returns:
+        [n, T].
+    """
+    curves = []
+    for values, lesion, inside in zip(maps, truth, brain > 0, strict=True):
+        # a pixel counts at thresholds up to its value: how many thresholds is that?
+        reached = np.searchsorted(grid, values[inside], side="right")
+        hit = np.searchsorted(grid, values[inside & lesion], side="right")
+        predicted, both = (np.bincount(r, minlength=len(grid) + 1)[::-1].cumsum()[::-1][1:] for r in (reached, hit))
+        curves.append(2 * both / (predicted + lesion.sum()))
+    return np.asarray(curves, dtype=np.float64).reshape(-1, len(grid))
+
+
+def best_threshold(curves: npt.NDArray[np.float64], grid: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """The threshold with the largest mean Dice over slices, and the whole curve it was chosen from.
+
+    Args:
+        curves: [n, T] from `dice_curve`.
+        grid: [T].
+    """
+    mean = curves.mean(axis=0)
+    best = int(mean.argmax())
+    return {
+        "threshold": float(grid[best]),
+        "validation_dice": float(mean[best]),
+        "n_slices": len(curves),
+        "grid": grid.tolist(),
+        "dice": mean.tolist(),
+    }
+
+
+def to_native(
+    prepared: npt.NDArray[np.floating], row: Mapping[str, Any], *, order: Literal[0, 1] = 1
+) -> npt.NDArray[np.floating]:
+    """Brings one prepared slice (a map, or a mask with `order=0`) back to the grid of its scan.
+
+    Args:
+        prepared: [H, W].
+        row: Its row of `slices.parquet`.
+        order: 1 for bilinear, 0 for nearest.
+
+    Returns:
+        [native_rows, native_cols] in canonical orientation; 0 where the scan reaches beyond the prepared field.
+    """
+    rows = (np.arange(row["native_rows"]) - row["native_row0"]) / row["native_step_row"]
+    cols = (np.arange(row["native_cols"]) - row["native_col0"]) / row["native_step_col"]
+    grid = np.stack(np.meshgrid(rows, cols, indexing="ij"))
+    return np.asarray(map_coordinates(prepared.astype(np.float32), grid, order=order, mode="constant", cval=0.0))

@@ -1,0 +1,57 @@
+"""Checkpoints and local pretrained weights."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hgisam.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_tensors
+from hgisam.errors import InputError
+from hgisam.models import build_classifier
+from hgisam.profile import Profile, load_profile
+from tests.conftest import TINY
+
+
+def _saved(folder: Path, tiny: Profile) -> Checkpoint:
+    checkpoint = Checkpoint(build_classifier(tiny), tiny, torch.tensor([0.1, 0.2, 0.3]), torch.ones(3), 0.4)
+    save_checkpoint(folder, checkpoint, {})
+    return checkpoint
+
+
+def test_round_trip(tmp_path: Path, tiny: Profile) -> None:
+    saved = _saved(tmp_path, tiny)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.profile == tiny
+    assert loaded.detection_threshold == 0.4
+    assert not loaded.model.training
+    hu = torch.randint(-1000, 1000, (2, 32, 32), dtype=torch.int16)
+    saved.model.eval()
+    torch.testing.assert_close(loaded.probability(loaded.images(hu)), saved.probability(saved.images(hu)))
+
+
+def test_broken_checkpoints_are_refused(tmp_path: Path, tiny: Profile) -> None:
+    with pytest.raises(InputError, match=r"model\.json"):
+        load_checkpoint(tmp_path)
+    _saved(tmp_path, tiny)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="unreadable"):
+        load_checkpoint(tmp_path)
+    other = load_profile("smoke", [*TINY, "model.channels=32"])
+    save_tensors(weights, build_classifier(other).state_dict())
+    with pytest.raises(InputError, match="do not fit"):
+        load_checkpoint(tmp_path)
+
+
+def test_pretrained_trunk_is_loaded_and_its_head_is_not(tmp_path: Path, tiny: Profile) -> None:
+    torch.manual_seed(5)
+    donor = build_classifier(tiny)
+    file = tmp_path / "trunk.safetensors"
+    save_tensors(file, donor.state_dict())
+    torch.manual_seed(6)
+    model = build_classifier(load_profile("smoke", [*TINY, f"model.pretrained={file}"]))
+    assert torch.equal(model.layers[0].blocks[0].mlp.fc1.weight, donor.layers[0].blocks[0].mlp.fc1.weight)
+    assert not torch.equal(model.head.fc.weight, donor.head.fc.weight)
+    for bad, message in [(tmp_path / "none.safetensors", "nothing is downloaded"), (file, "tensors differ")]:
+        with pytest.raises(InputError, match=message):
+            build_classifier(load_profile("smoke", [*TINY, f"model.pretrained={bad}", "model.channels=32"]))

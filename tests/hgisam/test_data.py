@@ -1,0 +1,76 @@
+"""Windows, sampling, augmentation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hgisam.data import SliceDataset, augment, balanced_rows, batch_loader, channel_statistics
+from hgisam.prepared import open_prepared
+from hgisam.profile import Augment, Profile, Window
+from hgisam.windows import apply_windows, to_uint8
+from tests.conftest import make_prepared
+
+STILL = Augment(flip=0, rotate_deg=0, scale=0, shift=0, level_hu=0, gain=0, noise_hu=0, blur_px=0)
+
+
+def test_windows_by_hand() -> None:
+    hu = torch.tensor([[[-1000, 0, 40, 80, 3000]]], dtype=torch.int16)
+    brain = Window(name="brain", center_hu=40, width_hu=80)
+    bone = Window(name="bone", center_hu=600, width_hu=2800)
+    channels = apply_windows(hu, [brain, bone])
+    assert channels.shape == (1, 2, 1, 5)
+    assert channels[0, 0, 0].tolist() == [0, 0, 0.5, 1, 1]
+    np.testing.assert_allclose(channels[0, 1, 0], [0, 800 / 2800, 840 / 2800, 880 / 2800, 1], rtol=1e-6)
+    assert to_uint8(hu.numpy(), 40, 80).tolist() == [[[0, 0, 128, 255, 255]]]
+
+
+def test_an_epoch_is_balanced_without_repeats_and_replayable() -> None:
+    rows = np.arange(100, 150)
+    bleeds = np.arange(50) < 10
+    drawn = balanced_rows(rows, bleeds, np.random.default_rng(3))
+    assert len(drawn) == len(set(drawn)) == 20
+    assert (drawn < 110).sum() == 10
+    assert (drawn == balanced_rows(rows, bleeds, np.random.default_rng(3))).all()
+    assert (drawn != balanced_rows(rows, bleeds, np.random.default_rng(4))).any()
+
+
+def test_batches_read_the_asked_rows(tmp_path: Path, tiny: Profile) -> None:
+    prepared = open_prepared(make_prepared(tmp_path / "set"))
+    slices = SliceDataset(prepared)
+    rows = np.array([5, 3, 40, 0, 7])
+    got = list(batch_loader(slices, rows, 2))
+    assert [b[2].tolist() for b in got] == [[5, 3], [40, 0], [7]]
+    assert (got[1][0].numpy() == prepared.hu.oindex[[40, 0]]).all()
+    slices.hu = prepared.hu  # a set that is too large for memory is read slice by slice
+    assert (slices[rows][0].numpy() == prepared.hu.oindex[rows]).all()
+    mean, std = channel_statistics(slices, np.arange(48), tiny)
+    channels = apply_windows(torch.from_numpy(prepared.hu[:48]), tiny.windows)
+    torch.testing.assert_close(mean, channels.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(std, channels.std(dim=(0, 2, 3), correction=0), rtol=1e-4, atol=1e-5)
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    hu = torch.randint(-1000, 1500, (3, 16, 16), dtype=torch.int16)
+    torch.testing.assert_close(augment(hu, STILL, torch.Generator()), hu.float(), atol=0.01, rtol=0)
+
+
+def test_each_augmentation_acts_within_its_range() -> None:
+    hu = torch.full((64, 16, 16), 40, dtype=torch.int16)
+    hu[:, 4:8, 2:6] = 70
+
+    def changed(**settings: float) -> torch.Tensor:
+        return augment(hu, STILL.model_copy(update=settings), torch.Generator().manual_seed(0))
+
+    flipped = changed(flip=1.0)
+    torch.testing.assert_close(flipped, hu.flip(2).float(), atol=0.01, rtol=0)
+    level = changed(level_hu=5.0) - hu
+    assert level.amax() <= 5.01
+    assert level.amin() >= -5.01
+    assert level.mean(dim=(1, 2)).std() > 1
+    assert (level.std(dim=(1, 2)) < 0.01).all()
+    noise = changed(noise_hu=5.0) - hu
+    assert 0 < noise.std() < 5
+    for settings in ({"rotate_deg": 30.0}, {"scale": 0.3}, {"shift": 0.2}, {"blur_px": 1.0}, {"gain": 0.2}):
+        assert (changed(**settings) - hu).abs().max() > 1
+    assert changed(shift=0.5).min() < -900  # beyond the field lies air

@@ -1,0 +1,193 @@
+"""The three steps together, through the command line, on a set that a machine learns in seconds."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import zarr
+
+from hgisam import evaluate, extract, pipeline
+from hgisam.cli import main
+from hgisam.errors import InputError
+from hgisam.prepared import open_prepared
+from hgisam.profile import Profile, load_profile
+from hgisam.run import read_manifest, run_step
+from tests.conftest import TINY, make_prepared
+
+STILL = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "gain", "level_hu", "noise_hu", "blur_px")]
+OPTIONS = [*TINY, "train.epochs=10", "train.learning_rate=2e-3", "train.patience=10", *STILL]
+Hgisam = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run."""
+    runs = tmp_path_factory.mktemp("runs")
+    make_prepared(runs / "smoke" / "prepared" / "rsna", patients=48, with_mask=False)
+    make_prepared(runs / "smoke" / "prepared" / "ct-ich", patients=12, splits=("val", "test"), seed=1)
+    profile = load_profile("smoke", OPTIONS)
+    for step in (pipeline.train_step, pipeline.map_step, pipeline.evaluate_step):
+        step(profile, runs)
+    return runs
+
+
+def test_summary_holds_what_it_promises(runs: Path) -> None:
+    summary = json.loads((runs / "smoke" / "summary.json").read_text())
+    assert summary == json.loads((runs / "smoke" / "evaluate" / "summary.json").read_text())
+    assert set(summary["segmentation"]) == {"hgi_sam", "swin_sam", "grad_cam", "hu_threshold"}
+    for method in summary["segmentation"].values():
+        for name in ("dice_slice", "dice_scan", "iou_slice", "dice_slice_gated", "false_positive_ml"):
+            low, high = method[name]["ci95"]
+            assert 0 <= low <= method[name]["mean"] <= high
+        assert set(method["dice_by_type"]) == set(evaluate.SUBTYPES)
+        assert method["n_slices"] > 0 < method["n_scans"]
+    assert summary["segmentation"]["hu_threshold"]["dice_slice"]["mean"] > 0.9  # bright squares: the floor is easy here
+    assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
+    assert len(summary["comparisons"]) == 6
+
+
+def test_figures_are_those_of_the_arrays(runs: Path) -> None:
+    """Recomputes a slice's Dice from maps, threshold, mask and brain."""
+    run = runs / "smoke"
+    data = open_prepared(run / "prepared" / "ct-ich")
+    maps = zarr.open_group(run / "maps" / "maps.zarr", mode="r")
+    thresholds = json.loads((run / "evaluate" / "thresholds.json").read_text())["methods"]
+    table = pd.read_parquet(run / "evaluate" / "metrics.parquet")
+    slices = table[(table["level"] == "slice") & (table["metric"] == "dice") & ~table["gated"]]
+    assert set(slices["row"]) == set(data.rows("test")) & set(np.flatnonzero((data.mask[:] > 0).any(axis=(1, 2))))
+    row = slices[slices["method"] == "hgi_sam"].iloc[0]
+    found = (maps["hgi_sam"][int(row["row"])] >= thresholds["hgi_sam"]["threshold"]) & (data.brain[int(row["row"])] > 0)
+    truth = data.mask[int(row["row"])] > 0
+    assert row["value"] == pytest.approx(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+    negative = table[table["metric"] == "false_positive_ml"]
+    assert set(negative["study"]).isdisjoint(slices["study"])
+
+
+def test_a_finished_step_is_not_made_again_unless_it_changed(runs: Path) -> None:
+    profile = load_profile("smoke", OPTIONS)
+    before = read_manifest(runs / "smoke" / "evaluate")
+    pipeline.evaluate_step(profile, runs)
+    assert read_manifest(runs / "smoke" / "evaluate")["started"] == before["started"]
+    changed = load_profile("smoke", [*OPTIONS, "evaluate.bootstrap=101"])
+    pipeline.evaluate_step(changed, runs)
+    assert read_manifest(runs / "smoke" / "evaluate")["fingerprint"] != before["fingerprint"]
+
+
+def test_a_step_that_dies_leaves_no_folder_and_goes_on(tmp_path: Path, tiny: Profile) -> None:
+    seen = []
+
+    def work(folder: Path) -> None:
+        seen.append(sorted(p.name for p in folder.iterdir()))
+        (folder / "half").write_text("1")
+        if len(seen) == 1:
+            raise OSError(28, "No space left on device")
+
+    arguments = {"sections": ("train",), "inputs": {"a": "1"}}
+    with pytest.raises(OSError, match="No space"):
+        run_step(tiny, tmp_path, "train", work, **arguments)
+    assert not (tmp_path / "smoke" / "train").exists()
+    folder = run_step(tiny, tmp_path, "train", work, **arguments)
+    assert seen == [["fingerprint"], ["fingerprint", "half"]]
+    assert set(read_manifest(folder)["outputs"]) == {"half"}
+    run_step(tiny, tmp_path, "train", work, sections=("train",), inputs={"a": "2"})
+    assert seen[2] == ["fingerprint"]
+
+
+def test_maps_go_on_where_they_were_stopped(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = load_profile("smoke", OPTIONS)
+    data = open_prepared(runs / "smoke" / "prepared" / "ct-ich")
+    checkpoint = pipeline.load_checkpoint(runs / "smoke" / "train")
+    monkeypatch.setattr(extract, "BLOCK", 16)
+    calls, original = [], extract._maps
+
+    def dies(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(extract, "_maps", dies)
+    with pytest.raises(KeyboardInterrupt):
+        extract.extract_maps(checkpoint, profile, data, tmp_path)
+    extract.extract_maps(checkpoint, profile, data, tmp_path)
+    assert len(calls) == 6 + 2 + 3 * 3  # two blocks whole, two maps of the third, then three blocks
+    for name in profile.maps.methods:
+        got = zarr.open_group(tmp_path / "maps.zarr", mode="r")[name][:]
+        want = zarr.open_group(runs / "smoke" / "maps" / "maps.zarr", mode="r")[name][:]
+        np.testing.assert_allclose(got, want, atol=2e-3)
+
+
+@pytest.fixture
+def hgisam(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """The command line in this process: exit code and what it wrote to stderr."""
+
+    def call(*arguments: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["hgisam", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as exit_:
+            main()
+        return int(exit_.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+def test_a_run_is_tried_on_another_set_of_another_size(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
+    other = make_prepared(tmp_path / "other", patients=6, size_px=64, splits=("val", "test"), seed=9)
+    code, error = hgisam("evaluate", "--run", runs / "smoke", "--data", other, "--out", tmp_path / "out")
+    assert code == 0, error
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["split"] == "all"
+    stored = json.loads((runs / "smoke" / "summary.json").read_text())
+    for name, method in summary["segmentation"].items():
+        assert method["threshold"] == stored["segmentation"][name]["threshold"]
+        assert method["n_slices"] == 6
+    code, error = hgisam(
+        "evaluate", "--run", runs / "smoke", "--data", runs / "smoke/prepared/ct-ich", "--out", tmp_path / "own"
+    )
+    assert code == 0, error
+    again = json.loads((tmp_path / "own" / "summary.json").read_text())
+    assert again["split"] == "test"
+    assert again["segmentation"]["hgi_sam"]["dice_slice"]["mean"] == pytest.approx(
+        stored["segmentation"]["hgi_sam"]["dice_slice"]["mean"], abs=2e-3
+    )
+
+
+def test_a_set_without_masks_gets_detection_only(runs: Path, tmp_path: Path) -> None:
+    out = pipeline.evaluate_elsewhere(runs / "smoke", runs / "smoke" / "prepared" / "rsna", tmp_path / "out")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["segmentation"] == {}
+    assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
+
+
+def test_users_mistakes_are_one_line_and_exit_code_2(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
+    wide = make_prepared(tmp_path / "wide", patients=4, field_mm=300)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("all of it")
+    run, data = runs / "smoke", runs / "smoke/prepared/ct-ich"
+    for arguments, message in [
+        (["train", "--profile", "smok"], "Did you mean smoke"),
+        (["train", "--profile", "smoke", "--set", "train.epoch=1"], "Did you mean epochs"),
+        (["train", "--profile", "smoke", "--runs-dir", tmp_path], "02_data_preparation"),
+        (["map", "--profile", "laptop", "--runs-dir", runs], "02_data_preparation"),
+        (["evaluate", "--run", run], "all of --run, --data and --out"),
+        (["evaluate", "--run", tmp_path, "--data", data, "--out", tmp_path / "o"], "no finished train"),
+        (["evaluate", "--run", run, "--data", tmp_path, "--out", tmp_path / "o"], "no dataset.json"),
+        (["evaluate", "--run", run, "--data", wide, "--out", tmp_path / "o"], "--field-of-view-mm 240"),
+        (["evaluate", "--run", run, "--data", data, "--out", tmp_path / "mine"], "holds something else"),
+        (["evaluate", "--run", run, "--data", data, "--out", runs], "apart from the run"),
+    ]:
+        code, error = hgisam(*arguments)
+        assert (code, error.count("\n")) == (2, 1), error
+        assert message in error
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+    assert not (tmp_path / "o").exists()
+
+
+def test_no_bleeding_on_validation_patients_is_refused(tmp_path: Path) -> None:
+    data = open_prepared(make_prepared(tmp_path / "set", patients=2, splits=("test", "val")))
+    with pytest.raises(InputError, match="no bleeding slice"):
+        evaluate.choose_thresholds(data, {}, ["hu_threshold"], count=10)

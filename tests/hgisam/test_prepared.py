@@ -1,0 +1,71 @@
+"""The prepared data set: what is written is read back, and a broken one is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hgisam.errors import InputError
+from hgisam.prepared import LABELS, MASK_VALUES, open_prepared, sha256_of
+from tests.conftest import make_prepared
+
+
+def test_round_trip_across_shards(tmp_path: Path) -> None:
+    data = open_prepared(make_prepared(tmp_path / "set", patients=25), verify=True)  # 150 slices, three shards
+    assert data.hu.shape == data.brain.shape == data.mask.shape == (150, 32, 32)
+    assert set(np.unique(data.mask[:])) == {0, MASK_VALUES["unspecified"]}
+    bleeding = (data.mask[:] > 0).any(axis=(1, 2))
+    assert (bleeding == (data.slices["any"] == 1)).all()
+    assert set(data.rows("train")).isdisjoint(data.rows("val"))
+    assert data.meta["counts"]["slices"] == 150
+    assert list(data.slices[list(LABELS)].sum()) == [data.meta["counts"][label] for label in LABELS]
+
+
+def test_same_bytes(tmp_path: Path) -> None:
+    a, b = (make_prepared(tmp_path / name) for name in "ab")
+    assert sha256_of(a / "slices.parquet") == sha256_of(b / "slices.parquet")
+    assert open_prepared(a).fingerprint == open_prepared(b).fingerprint
+
+
+def test_broken_sets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        open_prepared(tmp_path / "none")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"no dataset\.json"):
+        open_prepared(tmp_path / "empty")
+    path = make_prepared(tmp_path / "set")
+    meta = json.loads((path / "dataset.json").read_text())
+    chunk = next(p for p in (path / "slices.zarr" / "hu").rglob("*") if p.is_file() and p.name != "zarr.json")
+    content = chunk.read_bytes()
+    chunk.write_bytes(content[:-1])
+    with pytest.raises(InputError, match="another content"):
+        open_prepared(path, verify=True)
+    chunk.write_bytes(content)
+    table = path / "slices.parquet"
+    whole = table.read_bytes()
+    table.write_bytes(whole[:100])
+    with pytest.raises(InputError, match="another content"):
+        open_prepared(path)
+    table.write_bytes(whole)
+    for change, message in [({"format_version": 99}, "format"), ({"hashes": None}, "unreadable")]:
+        (path / "dataset.json").write_text(json.dumps(meta | change))
+        with pytest.raises(InputError, match=message):
+            open_prepared(path)
+
+
+def test_a_patient_in_two_splits_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from hgisam.prepared import write_prepared
+
+    data = open_prepared(make_prepared(tmp_path / "set"))
+    slices = data.slices.copy()
+    slices.loc[0, "split"] = "test"
+    info = {"name": "x", "source": "x", "licence": "x", "skipped": []}
+    with pytest.raises(InputError, match="several splits"):
+        write_prepared(tmp_path / "bad", slices=slices, blocks=[], size_px=32, with_mask=False, info=info)
+    with pytest.raises(ValueError, match="blocks held 0"):
+        write_prepared(tmp_path / "bad", slices=data.slices, blocks=[], size_px=32, with_mask=False, info=info)
+    assert isinstance(slices, pd.DataFrame)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]

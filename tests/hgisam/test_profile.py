@@ -1,0 +1,56 @@
+"""Profiles are complete, and say what is wrong with them."""
+
+from pathlib import Path
+
+import pytest
+
+from hgisam.errors import InputError
+from hgisam.profile import load_profile, profile_names
+
+
+def test_shipped_profiles_load_and_hold_the_same_keys() -> None:
+    assert profile_names() == ["laptop", "paper", "smoke"]
+    shapes = {name: set(load_profile(name).model_dump()) for name in profile_names()}
+    assert len({frozenset(keys) for keys in shapes.values()}) == 1
+    for name in profile_names():
+        profile = load_profile(name)
+        assert profile.name == name
+        assert profile.data.image_px == 32 * profile.model.window_tokens
+
+
+def test_overrides() -> None:
+    profile = load_profile("smoke", ["train.epochs=7", "windows.0.center_hu=50", "train.learning_rate=1e-3"])
+    assert (profile.train.epochs, profile.windows[0].center_hu, profile.train.learning_rate) == (7, 50.0, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epoch=3", "Did you mean epochs"),
+        ("trian.epochs=3", "Did you mean train"),
+        ("windows.9.name=x", "unknown key"),
+        ("train.epochs", "section.key=value"),
+        ("train.epochs=many", "train.epochs"),
+        ("train.epochs=0", "greater than 0"),
+        ("model.window_tokens=3", "windows tile every stage"),
+        ("model.heads=[3,4,8,16]", "do not divide"),
+        ("maps.methods=[hgisam]", "maps.methods"),
+    ],
+)
+def test_bad_overrides(override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_profile("smoke", [override])
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="Did you mean laptop"):
+        load_profile("labtop")
+    file = tmp_path / "mine.yaml"
+    for text, message in [("- 1", "YAML mapping"), ("a: [", "no valid YAML"), ("name: x", "nothing")]:
+        file.write_text(text)
+        with pytest.raises(InputError, match=message):
+            load_profile(file)
+    shipped = Path(load_profile.__code__.co_filename).parent / "profiles" / "smoke.yaml"
+    file.write_text(shipped.read_text().replace("epochs:", "epoch:", 1))
+    with pytest.raises(InputError, match="Did you mean epochs"):
+        load_profile(file)
