@@ -71,7 +71,7 @@ def detection_table(detection: Mapping[str, Any]) -> pd.DataFrame:
     rows = {
         name: {title: estimate(values.get(key)) for key, title in columns.items()} for name, values in detection.items()
     }
-    return pd.DataFrame(rows).T.rename_axis("model")
+    return pd.DataFrame(rows).T
 
 
 def segmentation_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
@@ -93,7 +93,7 @@ def segmentation_table(segmentation: Mapping[str, Any], *, gated: bool = False) 
         unit = " HU" if method == "hu_threshold" else ""
         cells = {title: estimate(figures.get(key + suffix), 1 if "ml" in key else 2) for key, title in columns.items()}
         rows[METHOD_NAMES.get(method, method)] = {"threshold": f"{figures['threshold']:.3g}{unit}", **cells}
-    return pd.DataFrame(rows).T.rename_axis("method")
+    return pd.DataFrame(rows).T
 
 
 def interval_rows(segmentation: Mapping[str, Any], figures: Mapping[str, str]) -> pd.DataFrame:
@@ -126,7 +126,7 @@ def comparison_table(comparisons: list[dict[str, Any]]) -> pd.DataFrame:
         }
         for c in comparisons
     ]
-    return pd.DataFrame(rows).set_index("comparison") if rows else pd.DataFrame()
+    return pd.DataFrame(rows).set_index("comparison").rename_axis(None) if rows else pd.DataFrame()
 
 
 def manifest(profile: Profile, *folders: Path, **hashes: str) -> HTML:

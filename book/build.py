@@ -1,0 +1,123 @@
+"""What `make book` runs: checks what was asked for, lets Snakemake do what is left to do, says where the book is.
+
+python book/build.py --profile smoke --runs-dir runs --set "train.epochs=3"
+"""
+
+import argparse
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+from run_notebook import MAKER_ENV, follow, is_alive
+from steps import BOOK, STEPS, products
+
+from hgisam.errors import InputError
+from hgisam.profile import load_profile
+
+NOTHING = "Nothing to be done"
+WAIT_S = 15
+
+
+def lost(run: Path, *, rsna: str, ct_ich: str) -> list[str]:
+    """Executed notebooks whose products are gone, so that they must run again."""
+    notebooks = {name: run / "notebooks" / f"{name}.ipynb" for name in STEPS}
+    return [
+        str(path)
+        for name, path in notebooks.items()
+        if path.is_file() and not all((run / made).is_file() for made in products(name, rsna=rsna, ct_ich=ct_ich))
+    ]
+
+
+def check_raw(name: str, folder: str) -> None:
+    """Refuses a folder of real studies that is not there.
+
+    Raises:
+        InputError: If it is not a folder.
+    """
+    if folder and not Path(folder).is_dir():
+        raise InputError(name, folder, "a folder of raw studies", f"Give {name}=/path or leave it out for phantoms.")
+
+
+def held(run: Path) -> TextIO:
+    """A lock on a run's folder that goes with its processes, however they end.
+
+    Raises:
+        InputError: If another one works there.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    handle = (run / ".lock").open("w")
+    for _ in range(WAIT_S):
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return handle
+        except BlockingIOError:  # perhaps a stopped one that is about to end
+            time.sleep(1)
+    raise InputError(f"{run}", "in use", "one `make book` at a time in it", "Wait for the other to end.")
+
+
+def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
+    """Runs what is not up to date; Snakemake's own words go to the log, the notebooks' to the terminal."""
+    command = [
+        sys.executable, "-m", "snakemake", "--snakefile", str(BOOK / "Snakefile"), "--cores", "all",
+        "--nolock", "--rerun-incomplete", "--nocolor", "--config",
+        f"profile={arguments.profile}", f"runs_dir={arguments.runs_dir}", f"site={arguments.site}",
+        f"overrides={arguments.set}", f"rsna={arguments.rsna}", f"ct_ich={arguments.ct_ich}",
+    ]  # fmt: skip
+    if again := lost(run, rsna=arguments.rsna, ct_ich=arguments.ct_ich):
+        command += ["--forcerun", *again]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w", encoding="utf-8") as said, held(run) as lock:
+        maker = int(os.environ.get(MAKER_ENV, os.getpid()))
+        follow(maker)
+        environment = {**os.environ, MAKER_ENV: str(os.getpid())}
+        process = subprocess.Popen(command, stderr=said, env=environment, pass_fds=[lock.fileno()])
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                if not is_alive(maker):  # make was killed: the notebook follows this process
+                    return 130
+                # otherwise Snakemake heard it too and ends its jobs
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="laptop")
+    parser.add_argument("--runs-dir", default="runs")
+    parser.add_argument("--site", default="_build/html")
+    parser.add_argument("--set", default="", metavar="'A.B=C …'", help="overrides of the profile")
+    parser.add_argument("--rsna", default="", help="folder of the RSNA 2019 studies instead of phantoms")
+    parser.add_argument("--ct-ich", default="", help="folder of the CT-ICH studies instead of phantoms")
+    arguments = parser.parse_args()
+    try:
+        profile = load_profile(arguments.profile, arguments.set.split())
+        check_raw("RSNA", arguments.rsna)
+        check_raw("CT_ICH", arguments.ct_ich)
+        run = Path(arguments.runs_dir) / profile.name
+        log = run / "logs" / "snakemake.log"
+        free = shutil.disk_usage(Path.cwd()).free / 2**30
+        if free < 1:
+            raise InputError("free disk space", f"{free:.1f} GiB", "at least 1 GiB", "Make room.")
+        code = snakemake(arguments, run, log)
+    except InputError as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 2
+    said = log.read_text(encoding="utf-8")
+    page = Path(arguments.site) / "index.html"
+    if code == 0 and NOTHING in said:
+        print(f"Nothing to do: the book of profile {profile.name} is up to date, {page}")
+    elif code == 0:
+        print(f"The book of profile {profile.name} is ready: {page}")
+    elif "Error in rule" not in said:
+        print(f"✗ Snakemake stopped; the end of {log}:", *said.strip().splitlines()[-8:], sep="\n  ", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

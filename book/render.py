@@ -1,0 +1,71 @@
+"""Renders the book from executed notebooks; what stands at the target changes only when all went well.
+
+    python book/render.py _build/html --logs runs/laptop/logs --notebooks runs/laptop/notebooks/*.ipynb
+
+Warnings are errors, dangling references too. Needs no network.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from hgisam.prepared import replace_folder
+
+BOOK = Path(__file__).parent
+PAGES = ("*.md", "*.bib", "_toc.yml", "_static", "_ext")
+WARNING = re.compile(r"(WARNING|ERROR|CRITICAL)", re.IGNORECASE)
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def stage(folder: Path, notebooks: list[Path]) -> None:
+    """Lays out the sources with executed notebooks in the place of empty ones."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "book").mkdir(parents=True)
+    shutil.copy(BOOK.parent / "_config.yml", folder)
+    for path in (path for pattern in PAGES for path in BOOK.glob(pattern)):
+        copy = shutil.copytree if path.is_dir() else shutil.copy
+        copy(path, folder / "book" / path.name)
+    for path in notebooks:
+        shutil.copy(path, folder / "book")
+
+
+def complaints(output: str) -> list[str]:
+    """Lines of Sphinx's output that say what is wrong."""
+    lines = (ANSI.sub("", line).strip() for line in output.splitlines())
+    return list(dict.fromkeys(line for line in lines if WARNING.search(line) and "treated as errors" not in line))
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("site", type=Path)
+    parser.add_argument("--logs", type=Path, default=Path("logs"))
+    parser.add_argument("--notebooks", type=Path, nargs="+", required=True)
+    arguments = parser.parse_args()
+    clock = time.perf_counter()
+    print("▶ pages", flush=True)
+    work = arguments.site.parent / "source"
+    stage(work, arguments.notebooks)
+    program = str(Path(sys.executable).with_name("jupyter-book"))
+    command = [program, "build", "book", "--path-output", ".", "-n", "-W", "--keep-going"]
+    result = subprocess.run(command, cwd=work, capture_output=True, text=True)
+    arguments.logs.mkdir(parents=True, exist_ok=True)
+    log = arguments.logs / "render.log"
+    log.write_text(result.stdout + result.stderr, encoding="utf-8")
+    built = work / "_build" / "html"
+    if result.returncode or not (built / "index.html").is_file():
+        for line in complaints(result.stdout + result.stderr)[:10]:
+            print(f"  {line.replace(str(work.resolve()) + '/', '')}")
+        print(f"✗ pages: not rendered; all that was said is in {log}", flush=True)
+        return 1
+    replace_folder(built, arguments.site)
+    print(f"✓ pages ({time.perf_counter() - clock:.0f} s)", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

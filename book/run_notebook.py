@@ -1,0 +1,265 @@
+"""Runs one notebook with papermill: parameters checked first, progress shown, written only when it ended well.
+
+    python book/run_notebook.py book/04_training.ipynb out.ipynb --parameters profile=smoke runs_dir=runs
+
+papermill itself only logs an unknown parameter, leaves half an output behind when a cell fails, and keeps absolute
+paths in the metadata. A failed notebook goes to the logs folder, and its error is told in one line.
+Exit code 0 when it ended well, 2 for something the user can mend, 1 for anything else.
+"""
+
+import argparse
+import ast
+import difflib
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+os.environ.setdefault(
+    "JUPYTER_PREFER_ENV_PATH", "1"
+)  # the kernel of this environment, not one of the same name at home
+
+import nbformat
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from hgisam.errors import InputError
+
+MAKER_ENV = "HGISAM_BOOK_PID"  # process without which this one has no business, set by make and build.py
+ABSOLUTE = re.compile(r"^(/|[A-Za-z]:[\\/])")
+ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+def declared_parameters(notebook: Path) -> dict[str, str]:
+    """Name → annotated type of what the cell tagged `parameters` assigns.
+
+    Read from the syntax tree: papermill's own reader goes by regular expressions and misses some comments.
+
+    Raises:
+        InputError: If the file is not a notebook, or its parameters cell not Python.
+    """
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+        tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+        statements = ast.parse("\n".join(tagged)).body
+    except (ValueError, SyntaxError, AttributeError, nbformat.reader.NotJSONError) as error:
+        remedy = "Take it from the repository again."
+        raise InputError(f"notebook {notebook}", f"unreadable ({error})", "a Jupyter notebook", remedy) from None
+    known = {}
+    for statement in statements:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            known[statement.target.id] = ast.unparse(statement.annotation)
+        elif isinstance(statement, ast.Assign):
+            known |= {target.id: "" for target in statement.targets if isinstance(target, ast.Name)}
+    return known
+
+
+def checked_parameters(notebook: Path, given: list[str]) -> dict[str, Any]:
+    """`name=value` texts as the types that the notebook's parameters cell declares.
+
+    Raises:
+        InputError: If there is no such notebook, it takes no such parameter, or the value is not of its type.
+    """
+    if not notebook.is_file():
+        raise InputError(f"notebook {notebook}", "no such file", "an .ipynb file", "Name one of book/*.ipynb.")
+    known = declared_parameters(notebook)
+    values: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if name not in known or not equals:
+            near = difflib.get_close_matches(name, known, n=1)
+            remedy = f"Did you mean {near[0]}?" if near else "Leave it out."
+            expected = f"one of {', '.join(known)}" if known else "none: it has no parameters cell"
+            raise InputError(f"parameter of {notebook.name}", text, expected, remedy)
+        values[name] = _typed(notebook.name, name, value, known[name])
+    return values
+
+
+def _typed(notebook: str, name: str, value: str, kind: str) -> Any:
+    if kind == "str":
+        return value
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        parsed = value
+    wanted = {"int": int, "float": (int, float), "bool": bool}.get(kind)
+    if wanted is None or (isinstance(parsed, wanted) and (kind == "bool" or not isinstance(parsed, bool))):
+        return parsed
+    raise InputError(f"parameter {name} of {notebook}", value, kind, "Give a value of that type.")
+
+
+class Console:
+    """Notebook output on its way to the terminal and the log; progress bars move only where there is a terminal."""
+
+    def __init__(self, log: TextIO, terminal: TextIO | None = None) -> None:
+        self.log, self.terminal = log, terminal or sys.stdout
+        self.line = ""
+        self.lock = threading.Lock()
+
+    def write(self, text: str) -> int:
+        """Takes text as it comes; carriage returns go through to a terminal and are resolved everywhere else."""
+        with self.lock:
+            if self.terminal.isatty():
+                self.terminal.write(text)
+            for char in text.replace("\r\n", "\n"):
+                if char == "\n":
+                    self._end_line()
+                elif char == "\r":
+                    self.line = ""
+                else:
+                    self.line += char
+        return len(text)
+
+    def _end_line(self) -> None:
+        self.log.write(self.line + "\n")
+        if not self.terminal.isatty() and self.line.strip():
+            self.terminal.write(self.line + "\n")
+        self.line = ""
+
+    def flush(self) -> None:
+        """Both ends."""
+        self.log.flush()
+        self.terminal.flush()
+
+    def close(self) -> None:
+        """Writes what is left of the last line."""
+        if self.line:
+            self.write("\n")
+        self.flush()
+
+
+def cleaned(notebook: nbformat.NotebookNode, source: Path) -> nbformat.NotebookNode:
+    """The executed notebook without what belongs to this machine: absolute paths, progress bars."""
+    record = notebook.metadata.setdefault("papermill", {})
+    record["input_path"], record["output_path"] = f"{source.parent.name}/{source.name}", source.name
+    for name, value in record.get("parameters", {}).items():
+        record["parameters"][name] = shortened(value)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = re.sub(r'"(/[^"\n]*)"', lambda found: f'"{shortened(found[1])}"', cell.source)
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+    return notebook
+
+
+def shortened(value: Any) -> Any:
+    """An absolute path as `…/last-part`; anything else as it is."""
+    return f"…/{Path(value).name}" if isinstance(value, str) and ABSOLUTE.match(value) else value
+
+
+def told(error: PapermillExecutionError, notebook: str) -> tuple[int, str]:
+    """Exit code and one line for a cell that failed."""
+    first = " ".join(ANSI.sub("", str(error.evalue)).split()) or "no message"
+    if error.ename == "InputError":
+        return 2, first
+    if error.ename == "KeyboardInterrupt":
+        return 130, "stopped"
+    return 1, f"{notebook}, cell {error.exec_count}: {error.ename}: {first[:600]}"
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def follow(maker: int) -> None:
+    """Ends this process, and with it the kernel, when the process that asked for it is gone (killed, say)."""
+
+    def watch() -> None:
+        while True:
+            if not is_alive(maker):
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+            time.sleep(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def write_whole(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Writes a notebook under a temporary name and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.tmp")
+    nbformat.write(notebook, scratch)
+    scratch.replace(path)
+
+
+def run(source: Path, out: Path, values: dict[str, Any], logs: Path) -> tuple[int, str]:
+    """Executes a notebook; returns the exit code and, if it failed, one line about why."""
+    logs.mkdir(parents=True, exist_ok=True)
+    failed = logs / f"{source.stem}_failed.ipynb"
+    failed.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as scratch, (logs / f"{source.stem}.log").open("w", encoding="utf-8") as log:
+        half = Path(scratch) / source.name
+        console = Console(log)
+        problem: tuple[int, str] | None = None
+        try:
+            papermill.execute_notebook(
+                str(source), str(half), parameters=values, kernel_name="python3", language="python",
+                progress_bar=False, log_output=False, stdout_file=console, stderr_file=console,
+                request_save_on_cell_execute=False,
+            )  # fmt: skip
+        except PapermillExecutionError as error:
+            problem = told(error, source.name)
+            log.write("\n" + ANSI.sub("", "\n".join(error.traceback)) + "\n")
+        except KeyboardInterrupt:
+            problem = 130, "stopped"
+        except Exception as error:  # a kernel that died or did not start, a full disk
+            problem = 1, f"{source.name}: {type(error).__name__}: {' '.join(str(error).split())}"
+        console.close()
+        if problem is None:
+            write_whole(cleaned(nbformat.read(half, as_version=4), source), out)
+            return 0, ""
+        if half.is_file() and problem[0] != 130:
+            failed.write_bytes(half.read_bytes())
+            if problem[0] == 1:
+                problem = 1, f"{problem[1]} (traceback: {logs / source.stem}.log, notebook: {failed})"
+        return problem
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--logs", type=Path, default=Path("logs"))
+    parser.add_argument("--expect", type=Path, nargs="*", default=[], help="files that must be there afterwards")
+    parser.add_argument("--parameters", nargs="*", default=[], metavar="NAME=VALUE")
+    arguments = parser.parse_args()
+    if MAKER_ENV in os.environ:
+        follow(int(os.environ[MAKER_ENV]))
+    name = arguments.notebook.stem
+    try:
+        values = checked_parameters(arguments.notebook, arguments.parameters)
+        print(f"▶ {name}", flush=True)
+        clock = time.perf_counter()
+        code, problem = run(arguments.notebook, arguments.out, values, arguments.logs)
+        missing = [str(path) for path in arguments.expect if str(path) != "." and not path.is_file()]
+        if code == 0 and missing:
+            arguments.out.unlink()
+            code, problem = 1, f"{name} ended without making {', '.join(missing)}"
+    except InputError as error:
+        code, problem = 2, str(error)
+    except OSError as error:
+        code, problem = 1, f"{name}: {error}"
+    if code:
+        print(f"✗ {name}: {problem}" if not problem.startswith(name) else f"✗ {problem}", flush=True)
+        return code
+    minutes, seconds = divmod(round(time.perf_counter() - clock), 60)
+    print(f"✓ {name} ({minutes} min {seconds} s)" if minutes else f"✓ {name} ({seconds} s)", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The notebooks as steps: what each needs of the others and which files it leaves in the run's folder.
+
+`Snakefile` makes rules of them, `build.py` runs again what has lost its files, `ci/check_executed.py` looks for them.
+"""
+
+import ast
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+BOOK = Path(__file__).parent
+PACKAGES = ("hgisam", "data_prep")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A notebook of the pipeline.
+
+    Attributes:
+        notebook: Name without its ending.
+        needs: Notebooks that must have run before.
+        makes: Files under `runs/<profile>/` that prove it whole.
+    """
+
+    notebook: str
+    needs: tuple[str, ...]
+    makes: tuple[str, ...]
+
+
+STEPS = {
+    step.notebook: step
+    for step in (
+        Step("01_problem_and_data", (), ("phantom/rsna/phantom.json", "phantom/ct-ich/phantom.json")),
+        Step(
+            "02_data_preparation",
+            ("01_problem_and_data",),
+            ("prepared/rsna/dataset.json", "prepared/ct-ich/dataset.json"),
+        ),
+        Step("04_training", ("02_data_preparation",), ("train/manifest.json",)),
+        Step("03_swin_attention", ("04_training",), ()),
+        Step("05_hgi_sam", ("04_training",), ("maps/manifest.json",)),
+        Step("06_results", ("05_hgi_sam",), ("evaluate/manifest.json", "summary.json")),
+    )
+}
+
+
+def products(notebook: str, *, rsna: str = "", ct_ich: str = "") -> list[str]:
+    """Files that a notebook leaves, under the run's folder; no phantom is made where real studies are given."""
+    given = {"phantom/rsna/phantom.json": rsna, "phantom/ct-ich/phantom.json": ct_ich}
+    return [name for name in STEPS[notebook].makes if not given.get(name)]
+
+
+def code_of(notebook: Path, root: Path) -> list[Path]:
+    """Source files of our packages that a notebook imports, directly or through others.
+
+    Args:
+        notebook: Path of an .ipynb file.
+        root: Folder that holds the packages.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
+    waiting = list(_imports(ast.parse(plain), package=""))
+    found: set[Path] = set()
+    while waiting:
+        for path in _files_of(waiting.pop(), root):
+            if path not in found:
+                found.add(path)
+                package = ".".join(path.relative_to(root).parent.parts)
+                waiting += _imports(ast.parse(path.read_text(encoding="utf-8")), package=package)
+    return sorted(found)
+
+
+def _imports(tree: ast.AST, *, package: str) -> Iterator[str]:
+    """Dotted names of our packages that a module imports; `from a import b` gives a.b, which may be a module."""
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+        yield from (name for name in names if name.split(".")[0] in PACKAGES)
+
+
+def _files_of(name: str, root: Path) -> Iterator[Path]:
+    """Files that importing a dotted name reads: the packages on the way and the module, as far as they exist."""
+    parts = name.split(".")
+    for end in range(1, len(parts) + 1):
+        stem = root.joinpath(*parts[:end])
+        yield from (path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file())

@@ -1,0 +1,147 @@
+"""Writes one phantom patient in the layout of RSNA 2019 or of PhysioNet CT-ICH.
+
+Source: the two data sets' own pages; tags, value ranges and the intercept defect as found in the RSNA files.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydicom import config as dicom_config
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+
+from data_prep.phantom.patient import PhantomPatient
+from hgisam.prepared import LABELS, SUBTYPES
+
+PADDING_HU = -2000
+MOST_SLICES = 1 << 9  # of one patient, for the image ids
+CT_ICH_COLUMNS = ("Intraventricular", "Intraparenchymal", "Subarachnoid", "Epidural", "Subdural")
+RSNA_SUFFIXES = (*SUBTYPES, "any")
+
+
+def ct_ich_number(index: int) -> int:
+    """Patient numbers of CT-ICH: 49-58, then 66 and up."""
+    return index + 49 if index < 10 else index + 56
+
+
+def write_ct_ich(patient: PhantomPatient, index: int, folder: Path) -> pd.DataFrame:
+    """Writes ct_scans/NNN.nii and masks/NNN.nii under `folder`; returns the patient's rows of the csv."""
+    number = ct_ich_number(index)
+    affine = _affine(patient)
+    for name, volume in (("ct_scans", patient.hu), ("masks", (patient.mask > 0).astype(np.uint8) * 255)):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        stored = np.ascontiguousarray(volume[:, ::-1].transpose(2, 1, 0))
+        image: Any = nib.Nifti1Image(stored, affine)  # type: ignore[no-untyped-call]
+        image.header.set_xyzt_units("mm")
+        nib.save(image, folder / name / f"{number:03d}.nii")
+    labels = dict(zip(LABELS, patient.labels.T.astype(int), strict=True))
+    rows = {"PatientNumber": number, "SliceNumber": np.arange(1, len(patient.hu) + 1)}
+    rows |= {column: labels[column.lower()] for column in CT_ICH_COLUMNS}
+    return pd.DataFrame(rows | {"No_Hemorrhage": 1 - labels["any"], "Fracture_Yes_No": 0})
+
+
+def _affine(patient: PhantomPatient) -> npt.NDArray[np.float64]:
+    """Array indices (col, row from behind, slice) to RAS mm, sheared by the gantry's tilt."""
+    step, row_mm, col_mm = patient.spacing_mm
+    _, rows, cols = patient.hu.shape
+    tilt = np.deg2rad(patient.tilt_deg)
+    affine = np.diag([-col_mm, row_mm * np.cos(tilt), step, 1])
+    affine[2, 1] = row_mm * np.sin(tilt)
+    affine[:3, 3] = (cols - 1) / 2 * col_mm, *(-(rows - 1) / 2 * affine[1:3, 1])
+    return affine
+
+
+def image_ids(seed: int, index: int, count: int) -> list[str]:
+    """Nine hexadecimal digits a slice: all different within a cohort, and in no visible order."""
+    start = int(hashlib.sha256(f"phantom image {seed}".encode()).hexdigest()[:9], 16)
+    return [f"ID_{((index * MOST_SLICES + k) * 0x9E3779B97 + start) % 16**9:09x}" for k in range(count)]
+
+
+def write_rsna(patient: PhantomPatient, seed: int, index: int, folder: Path) -> pd.DataFrame:
+    """Writes stage_2_train/ID_*.dcm under `folder`; returns the patient's rows (ID, Label) of the csv."""
+    images = folder / "stage_2_train"
+    images.mkdir(parents=True, exist_ok=True)
+    ids = image_ids(seed, index, len(patient.hu))
+    study = _study(patient, seed, index)
+    stored = stored_pixels(patient)
+    for k, name in enumerate(ids):
+        # not enforced: pydicom would copy the image's ID, which is no UID, into the file's header
+        image = _slice_dataset(patient, study, stored[k], k, name)
+        image.save_as(images / f"{name}.dcm", enforce_file_format=False)
+    columns = [LABELS.index(suffix) for suffix in RSNA_SUFFIXES]
+    names = [f"{name}_{suffix}" for name in ids for suffix in RSNA_SUFFIXES]
+    return pd.DataFrame({"ID": names, "Label": patient.labels[:, columns].astype(int).ravel()})
+
+
+def stored_pixels(patient: PhantomPatient) -> npt.NDArray[np.uint16] | npt.NDArray[np.int16]:
+    """Pixels as the scanner's files hold them, [slice, row, col]."""
+    scanner = patient.scanner
+    hu = patient.hu.astype(np.int32)
+    if scanner.round_field and scanner.signed:
+        rows, cols = (np.arange(n) - (n - 1) / 2 for n in hu.shape[1:])
+        hu[:, np.hypot(rows[:, None] / len(rows), cols[None] / len(cols)) > 0.5] = PADDING_HU
+    if scanner.signed:
+        return (hu - scanner.intercept).astype(np.int16)
+    if scanner.intercept > -100:  # the defect: 1000 too low and wrapped at 12 bits
+        return (np.clip(hu, -1000, 3070) % 4096).astype(np.uint16)
+    return np.clip(hu - scanner.intercept, 0, 4095).astype(np.uint16)
+
+
+def _study(patient: PhantomPatient, seed: int, index: int) -> Dataset:
+    """What all slices of a study share; identifiers look like those of RSNA, which are no valid UIDs."""
+    digest = hashlib.sha256(f"phantom patient {seed} {index}".encode()).hexdigest()
+    scanner = patient.scanner
+    study = Dataset()
+    for tag, vr, value in (
+        ("Modality", "CS", "CT"),
+        ("PatientID", "LO", f"ID_{digest[:8]}"),
+        ("StudyInstanceUID", "UI", f"ID_{digest[8:18]}"),
+        ("SeriesInstanceUID", "UI", f"ID_{digest[18:28]}"),
+        ("StudyID", "SH", ""),
+    ):
+        study.add(DataElement(tag, vr, value, validation_mode=dicom_config.IGNORE))
+    tilt = np.deg2rad(patient.tilt_deg)
+    study.ImageOrientationPatient = [1, 0, 0, 0, round(float(np.cos(tilt)), 6), round(-float(np.sin(tilt)), 6)]
+    study.SamplesPerPixel, study.PhotometricInterpretation = 1, "MONOCHROME2"
+    study.Rows, study.Columns = patient.hu.shape[1:]
+    study.PixelSpacing = [round(float(mm), 6) for mm in patient.spacing_mm[1:]]
+    study.BitsAllocated, study.BitsStored, study.HighBit = 16, scanner.bits_stored, scanner.bits_stored - 1
+    study.PixelRepresentation = int(scanner.signed)
+    if scanner.round_field and scanner.signed:
+        study.add_new("PixelPaddingValue", "SS", PADDING_HU - scanner.intercept)
+    several = int(digest[28], 16) < 5
+    study.WindowCenter, study.WindowWidth = ([40, 600], [80, 3000]) if several else (35, 100)
+    study.RescaleIntercept, study.RescaleSlope = scanner.intercept, 1
+    return study
+
+
+def _slice_dataset(
+    patient: PhantomPatient, study: Dataset, pixels: npt.NDArray[np.generic], k: int, name: str
+) -> Dataset:
+    """The data set of one slice."""
+    step, row_mm, col_mm = patient.spacing_mm
+    rows, cols = pixels.shape
+    tilt = np.deg2rad(patient.tilt_deg)
+    half = (rows - 1) / 2 * row_mm
+    position = (-(cols - 1) / 2 * col_mm, -half * np.cos(tilt), k * step + half * np.sin(tilt))
+    image = Dataset()
+    image.add(DataElement("SOPInstanceUID", "UI", name, validation_mode=dicom_config.IGNORE))
+    image.update(study)
+    image.SOPClassUID = CTImageStorage
+    image.ImagePositionPatient = [round(float(mm), 6) for mm in position]
+    image.add_new("PixelData", "OW", pixels.tobytes())
+    image.preamble = bytes(128)
+    image.file_meta = FileMetaDataset()
+    image.file_meta.FileMetaInformationGroupLength = 0  # filled in on writing
+    image.file_meta.FileMetaInformationVersion = b"\x00\x01"
+    image.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    image.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.{int(name[3:], 16)}")
+    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    image.file_meta.ImplementationClassUID = UID("2.25.1")
+    return image

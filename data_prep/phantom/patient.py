@@ -1,0 +1,93 @@
+"""One phantom patient: anatomy, story, pose and scanner put together."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from data_prep.phantom.acquire import SAMPLE_MM, expose, take_slabs
+from data_prep.phantom.anatomy import draw_build, paint_head
+from data_prep.phantom.pose import draw_pose
+from data_prep.phantom.scanner import Cohort, Scanner, draw_scanner
+from data_prep.phantom.story import paint_brain
+from data_prep.phantom.template import load_template
+from hgisam.errors import InputError
+from hgisam.prepared import SUBTYPES
+
+COHORTS: tuple[Cohort, ...] = ("training", "evaluation")
+
+
+@dataclass(frozen=True)
+class PhantomPatient:
+    """A scanned phantom.
+
+    Attributes:
+        hu: [slice, row, col] HU; slice 0 is the lowest, row 0 anterior, col 0 the patient's right.
+        mask: [slice, row, col] 0 none, 1 epidural, 2 intraparenchymal, 3 intraventricular, 4 subarachnoid, 5 subdural.
+        brain: [slice, row, col] everything inside the inner table.
+        labels: [slice, 6] in the order of `hgisam.prepared.LABELS`; a type is positive where its mask covers at least
+            `acquire.VISIBLE_MM2` of the slice, and the mask holds nothing smaller.
+        spacing_mm: (slice, row, col).
+        thickness_mm: Slice thickness.
+        tilt_deg: Gantry tilt.
+        scanner: All its settings.
+        bleeds: type, volume_ml, mean_hu, age of each, before the scanner saw it.
+    """
+
+    hu: npt.NDArray[np.int16]
+    mask: npt.NDArray[np.uint8]
+    brain: npt.NDArray[np.bool_]
+    labels: npt.NDArray[np.bool_]
+    spacing_mm: tuple[float, float, float]
+    thickness_mm: float
+    tilt_deg: float
+    scanner: Scanner
+    bleeds: list[dict[str, object]]
+
+
+def labels_of(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """[slice, 6] labels, any first, of a mask [slice, row, col]."""
+    types = np.stack([(mask == value).any(axis=(1, 2)) for value in range(1, len(SUBTYPES) + 1)], axis=1)
+    return np.concatenate([types.any(axis=1, keepdims=True), types], axis=1)
+
+
+def make_patient(seed: int, index: int, cohort: Cohort, *, matrix: int = 256) -> PhantomPatient:
+    """Makes one patient; the same arguments give the same patient.
+
+    Args:
+        seed: Of the cohort.
+        index: Of the patient in it.
+        cohort: "training" draws one of many scanners, "evaluation" has one other.
+        matrix: Rows and columns of a slice.
+
+    Raises:
+        InputError: If the cohort is unknown, the matrix too small or too large, or a number negative.
+    """
+    if cohort not in COHORTS:
+        raise InputError("phantom cohort", cohort, " or ".join(COHORTS), "Choose one of them.")
+    if not 32 <= matrix <= 1024:
+        raise InputError("phantom matrix", matrix, "32 to 1024", "Use 256, or 512 as real scanners do.")
+    if seed < 0 or index < 0:
+        raise InputError("phantom seed and index", (seed, index), "numbers from 0", "Use another seed.")
+    sequence = np.random.SeedSequence([seed, COHORTS.index(cohort), index])
+    body, story, device = (np.random.default_rng(child) for child in sequence.spawn(3))
+    with threadpool_limits(limits=1):  # one thread, so that sums come out the same everywhere
+        template = load_template()
+        build, pose, scanner = draw_build(body), draw_pose(body), draw_scanner(cohort, device)
+        canvas = paint_brain(build, pose.volume_scale, story)
+        head = paint_head(template, build, canvas.hu, body)
+        samples = min(round(scanner.field_mm / SAMPLE_MM), 2 * matrix)
+        hu, mask, brain = expose(take_slabs(head, canvas, pose, scanner, samples), scanner, matrix, device)
+    pixel_mm = scanner.field_mm / matrix
+    return PhantomPatient(
+        hu=hu,
+        mask=mask,
+        brain=brain,
+        labels=labels_of(mask),
+        spacing_mm=(scanner.thickness_mm, pixel_mm, pixel_mm),
+        thickness_mm=scanner.thickness_mm,
+        tilt_deg=scanner.tilt_deg,
+        scanner=scanner,
+        bleeds=[bleed | {"type": SUBTYPES[int(str(bleed["type"])) - 1]} for bleed in canvas.bleeds],
+    )

@@ -1,0 +1,270 @@
+"""Raw studies → a prepared data set: study by study, in parallel, going on where it was stopped.
+
+Each study becomes a part, `OUT.partial/parts/<number>.npz` and `.json`; when all are there they are streamed into
+`OUT`, which appears whole or not at all. Memory holds one study a process, whatever the size of the set.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data_prep.inputs import Listing, contents, counted, listing_hash, some
+from data_prep.parallel import run_all
+from data_prep.split import split_patients
+from data_prep.study import READERS, Settings, prepare_study
+from data_prep.volume import Study
+from hgisam.errors import InputError
+from hgisam.prepared import Block, write_prepared
+
+log = logging.getLogger(__name__)
+
+PLAUSIBLE_BRAIN_HU = (5.0, 70.0)  # median over the brain
+PREPARED_NAMES = {"dataset.json", "slices.parquet", "slices.zarr"}
+
+
+def prepare(
+    kind: str,
+    raw: Path,
+    out: Path,
+    *,
+    image_px: int = 128,
+    field_of_view_mm: float = 240.0,
+    validation_fraction: float = 0.2,
+    folds: int = 5,
+    seed: int = 0,
+    jobs: int = 1,
+) -> Path:
+    """Makes a prepared data set, goes on with one that was stopped, or finds it done.
+
+    Args:
+        kind: "rsna" (train and val) or "ct-ich" (val and test).
+        raw: Folder in that layout; it is only read.
+        out: Folder to make. One that this function made from other input or settings is replaced at the end.
+        image_px: Side of the square slices.
+        field_of_view_mm: Side of the field, centred on the brain.
+        validation_fraction: Share of the patients that validate.
+        folds: Cross-validation folds.
+        seed: Of the split.
+        jobs: Processes; the result does not depend on it.
+
+    Returns:
+        `out`.
+
+    Raises:
+        InputError: For whatever the user can mend: layout, labels that fit no image, masks that do not fit their scans.
+    """
+    raw, out = Path(raw), Path(out)
+    _check_arguments(kind, image_px, field_of_view_mm, validation_fraction, folds, seed, jobs)
+    _check_places(raw, out)
+    reader = READERS[kind]
+    tables, images = reader.tables(raw), reader.images(raw)
+    parameters = {
+        "image_px": int(image_px), "field_of_view_mm": float(field_of_view_mm),
+        "validation_fraction": float(validation_fraction), "folds": int(folds), "seed": int(seed),
+    }  # fmt: skip
+    input_hash = listing_hash(raw, images, tables)
+    fingerprint = _digest([kind, parameters, input_hash, _code_hash(), (raw / "phantom.json").is_file()])
+    newest = max(path.stat().st_mtime_ns for path in (*tables, *images))
+    if _is_done(out, fingerprint, newest):
+        log.info("%s is done already", out)
+        return out
+    partial = _open_partial(out.with_name(f"{out.name}.partial"), fingerprint, newest)
+    listing: Listing = reader.list_studies(raw, jobs)
+    parts = _make_parts(listing.studies, raw, partial, Settings(kind, int(image_px), float(field_of_view_mm)), jobs)
+    slices = _table(parts)
+    report = _report(parts, listing, len(images))
+    if slices.empty:
+        reasons = [f"{s['file']}: {s['reason']}" for s in report["skipped"]]
+        raise InputError(f"{kind} studies in {raw}", f"none that can be used ({some(reasons, 3) or 'no labels'})",
+                         "at least one", "Look at the files.")  # fmt: skip
+    bleeds = {str(patient): bool(value) for patient, value in slices.groupby("patient")["any"].max().items()}
+    dealt = split_patients(bleeds, kind=kind, validation_fraction=validation_fraction, folds=folds, seed=seed)
+    slices["split"] = [dealt[patient][0] for patient in slices["patient"]]
+    slices["fold"] = [dealt[patient][1] for patient in slices["patient"]]
+    phantom = _phantom(raw)
+    info = {
+        "name": kind, "source": "phantom" if phantom else reader.NAME,
+        "licence": phantom.get("licence", "synthetic studies, no patient data") if phantom else reader.LICENCE,
+        "parameters": parameters, "input_hash": input_hash, "fingerprint": fingerprint,
+        "skipped": report["skipped"], "report": report,
+    }  # fmt: skip
+    write_prepared(out, slices=slices, blocks=_blocks(parts), size_px=image_px, with_mask=kind == "ct-ich", info=info)
+    shutil.rmtree(partial)
+    return out
+
+
+def summary(out: Path) -> str:
+    """One line: what was read, skipped and written."""
+    meta = json.loads((out / "dataset.json").read_text())
+    counts, report = meta["counts"], meta["report"]
+    return (
+        f"{meta['name']}: {report['files']} files, {report['studies']} studies read, {len(report['skipped'])} skipped; "
+        f"{counts['slices']} slices of {counts['patients']} patients written to {out}"
+    )
+
+
+def _check_arguments(
+    kind: str, image_px: int, field_of_view_mm: float, validation_fraction: float, folds: int, seed: int, jobs: int
+) -> None:
+    for name, value, fits, expected in (
+        ("kind", kind, kind in READERS, " or ".join(READERS)),
+        ("image_px", image_px, 8 <= image_px <= 4096, "8 to 4096"),
+        ("field_of_view_mm", field_of_view_mm, 10 <= field_of_view_mm <= 1000, "10 to 1000 mm"),
+        ("validation_fraction", validation_fraction, 0 < validation_fraction < 1, "more than 0 and less than 1"),
+        ("folds", folds, folds >= 2, "at least 2"),
+        ("seed", seed, seed >= 0, "0 or more"),
+        ("jobs", jobs, jobs >= 1, "at least 1"),
+    ):
+        if not fits:
+            raise InputError(name, value, expected, "Change it.")
+
+
+def _check_places(raw: Path, out: Path) -> None:
+    """Keeps raw data and foreign folders safe.
+
+    Raises:
+        InputError: If `out` and `raw` lie in each other, or `out` is something that was not made here.
+    """
+    if not raw.is_dir():
+        raise InputError(
+            f"raw folder {raw}", contents(raw), "a folder with studies", "Give the folder of the data set."
+        )
+    inner, outer = out.resolve(), raw.resolve()
+    if inner == outer or outer in inner.parents or inner in outer.parents:
+        raise InputError("output folder", f"{out}, which overlaps {raw}", "a folder beside it", "Choose another one.")
+    if out.exists() and not _is_prepared(out):
+        raise InputError(
+            f"output folder {out}", contents(out), "a new folder or a prepared data set",
+            "Choose another one; nothing was changed.",
+        )  # fmt: skip
+
+
+def _is_prepared(out: Path) -> bool:
+    if not out.is_dir():
+        return False
+    names = {path.name for path in out.iterdir()}
+    return not names or ("dataset.json" in names and names <= PREPARED_NAMES)
+
+
+def _is_done(out: Path, fingerprint: str, newest_ns: int) -> bool:
+    """Whether `out` is whole, of the same input and settings, and younger than its raw files."""
+    try:
+        meta = json.loads((out / "dataset.json").read_text())
+        whole = all((out / name).exists() for name in PREPARED_NAMES)
+        return bool(whole and meta["fingerprint"] == fingerprint and _age_ns(out / "dataset.json") >= newest_ns)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _age_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns
+
+
+def _open_partial(partial: Path, fingerprint: str, newest_ns: int) -> Path:
+    """The folder for parts: the one that a stopped run left if it fits, else a new one.
+
+    Raises:
+        InputError: If something stands there that was not made here.
+    """
+    mark = partial / "fingerprint"
+    if partial.exists() and not mark.is_file() and (not partial.is_dir() or any(partial.iterdir())):
+        raise InputError(f"{partial}", contents(partial), "nothing, or parts of an earlier run", "Move it away.")
+    if mark.is_file():
+        if mark.read_text() == fingerprint and _age_ns(mark) >= newest_ns:
+            log.info("%s: going on where it was stopped", partial)
+            return partial
+        shutil.rmtree(partial)
+    (partial / "parts").mkdir(parents=True, exist_ok=True)
+    mark.write_text(fingerprint)
+    return partial
+
+
+def _phantom(raw: Path) -> dict[str, Any]:
+    """What the phantom says about itself; empty for real studies."""
+    path = raw / "phantom.json"
+    try:
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            str(path), f"unreadable ({error})", "the phantom's own words", "Write the phantom again."
+        ) from None
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _code_hash() -> str:
+    """SHA-256 of the modules that decide what a part holds."""
+    return _digest([path.read_bytes().hex() for path in sorted(Path(__file__).parent.glob("*.py"))])
+
+
+def _make_parts(
+    studies: Sequence[Study], raw: Path, partial: Path, settings: Settings, jobs: int
+) -> list[tuple[Path, dict[str, Any]]]:
+    """Makes the parts that are not there yet.
+
+    Returns:
+        (stem, content of its json) of each study, in order.
+    """
+    stems = [partial / "parts" / f"{index:06d}" for index in range(len(studies))]
+    todo = [
+        (raw, study, stem, settings)
+        for study, stem in zip(studies, stems, strict=True)
+        if not stem.with_suffix(".json").is_file()
+    ]
+    run_all(prepare_study, todo, jobs, settings.kind)
+    return [(stem, json.loads(stem.with_suffix(".json").read_text())) for stem in stems]
+
+
+def _table(parts: Sequence[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:
+    frames = [pd.DataFrame(content["rows"]) for _, content in parts if content["rows"].get("patient")]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _blocks(parts: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[Block]:
+    for stem, content in parts:
+        if content["rows"].get("patient"):
+            with np.load(stem.with_suffix(".npz"), allow_pickle=False) as arrays:
+                yield arrays["hu"], arrays["brain"], arrays.get("mask")
+
+
+def _report(parts: Sequence[tuple[Path, dict[str, Any]]], listing: Listing, files: int) -> dict[str, Any]:
+    """What was read and what was odd about it; names of files are relative to the raw folder."""
+    contents_ = [content for _, content in parts]
+    used = [content for content in contents_ if content["rows"].get("patient")]
+    remarks = [content["remarks"] for content in contents_]
+    mended: Counter[str] = Counter()
+    disagreements: Counter[str] = Counter()
+    for remark in remarks:
+        mended.update(remark["mended"])
+        disagreements.update(remark["disagreements"])
+    skipped = [*listing.skipped, *(tuple(entry) for remark in remarks for entry in remark["skipped"])]
+    lesion = sum(content.get("lesion_voxels", 0) for content in used)
+    low, high = PLAUSIBLE_BRAIN_HU
+    return {
+        "files": files,
+        "studies": len(used),
+        "skipped": [{"file": file, "reason": reason} for file, reason in skipped],
+        "mended": dict(sorted(mended.items())),
+        "duplicates": sum(remark["duplicates"] for remark in remarks),
+        "unlabelled": counted([file for remark in remarks for file in remark["unlabelled"]]),
+        "disagreements": dict(sorted(disagreements.items())),
+        "no_brain": counted([c["study"] for c in used if not c["brain_voxels"]]),
+        "odd_hu": counted([c["study"] for c in used if c["brain_voxels"] and not low <= c["brain_median_hu"] <= high]),
+        "brain_outside_field": counted([c["study"] for c in used if c["brain_outside_field"] > 0]),
+        "head_outside_field": counted([c["study"] for c in used if c["head_outside_field"] > 0.02]),
+        "lesion_outside_field": counted([c["study"] for c in used if c.get("lesion_outside_field", 0) > 1e-4]),
+        "lesion_removed_fraction": (
+            sum(c.get("lesion_voxels_outside_brain", 0) for c in used) / lesion if lesion else None
+        ),
+        **listing.counts,
+    }

@@ -1,0 +1,183 @@
+"""One study: read, brought onto the prepared grid, its brain found, and kept as a part of the data set."""
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from data_prep import ct_ich, rsna
+from data_prep.brain import brain_mask, fitted_to_bone
+from data_prep.grid import Grid, Resampler, pixel_weights
+from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
+from hgisam.prepared import LABELS, MASK_VALUES
+
+READERS: dict[str, ModuleType] = {"rsna": rsna, "ct-ich": ct_ich}
+WORK_PX_MM = 2.0  # grid on which the brain is found
+TYPICAL_SLICE_MM = 5.0
+HEAD_HU = -300.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the prepared grid looks like."""
+
+    kind: str
+    image_px: int
+    field_of_view_mm: float
+
+    @property
+    def pixel_mm(self) -> float:
+        """Pitch of the prepared grid."""
+        return self.field_of_view_mm / self.image_px
+
+
+def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> None:
+    """Reads one study, brings it onto the grid, finds its brain, and writes its part.
+
+    Args:
+        raw: Raw folder.
+        study: What to read.
+        stem: The part's path without suffix; `.npz` is written before `.json`, each under a temporary name first.
+        settings: The grid.
+    """
+    try:
+        volume: Volume = READERS[settings.kind].read_study(raw, study)
+    except UnusableError as error:
+        skipped = [*error.remarks.skipped, (study.files[0], str(error))]
+        remarks = asdict(error.remarks) | {"skipped": skipped}
+        _write_json(stem.with_suffix(".json"), {"rows": {}, "remarks": remarks, "study": study.study})
+        return
+    arrays, rows, figures = prepare_volume(volume, settings)
+    ids = {"patient": [study.patient] * len(rows), "study": [study.study] * len(rows)}
+    if len(rows):
+        _write_npz(stem.with_suffix(".npz"), arrays)
+    content = {
+        "rows": ids | {column: rows[column].tolist() for column in rows},
+        "remarks": asdict(volume.remarks), "study": study.study, **figures,
+    }  # fmt: skip
+    _write_json(stem.with_suffix(".json"), content)
+
+
+def prepare_volume(
+    volume: Volume, settings: Settings
+) -> tuple[dict[str, npt.NDArray[Any]], pd.DataFrame, dict[str, Any]]:
+    """Brings a study onto the prepared grid.
+
+    Returns:
+        Arrays hu, brain and, with masks, mask [slice, px, px] of the slices that have labels; their rows without ids,
+        split and fold; and figures for the report.
+    """
+    work_grid = Grid.covering(volume, WORK_PX_MM)
+    work_hu = Resampler(volume, work_grid).hu()
+    spacing_mm = float(np.median(np.diff(volume.positions_mm))) if len(volume.hu) > 1 else volume.slice_mm
+    if spacing_mm <= 0:
+        spacing_mm = TYPICAL_SLICE_MM
+        volume.remarks.mended["slice_mm_assumed"] = 1
+    work_brain = brain_mask(work_hu, (spacing_mm, work_grid.pixel_mm, work_grid.pixel_mm))
+    head = work_hu > HEAD_HU
+    grid = Grid.centred(_centre_mm(work_brain, head, work_grid), settings.image_px, settings.pixel_mm)
+    labelled = volume.labels[:, 0] >= 0
+    kept = volume.keep(labelled)
+    resampler = Resampler(kept, grid)
+    hu = resampler.hu()
+    brain = fitted_to_bone(
+        hu, _on_grid(work_brain[labelled], work_grid, grid), (spacing_mm, grid.pixel_mm, grid.pixel_mm)
+    )
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "hu": np.clip(np.rint(hu), AIR_HU, 32767).astype(np.int16), "brain": brain.astype(np.uint8)
+    }  # fmt: skip
+    figures: dict[str, Any] = {
+        "brain_voxels": int(brain.sum()),
+        "brain_median_hu": float(np.median(hu[brain])) if brain.any() else None,
+        "brain_outside_field": _fraction_outside(work_brain, work_grid, grid),
+        "head_outside_field": _fraction_outside(head & work_brain.any(axis=(1, 2), keepdims=True), work_grid, grid),
+    }
+    if kept.mask is not None:
+        lesion = resampler.lesion()
+        arrays["mask"] = np.where(lesion, MASK_VALUES["unspecified"], 0).astype(np.uint8)
+        figures |= {
+            "lesion_voxels": int(lesion.sum()),
+            "lesion_voxels_outside_brain": int((lesion & ~brain).sum()),
+            "lesion_outside_field": resampler.lost_fraction_of_lesion(),
+        }
+    return arrays, _rows(kept, grid, spacing_mm), figures
+
+
+def _centre_mm(brain: Bools, head: Bools, grid: Grid) -> tuple[float, float]:
+    """Middle (row, col) of the brain's extent, of the head's where no brain was found, of the image where neither."""
+    shadow = next((np.asarray(m.any(axis=0)) for m in (brain, head) if m.any()), np.ones(head.shape[1:], bool))
+    rows, cols = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
+    return (
+        grid.row0_mm + (int(rows[0]) + int(rows[-1])) / 2 * grid.pixel_mm,
+        grid.col0_mm + (int(cols[0]) + int(cols[-1])) / 2 * grid.pixel_mm,
+    )
+
+
+def _on_grid(mask: Bools, source: Grid, target: Grid) -> Bools:
+    """A mask from one grid on another, by linear interpolation and a cut at one half."""
+    step = target.pixel_mm / source.pixel_mm
+    by_row = pixel_weights((target.row0_mm - source.row0_mm) / source.pixel_mm, step, target.rows, source.rows)
+    by_col = pixel_weights((target.col0_mm - source.col0_mm) / source.pixel_mm, step, target.cols, source.cols)
+    out = np.zeros((len(mask), target.rows, target.cols), bool)
+    for index in np.flatnonzero(mask.any(axis=(1, 2))):
+        image: Floats = mask[index].astype(np.float32)
+        out[index] = (by_col @ (by_row @ image).T).T >= 0.5 - 1e-6
+    return out
+
+
+def _fraction_outside(mask: Bools, source: Grid, field: Grid) -> float:
+    """Fraction of a mask that lies outside the field of another grid."""
+    total = int(mask.sum())
+    if not total:
+        return 0.0
+    rows = source.row0_mm + source.pixel_mm * np.arange(source.rows)
+    cols = source.col0_mm + source.pixel_mm * np.arange(source.cols)
+    half = field.pixel_mm / 2
+    inside_rows = (rows >= field.row0_mm - half) & (rows <= field.row0_mm + field.pixel_mm * (field.rows - 0.5))
+    inside_cols = (cols >= field.col0_mm - half) & (cols <= field.col0_mm + field.pixel_mm * (field.cols - 0.5))
+    return 1 - int(mask[:, inside_rows][:, :, inside_cols].sum()) / total
+
+
+def _rows(volume: Volume, grid: Grid, spacing_mm: float) -> pd.DataFrame:
+    """One row a slice with the columns that the study itself decides."""
+    count, native_rows, native_cols = volume.hu.shape
+    first, step_row, step_col = grid.native(volume)
+    gaps = np.diff(volume.positions_mm)
+    return pd.DataFrame(
+        {
+            "slice_index": np.arange(count),
+            "source_index": volume.source_index,
+            "position_mm": np.round(volume.positions_mm - volume.positions_mm[:1], 4),
+            "slice_mm": np.round(np.append(gaps, gaps[-1:] if len(gaps) else [spacing_mm] * count), 4),
+            **{label: volume.labels[:, column].astype(np.int64) for column, label in enumerate(LABELS)},
+            "pixel_mm": grid.pixel_mm,
+            "native_rows": native_rows,
+            "native_cols": native_cols,
+            "native_row0": first[:, 0],
+            "native_col0": first[:, 1],
+            "native_step_row": step_row,
+            "native_step_col": step_col,
+        }
+    )
+
+
+def _write_npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """As numpy's savez_compressed, with the fastest compression instead of its slow default."""
+    scratch = path.with_suffix(".npz.tmp")
+    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as handle:
+                np.lib.format.write_array(handle, array, allow_pickle=False)
+    scratch.replace(path)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    scratch = path.with_suffix(".json.tmp")
+    scratch.write_text(json.dumps(content))
+    scratch.replace(path)

@@ -1,0 +1,50 @@
+"""Figures of the book: plotly, one function a figure, from plain arrays and data frames; no model is imported."""
+
+from hgisam.figures.charts import (
+    calibration,
+    counts,
+    distributions,
+    hu_histograms,
+    intervals,
+    roc,
+    scatter,
+    score_histogram,
+    threshold_curves,
+    training_curves,
+)
+from hgisam.figures.page import METHOD_NAMES, SUBTYPE_COLOURS, TRUTH, finish, shrink, use_book_renderer
+from hgisam.figures.slices import (
+    attention_rows,
+    contact_sheet,
+    slice_viewer,
+    small_maps,
+    stage_views,
+    window_slider,
+    window_sums,
+)
+
+__all__ = [
+    "METHOD_NAMES",
+    "SUBTYPE_COLOURS",
+    "TRUTH",
+    "attention_rows",
+    "calibration",
+    "contact_sheet",
+    "counts",
+    "distributions",
+    "finish",
+    "hu_histograms",
+    "intervals",
+    "roc",
+    "scatter",
+    "score_histogram",
+    "shrink",
+    "slice_viewer",
+    "small_maps",
+    "stage_views",
+    "threshold_curves",
+    "training_curves",
+    "use_book_renderer",
+    "window_slider",
+    "window_sums",
+]

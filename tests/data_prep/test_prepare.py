@@ -1,0 +1,163 @@
+"""The whole way: what is written, that it is the same however it was made, and what is refused."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_prep import study as study_module
+from data_prep.prepare import prepare
+from hgisam.errors import InputError
+from hgisam.prepared import open_prepared, sha256_of
+
+SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "validation_fraction": 0.5}
+
+
+def test_rsna_becomes_a_prepared_set(rsna_raw: Path, tmp_path: Path, head: Any) -> None:
+    prepared = open_prepared(prepare("rsna", rsna_raw, tmp_path / "out", **SMALL), verify=True)
+    _, brain, lesion = head
+    assert prepared.mask is None
+    assert len(prepared.slices) == 32
+    assert set(prepared.slices["split"]) == {"train", "val"}
+    assert set(prepared.slices["patient"]) == {f"ID_0000000{p}" for p in range(4)}
+    first = prepared.slices[prepared.slices["patient"] == "ID_00000000"]
+    assert first["position_mm"].tolist() == [15.0 * s for s in range(8)]
+    assert (first["slice_mm"] == 15).all()
+    assert first["any"].tolist() == lesion.any(axis=(1, 2)).astype(int).tolist()
+    assert first["subdural"].tolist() == first["any"].tolist()
+    assert not first["epidural"].any()
+    # the prepared grid leads back to the native one: 7.5 mm pixels, box averages of 4 mm pixels
+    for row in first.index[2:4]:
+        at = prepared.slices.loc[row]
+        bleeding = prepared.hu[row].astype(float) - prepared.hu[row + 8]  # the next patient has the same head without
+        found = np.array([np.average(axis, weights=bleeding) for axis in np.indices(bleeding.shape)])
+        native = [at[f"native_{axis}0"] + found[i] * at[f"native_step_{axis}"] for i, axis in enumerate(("row", "col"))]
+        truth = np.argwhere(lesion[int(at["slice_index"])]).mean(axis=0)
+        assert np.abs(np.array(native) - truth).max() < 1
+    fraction = prepared.brain[:8].sum() * 7.5**2 / (brain.sum() * 4.0**2)
+    assert 0.9 < fraction < 1.25
+
+
+def test_ct_ich_becomes_a_prepared_set(
+    ct_raw: Path, tmp_path: Path, report_of: Callable[[Path], dict[str, Any]], head: Any
+) -> None:
+    out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
+    prepared = open_prepared(out, verify=True)
+    assert set(prepared.slices["split"]) == {"val", "test"}
+    assert set(prepared.slices["patient"]) == {"049", "050", "051", "052"}
+    mask, brain = prepared.mask[:], prepared.brain[:] > 0
+    assert set(np.unique(mask)) == {0, 6}
+    assert (mask.any(axis=(1, 2)) == (prepared.slices["any"] == 1)).all()
+    assert mask.sum() / 6 * 7.5**2 == pytest.approx(2 * head[2].sum() * 4.0**2, rel=0.15)
+    report = report_of(out)
+    assert report["lesion_removed_fraction"] == 0 == (mask[~brain] > 0).sum()
+    assert report["disagreements"] == {"label_without_mask": 0, "mask_without_label": 0}
+    # both classes on both sides
+    assert prepared.slices.groupby("split")["any"].max().tolist() == [1, 1]
+
+
+def test_same_bytes_with_one_or_two_jobs(ct_raw: Path, tmp_path: Path) -> None:
+    one = prepare("ct-ich", ct_raw, tmp_path / "one" / "out", jobs=1, **SMALL)
+    two = prepare("ct-ich", ct_raw, tmp_path / "two" / "out", jobs=2, **SMALL)
+    assert sha256_of(one) == sha256_of(two)
+    assert "PYTHONHASHSEED" not in os.environ or os.environ["PYTHONHASHSEED"] != "6640"
+
+
+def test_goes_on_after_a_kill(ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = sha256_of(prepare("ct-ich", ct_raw, tmp_path / "a" / "out", **SMALL))
+    out = tmp_path / "b" / "out"
+    real, read = study_module.ct_ich.read_study, []
+
+    def stop_at_third(raw: Path, study: Any) -> Any:
+        read.append(study.study)
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        return real(raw, study)
+
+    monkeypatch.setattr(study_module.ct_ich, "read_study", stop_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("ct-ich", ct_raw, out, **SMALL)
+    assert not out.exists()
+    prepare("ct-ich", ct_raw, out, **SMALL)
+    assert len(read) == 5  # only the one that was stopped is read twice
+    assert sorted(set(read)) == ["049", "050", "051", "052"]
+    assert sha256_of(out) == whole
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_done_already_and_replaced_when_something_changed(ct_raw: Path, tmp_path: Path) -> None:
+    out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
+    inode = (out / "dataset.json").stat().st_ino
+    prepare("ct-ich", ct_raw, out, **SMALL)
+    assert (out / "dataset.json").stat().st_ino == inode
+    prepare("ct-ich", ct_raw, out, **(SMALL | {"image_px": 40}))
+    assert open_prepared(out).meta["size_px"] == 40
+    before = json.loads((out / "dataset.json").read_text())["hashes"]
+    mask = ct_raw / "masks" / "050.nii"
+    content = bytearray(mask.read_bytes())
+    content[352:] = bytes(len(content) - 352)
+    mask.write_bytes(bytes(content))  # of the same size, but younger
+    os.utime(mask, ns=(2**62, 2**62))
+    prepare("ct-ich", ct_raw, out, **(SMALL | {"image_px": 40}))
+    assert json.loads((out / "dataset.json").read_text())["hashes"]["slices.zarr"] != before["slices.zarr"]
+
+
+def test_never_touches_what_it_did_not_make(ct_raw: Path, tmp_path: Path) -> None:
+    for out in (ct_raw, ct_raw / "out", ct_raw.parent):
+        with pytest.raises(InputError, match="overlaps"):
+            prepare("ct-ich", ct_raw, out, **SMALL)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("three years")
+    for out, folder in ((mine, mine), (tmp_path / "new", tmp_path / "new.partial")):
+        if folder != mine:
+            shutil.copytree(mine, folder)
+        with pytest.raises(InputError, match=r"thesis\.txt"):
+            prepare("ct-ich", ct_raw, out, **SMALL)
+        assert (folder / "thesis.txt").read_text() == "three years"
+
+
+@pytest.mark.parametrize("kind", ["rsna", "ct-ich"])
+def test_wrong_folders_are_named(kind: str, tmp_path: Path, rsna_raw: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InputError, match="an empty folder"):
+        prepare(kind, empty, tmp_path / "out", **SMALL)
+    with pytest.raises(InputError, match="no such folder"):
+        prepare(kind, tmp_path / "absent", tmp_path / "out", **SMALL)
+    if kind == "ct-ich":
+        with pytest.raises(InputError, match=r"stage_2_train\.csv.*expected hemorrhage_diagnosis_raw_ct\.csv"):
+            prepare(kind, rsna_raw, tmp_path / "out", **SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image_px": 2}, {"field_of_view_mm": 0.0}, {"validation_fraction": 1.0}, {"folds": 1}, {"seed": -1}, {"jobs": 0}],
+)
+def test_arguments_are_held_to_their_range(change: dict[str, Any], ct_raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=next(iter(change))):
+        prepare("ct-ich", ct_raw, tmp_path / "out", **(SMALL | change))
+
+
+def test_a_field_too_small_for_the_head_is_reported(
+    ct_raw: Path, tmp_path: Path, report_of: Callable[[Path], dict[str, Any]]
+) -> None:
+    report = report_of(prepare("ct-ich", ct_raw, tmp_path / "out", **(SMALL | {"field_of_view_mm": 100.0})))
+    assert report["brain_outside_field"]["count"] == report["head_outside_field"]["count"] == 4
+
+
+def test_a_full_disk_is_an_oserror(ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(study_module, "_write_npz", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
+    assert caught.value.errno == 28
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,258 @@
+"""Figures: alt texts, PNGs that can be decoded again, sliders and menus that change what they should."""
+
+import base64
+import io
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.io as pio
+import pytest
+from PIL import Image
+
+from hgisam import figures
+from hgisam.figures import page
+
+
+def decoded(source: str) -> Any:
+    """RGBA pixels [H, W, 4] of a data URI."""
+    head, data = source.split(",", 1)
+    assert head == "data:image/png;base64"
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGBA"))
+
+
+def alt_of(figure: go.Figure) -> str:
+    return str(figure.layout.meta["alt"])
+
+
+@pytest.fixture
+def grey() -> Any:
+    return np.arange(4 * 16 * 16, dtype=np.uint8).reshape(4, 16, 16)
+
+
+@pytest.fixture
+def square() -> Any:
+    mask = np.zeros((4, 16, 16), dtype=bool)
+    mask[:, 4:6, 8:10] = True
+    return mask
+
+
+def test_renderer_wraps_a_figure_with_its_alt_text_and_without_the_library() -> None:
+    figure = page.finish(go.Figure(go.Scatter(x=[1], y=[2])), 'curve <a> & "b"')
+    html = page.BookRenderer().to_mimebundle(figure.to_dict())["text/html"]
+    opening = '<div class="figure-plotly" role="img" aria-label="curve &lt;a> &amp; &quot;b&quot;">'
+    assert html.startswith(opening)
+    assert len(html) < 10_000
+    assert "MathJax" not in html
+    assert "Plotly.newPlot" in html
+
+
+def test_renderer_writes_the_same_figure_the_same_way() -> None:
+    figure = page.finish(go.Figure(go.Scatter(x=[1], y=[2])), "a point")
+    renderer = page.BookRenderer()
+    assert renderer.to_mimebundle(figure.to_dict()) == renderer.to_mimebundle(figure.to_dict())
+
+
+def test_renderer_refuses_a_figure_without_alt_text() -> None:
+    with pytest.raises(ValueError, match="alt text"):
+        page.BookRenderer().to_mimebundle(go.Figure().to_dict())
+
+
+def test_only_figures_that_move_take_the_focus(grey: Any) -> None:
+    still = figures.contact_sheet(grey, list("abcd"), "four", columns=2)
+    moving = figures.slice_viewer(grey, list("abcd"), "a scan")
+    html = [page.BookRenderer().to_mimebundle(f.to_dict())["text/html"] for f in (still, moving)]
+    assert ['tabindex="0"' in text for text in html] == [False, True]
+    assert ["ArrowLeft" in text for text in html] == [False, True]
+
+
+def test_use_book_renderer_becomes_the_default() -> None:
+    before = pio.renderers.default
+    try:
+        figures.use_book_renderer()
+        assert pio.renderers.default == "book"
+    finally:
+        pio.renderers.default = before
+
+
+def test_grey_png_keeps_greys_to_a_step() -> None:
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    pixels = decoded(page.grey_png(image))
+    assert np.abs(pixels[..., 0].astype(int) - image).max() < 256 // page.GREY_LEVELS
+    assert (pixels[..., 3] == 255).all()
+
+
+def test_map_png_is_clear_at_zero_and_opaque_at_one() -> None:
+    alpha = decoded(page.map_png(np.array([[0.0, 0.5, 1.0]])))[0, :, 3]
+    assert alpha[0] == 0
+    assert alpha[0] < alpha[1] < alpha[2]
+
+
+def test_outline_lies_just_outside_the_mask() -> None:
+    mask = np.zeros((5, 5), dtype=bool)
+    mask[2, 2] = True
+    pixels = decoded(page.outline_png(mask, "#102030"))
+    drawn = pixels[..., 3] > 0
+    expected = np.zeros((5, 5), dtype=bool)
+    expected[[1, 3, 2, 2], [2, 2, 1, 3]] = True
+    np.testing.assert_array_equal(drawn, expected)
+    assert pixels[1, 2, :3].tolist() == [0x10, 0x20, 0x30]
+
+
+def test_outline_of_nothing_is_clear() -> None:
+    assert not decoded(page.outline_png(np.zeros((4, 4), dtype=bool), "#ffffff"))[..., 3].any()
+
+
+def test_shrink_keeps_small_slices_and_bounds_large_ones() -> None:
+    small = np.zeros((2, 8, 8), dtype=np.uint8)
+    assert page.shrink(small, 16) is small
+    half = page.shrink(np.full((1, 32, 32), 100, dtype=np.uint8), 16)
+    assert half.shape == (1, 16, 16)
+    np.testing.assert_array_equal(half, 100)
+    mask = np.zeros((1, 32, 32), dtype=bool)
+    mask[0, :16] = True
+    assert page.shrink(mask, 16)[0].sum() == 8 * 16
+
+
+def test_window_slider_has_a_step_a_window_and_says_so() -> None:
+    hu = np.linspace(-1000, 1000, 64 * 64).astype(np.int16).reshape(64, 64)
+    figure = figures.window_slider(hu, [("brain", 40, 80), ("bone", 600, 2800)])
+    steps = figure.layout.sliders[0].steps
+    assert [step.label for step in steps] == ["brain 40/80", "bone 600/2800"]
+    change, traces = steps[1].args
+    assert [type(figure.data[i]).__name__ for i in traces] == ["Image", "Scatter"]
+    assert change["x"][1] == [-200, -800, 2000, 2000]
+    assert decoded(change["source"][0]).shape == (64, 64, 4)
+    assert "bone 600/2800" in alt_of(figure)
+
+
+def test_contact_sheet_places_slices_in_reading_order() -> None:
+    slices = np.stack([np.full((4, 4), value, dtype=np.uint8) for value in (40, 80, 120)])
+    figure = figures.contact_sheet(slices, ["a", "b", "c"], "three", columns=2)
+    pixels = decoded(figure.data[0].source)[..., 0]
+    assert pixels.shape == (12, 12)
+    assert [int(pixels[r, c]) for r, c in ((1, 1), (1, 7), (7, 1), (7, 7))] == [40, 80, 120, 0]
+    assert [note.text for note in figure.layout.annotations] == ["a", "b", "c"]
+
+
+def test_contact_sheet_names_its_outlines(grey: Any, square: Any) -> None:
+    figure = figures.contact_sheet(grey, list("abcd"), "four", columns=4, outlines={"bleed": (square, "#ff0000")})
+    assert [trace.name for trace in figure.data if trace.name] == ["bleed"]
+    assert figure.layout.showlegend
+
+
+def test_slice_viewer_slider_and_menus_change_different_things(grey: Any, square: Any) -> None:
+    maps, masks = {"A map": grey / 255.0}, {"A mask": square}
+    figure = figures.slice_viewer(grey, list("abcd"), "a scan", maps=maps, masks=masks, truth=square, active=2)
+    slice_c, overlays, outline = figure.layout.sliders[0].steps[2].args, *figure.layout.updatemenus
+    assert list(slice_c[0]) == ["source"]
+    assert list(slice_c[1]) == [0, 1, 2, 3]
+    assert [trace.source for trace in figure.data] == list(slice_c[0]["source"])
+    assert [trace.visible for trace in figure.data] == [True, True, False, True]
+    assert [button.label for button in overlays.buttons] == ["A map", "A mask", "no overlay"]
+    assert [button.args[0]["visible"] for button in overlays.buttons] == [[True, False], [False, True], [False, False]]
+    assert [list(button.args[1]) for button in outline.buttons] == [[3], [3]]
+
+
+def test_slice_viewer_fits_the_page_budget() -> None:
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 255, (24, 384, 384), dtype=np.uint8)
+    maps = {name: np.stack([np.outer(*(np.hanning(384),) * 2)] * 24) for name in ("a", "b", "c")}
+    figure = figures.slice_viewer(grey, [str(i) for i in range(24)], "a scan", maps=maps)
+    assert decoded(figure.data[0].source).shape[:2] == (160, 160)
+    assert len(page.BookRenderer().to_mimebundle(figure.to_dict())["text/html"]) < 1_500_000
+
+
+def test_stage_views_shift_only_where_the_stage_shifts() -> None:
+    figure = figures.stage_views(np.zeros((16, 16), dtype=np.uint8), [(8, 4, 2), (4, 4, 0)])
+    labels = [step.label for step in figure.layout.sliders[0].steps]
+    assert labels == ["1 · W-MSA · 8×8 tokens", "1 · SW-MSA · 8×8 tokens", "2 · W-MSA · 4×4 tokens"]
+    plain, shifted = (step.args[0]["x"][1] for step in figure.layout.sliders[0].steps[:2])
+    assert 7.5 in plain  # 4 tokens of 2 pixels, from -0.5
+    assert 3.5 in shifted
+    assert 11.5 in shifted
+
+
+def test_attention_rows_show_the_row_of_each_query() -> None:
+    attention = np.array([[0.7, 0.1, 0.1, 0.1], [0.25] * 4, [0, 0, 0, 1.0], [1.0, 0, 0, 0]])
+    figure = figures.attention_rows(np.zeros((16, 16), dtype=np.uint8), attention, (2, 2), 2, 4)
+    steps = figure.layout.sliders[0].steps
+    assert len(steps) == 4
+    assert np.ravel(steps[2].args[0]["z"][0]).tolist() == [0, 0, 0, 1]
+    assert list(steps[3].args[0]["x"][2]) == [3.5, 7.5, 7.5, 3.5, 3.5]  # the lower right token of the window
+
+
+def test_small_maps_scale_each_panel_on_demand() -> None:
+    values = np.array([[[0.0, 1.0]], [[2.0, 6.0]], [[5.0, 5.0]]])
+    figure = figures.small_maps(values, list("abc"), "maps", columns=3, unit="u", shared=False)
+    assert [np.ravel(trace.z).tolist() for trace in figure.data] == [[0, 1], [0, 1], [0, 0]]
+
+
+def test_roc_marks_the_operating_point() -> None:
+    labels, scores = [0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9]
+    figure = figures.roc({"x": (labels, scores)}, thresholds={"x": 0.5})
+    point = next(trace for trace in figure.data if trace.name == "x, chosen threshold")
+    assert (point.x[0], point.y[0]) == (0.5, 0.5)
+    assert "0.750" in alt_of(figure)
+
+
+def test_training_curves_mark_the_kept_epoch() -> None:
+    history = pd.DataFrame(
+        {"epoch": [1, 2, 3], "train_loss": [3, 2, 1], "val_loss": [3, 2, 2], "val_auroc": [0.6, 0.9, 0.8]}
+    )
+    figure = figures.training_curves(history)
+    kept = next(trace for trace in figure.data if trace.name == "kept epoch")
+    assert (kept.x[0], kept.y[0]) == (2, 0.9)
+    assert "epoch 2" in alt_of(figure)
+
+
+def test_score_histogram_tells_shares_beyond_the_threshold() -> None:
+    figure = figures.score_histogram([0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.7, 0.4, 0.9], 0.5)
+    assert "50% of the bleeding slices and 25% of the others" in alt_of(figure)
+
+
+def test_intervals_leave_out_what_was_not_measured() -> None:
+    table = pd.DataFrame(
+        [
+            {"label": "a", "method": "hgi_sam", "mean": 0.5, "low": 0.4, "high": 0.7},
+            {"label": "b", "method": "hgi_sam", "mean": None, "low": None, "high": None},
+        ]
+    ).astype({"mean": float, "low": float, "high": float})
+    figure = figures.intervals(table, "intervals", title="Dice")
+    assert len(figure.data[0].x) == 1
+    assert figure.data[0].error_x.array[0] == pytest.approx(0.2)
+    assert list(figure.layout.yaxis.ticktext) == ["a", "b"]
+
+
+def test_threshold_curves_keep_hu_apart() -> None:
+    curve = {"grid": [0.1, 0.5], "dice": [0.2, 0.4], "threshold": 0.5, "validation_dice": 0.4}
+    figure = figures.threshold_curves({"hgi_sam": curve, "hu_threshold": curve | {"grid": [40, 50]}}, "curves")
+    axes = {trace.name: trace.xaxis for trace in figure.data if trace.name}
+    assert axes == {"HGI-SAM": "x", "HU threshold": "x2"}
+
+
+def test_distributions_thin_out_large_groups() -> None:
+    table = pd.DataFrame({"dice": np.linspace(0, 1, 1000), "method": "hgi_sam"})
+    figure = figures.distributions(table, "dice", value="dice", by="method", title="Dice")
+    assert len(figure.data[0].x) == 300
+    assert figure.data[0].name == "HGI-SAM"
+
+
+@pytest.mark.parametrize("group", ["calibration", "counts", "hu", "scatter", "sums"])
+def test_every_chart_has_alt_text_and_a_height(group: str) -> None:
+    numbers = np.linspace(0, 1, 40)
+    table = pd.DataFrame({"x": numbers, "y": numbers, "method": "grad_cam"})
+    drawn = {
+        "calibration": lambda: figures.calibration(np.arange(40) % 2, numbers),
+        "counts": lambda: figures.counts(pd.DataFrame({"a": [1, 2]}, index=["u", "v"]), "counts", unit="slices"),
+        "hu": lambda: figures.hu_histograms({"brain": 40 * numbers, "none": numbers[:0]}, low=0, high=80, title="t"),
+        "scatter": lambda: figures.scatter(
+            table, "points", x="x", y="y", by="method", titles=("x", "y"), identity=True
+        ),
+        "sums": lambda: figures.window_sums(np.ones(4), numbers[:4], "sums"),
+    }[group]()
+    assert alt_of(drawn)
+    assert re.search(r"\d+px", drawn.layout.meta["height"])
+    assert drawn.layout.paper_bgcolor == "rgba(0,0,0,0)"

@@ -1,0 +1,80 @@
+"""Words and tables of the notebooks."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hgisam import report
+from hgisam.profile import Profile, load_profile
+from hgisam.run import run_step
+
+
+def test_notes_say_what_profile_and_data_are_worth(tiny: Profile) -> None:
+    smoke = report.notes(tiny, phantom=True).data
+    assert "`smoke`" in smoke
+    assert "mean nothing" in smoke
+    assert "phantoms" in smoke
+    real = report.notes(load_profile("paper"), phantom=False).data
+    assert "mean nothing" not in real
+    assert "phantoms" not in real
+
+
+@pytest.mark.parametrize(("source", "expected"), [("phantom", True), ("rsna", False)])
+def test_is_phantom_goes_by_the_source(source: str, expected: bool) -> None:
+    assert report.is_phantom({"name": "rsna", "source": source}) is expected
+
+
+def test_estimate_reads_as_text() -> None:
+    assert report.estimate({"mean": 0.514, "ci95": [0.4, 0.6]}) == "0.51 (0.40 to 0.60)"
+    assert report.estimate({"mean": 2.0, "ci95": None}, 1) == "2.0"
+    assert report.estimate({"mean": None, "ci95": None}) == "–"
+    assert report.estimate(None) == "–"
+
+
+def test_p_values() -> None:
+    assert [report.p_value(p) for p in (None, 0.00002, 0.0312)] == ["–", "< 0.001", "0.031"]
+
+
+def test_tables_hold_every_method_and_the_unit_of_the_floor() -> None:
+    value = {"mean": 0.5, "ci95": [0.4, 0.6]}
+    names = ("dice_slice", "iou_slice", "dice_scan", "false_positive_ml")
+    figures = {name + suffix: value for name in names for suffix in ("", "_gated")}
+    summary = {name: {"threshold": 52.0, **figures} for name in ("hgi_sam", "hu_threshold")}
+    table = report.segmentation_table(summary)
+    assert list(table.index) == ["HGI-SAM", "HU threshold"]
+    assert list(table["threshold"]) == ["52", "52 HU"]
+    assert (report.segmentation_table(summary, gated=True)["Dice per slice"] == "0.50 (0.40 to 0.60)").all()
+
+
+def test_interval_rows_find_nested_figures_and_leave_out_none() -> None:
+    measured = {"mean": 0.5, "ci95": [0.4, 0.6]}
+    types = {"subdural": measured, "epidural": {"mean": None, "ci95": None}}
+    rows = report.interval_rows(
+        {"hgi_sam": {"dice_by_type": types}}, {"dice_by_type.subdural": "SDH", "dice_by_type.epidural": "EDH"}
+    )
+    expected = pd.DataFrame([{"label": "SDH", "method": "hgi_sam", "mean": 0.5, "low": 0.4, "high": 0.6}])
+    pd.testing.assert_frame_equal(rows, expected)
+
+
+def test_interval_rows_of_nothing_have_their_columns() -> None:
+    assert list(report.interval_rows({}, {"dice_slice": "Dice"}).columns) == ["label", "method", "mean", "low", "high"]
+
+
+def test_comparison_table() -> None:
+    one = {"a": "hgi_sam", "b": "grad_cam", "difference": 0.1, "ci95": [0.0, 0.2], "p_value": 0.01, "n_patients": 9}
+    table = report.comparison_table([one])
+    assert table.loc["HGI-SAM − GradCAM"].tolist() == ["0.100 (0.000 to 0.200)", "0.010", 9]
+    assert report.comparison_table([]).empty
+
+
+def test_manifest_is_folded_and_tells_what_was_read_and_written(tiny: Profile, tmp_path: Path) -> None:
+    def work(folder: Path) -> None:
+        (folder / "result.txt").write_text("x")
+
+    step = run_step(tiny, tmp_path, "train", work, sections=("train",), inputs={"data": "ab" * 32})
+    html = report.manifest(tiny, step, **{"prepared set": "cd" * 32}).data
+    assert html.startswith("<details>")
+    for text in ("smoke", "read: data", "abab", "wrote: result.txt", "prepared set", "cdcd", "torch", "cores"):
+        assert text in html
+    assert str(tmp_path) not in html
