@@ -54,7 +54,7 @@ def phantom(
 
 @app.command()
 def rsna(
-    raw: Raw, out: Out, jobs: Jobs = 1, image_px: ImagePx = 128, field_of_view_mm: Field = 240.0,
+    raw: Raw, out: Out, jobs: Jobs = 1, image_px: ImagePx = 128, field_of_view_mm: Field = 200.0,
     validation_fraction: Fraction = 0.2, folds: Folds = 5, seed: Seed = 0,
 ) -> None:  # fmt: skip
     """Prepare RSNA 2019: RAW holds stage_2_train.csv and stage_2_train/."""
@@ -68,7 +68,7 @@ def rsna(
 
 @app.command()
 def ct_ich(
-    raw: Raw, out: Out, jobs: Jobs = 1, image_px: ImagePx = 128, field_of_view_mm: Field = 240.0,
+    raw: Raw, out: Out, jobs: Jobs = 1, image_px: ImagePx = 128, field_of_view_mm: Field = 200.0,
     validation_fraction: Fraction = 0.2, folds: Folds = 5, seed: Seed = 0,
 ) -> None:  # fmt: skip
     """Prepare CT-ICH: RAW holds ct_scans/, masks/ and hemorrhage_diagnosis_raw_ct.csv."""

@@ -36,7 +36,7 @@ def prepare(
     out: Path,
     *,
     image_px: int = 128,
-    field_of_view_mm: float = 240.0,
+    field_of_view_mm: float = 200.0,
     validation_fraction: float = 0.2,
     folds: int = 5,
     seed: int = 0,

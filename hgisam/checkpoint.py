@@ -12,18 +12,18 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor
 
+from hgisam.data import to_images
 from hgisam.errors import InputError
 from hgisam.models import BLEEDING, build_classifier
 from hgisam.profile import Profile
 from hgisam.run import read_json, write_json
-from hgisam.windows import apply_windows
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained classifier with all that it needs to read HU.
 
-    `mean`, `std`: [C] of the windowed training slices. `detection_threshold`: probability of bleeding at and above
+    `mean`, `std`: [C] of the windowed brain in training. `detection_threshold`: probability of bleeding at and above
     which a slice is said to bleed.
     """
 
@@ -33,20 +33,14 @@ class Checkpoint:
     std: Tensor
     detection_threshold: float
 
-    def images(self, hu: Tensor) -> Tensor:
-        """HU [B, H, W] → standardised channels [B, C, H, W], on the device of `hu`."""
-        return standardise(apply_windows(hu, self.profile.windows), self.mean, self.std)
+    def images(self, hu: Tensor, brain: Tensor) -> Tensor:
+        """HU and brain mask, both [B, H, W] → standardised channels [B, C, H, W], on the device of `hu`."""
+        return to_images(hu, brain, self.profile.windows, self.mean, self.std)
 
     def probability(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] → probability of bleeding [B]."""
         probability: Tensor = self.model(images).float().softmax(dim=1)[:, BLEEDING]
         return probability
-
-
-def standardise(channels: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """[B, C, H, W] → the same with each channel at mean 0 and standard deviation 1 over the training slices."""
-    shape = (1, -1, 1, 1)
-    return (channels - mean.to(channels.device).view(shape)) / std.to(channels.device).view(shape)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, extra: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """From prepared slices to batches: reading, balanced sampling, and augmentation batched on the device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,23 +11,27 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hgisam.prepared import PreparedDataset
-from hgisam.profile import Augment, Profile
+from hgisam.profile import Augment, Profile, Window
 from hgisam.windows import apply_windows
 
 IN_MEMORY_BYTES = 2**30  # a set whose HU is smaller than this is read once
+BRAIN_HU = 34.0  # between white and grey matter
+DENSEST_BLOOD_HU = 100.0
 
 
-class SliceDataset(Dataset[tuple[Tensor, Tensor, Tensor]]):
+class SliceDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
     """Slices of a prepared data set, addressed by whole batches of row numbers."""
 
     def __init__(self, prepared: PreparedDataset) -> None:
-        self.hu: Any = prepared.hu[:] if prepared.hu.nbytes <= IN_MEMORY_BYTES else prepared.hu
+        small = prepared.hu.nbytes <= IN_MEMORY_BYTES
+        self.hu: Any = prepared.hu[:] if small else prepared.hu
+        self.brain: Any = prepared.brain[:] if small else prepared.brain
         self.any = torch.from_numpy(prepared.slices["any"].to_numpy(copy=True))
 
-    def __getitem__(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-        """Row numbers [B] → (HU int16 [B, H, W], bleeding 0/1 int64 [B], row numbers [B])."""
-        hu = self.hu[rows] if isinstance(self.hu, np.ndarray) else self.hu.oindex[rows]
-        return torch.from_numpy(hu), self.any[rows], torch.from_numpy(rows)
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Row numbers [B] → (HU int16 [B, H, W], brain uint8 [B, H, W], bleeding 0/1 int64 [B], row numbers [B])."""
+        hu, brain = (a[rows] if isinstance(a, np.ndarray) else a.oindex[rows] for a in (self.hu, self.brain))
+        return torch.from_numpy(hu), torch.from_numpy(brain), self.any[rows], torch.from_numpy(rows)
 
 
 class Batches:
@@ -45,7 +49,7 @@ class Batches:
 
 
 def batch_loader(dataset: SliceDataset, rows: npt.NDArray[np.int64], batch_size: int) -> DataLoader[Any]:
-    """A loader that yields (hu, any, rows) for `rows` in their order."""
+    """A loader that yields (hu, brain, any, rows) for `rows` in their order."""
     return DataLoader(dataset, sampler=Batches(rows, batch_size), batch_size=None)
 
 
@@ -68,29 +72,75 @@ def balanced_rows(
 
 
 def channel_statistics(dataset: SliceDataset, rows: npt.NDArray[np.int64], profile: Profile) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [C] of the windowed training slices, over at most 1,024 of them spread evenly."""
+    """Mean and standard deviation [C] of the windowed soft tissue in at most 1,024 training slices, spread evenly."""
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), 1024)).astype(int)]
     total, squares = torch.zeros(2, len(profile.windows), dtype=torch.float64)
-    count = 0
-    for hu, _, _ in batch_loader(dataset, sample, 64):
-        channels = apply_windows(hu, profile.windows).double()
-        total += channels.sum(dim=(0, 2, 3))
-        squares += channels.square().sum(dim=(0, 2, 3))
-        count += channels[:, 0].numel()
+    count = torch.tensor(0)
+    for hu, brain, _, _ in batch_loader(dataset, sample, 64):
+        levelled, inside = soft_tissue(hu, brain)
+        channels = apply_windows(levelled, profile.windows).double()
+        total += (channels * inside[:, None]).sum(dim=(0, 2, 3))
+        squares += (channels.square() * inside[:, None]).sum(dim=(0, 2, 3))
+        count = count + inside.sum()
     mean = total / count
     return mean.float(), (squares / count - mean.square()).clamp_min(1e-6).sqrt().float()
 
 
-def augment(hu: Tensor, settings: Augment, generator: torch.Generator) -> Tensor:
+def soft_tissue(hu: Tensor, brain: Tensor) -> tuple[Tensor, Tensor]:
+    """The brain at one level, without bone and calcium.
+
+    Scanners and kernels differ by several HU in what they call brain, and blood differs from it by few more: the median
+    of each slice's brain is shifted to `BRAIN_HU`. What is denser than blood can be is not blood, and its blurred edge
+    passes through the HU of blood: both are left out.
+
+    Args:
+        hu: [B, H, W] HU.
+        brain: [B, H, W], 0 outside.
+
+    Returns:
+        Levelled HU [B, H, W] float32, and where soft tissue of the brain is [B, H, W] bool.
+    """
+    hu = hu.float()
+    inside = brain > 0
+    median = hu.masked_fill(~inside, torch.nan).flatten(start_dim=1).nanmedian(dim=1).values
+    hu = hu + (BRAIN_HU - median).nan_to_num(0.0)[:, None, None]
+    dense = F.max_pool2d((hu > DENSEST_BLOOD_HU).float()[:, None], 3, stride=1, padding=1)[:, 0]
+    return hu, inside & (dense == 0)
+
+
+def to_images(hu: Tensor, brain: Tensor, windows: Sequence[Window], mean: Tensor, std: Tensor) -> Tensor:
+    """What the classifier sees: the soft tissue of the brain, windowed and standardised by its own statistics.
+
+    Beside 1,000 HU of bone, 20 HU of blood are lost; standardised over soft tissue they are several standard
+    deviations. All else is set to the mean, so that neither the decision nor the map can lean on skull, face or head rest.
+
+    Args:
+        hu: [B, H, W] HU.
+        brain: [B, H, W], 0 outside.
+        windows: One a channel.
+        mean: [C] from `channel_statistics`.
+        std: [C] likewise.
+
+    Returns:
+        [B, C, H, W] float32.
+    """
+    shape = (1, -1, 1, 1)
+    levelled, inside = soft_tissue(hu, brain)
+    channels = (apply_windows(levelled, windows) - mean.to(hu.device).view(shape)) / std.to(hu.device).view(shape)
+    return channels * inside[:, None]
+
+
+def augment(hu: Tensor, brain: Tensor, settings: Augment, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Random pose, scanner and noise for each slice.
 
     Args:
         hu: [B, H, W] HU.
+        brain: [B, H, W], 0 outside; moves with the slice.
         settings: Ranges; each slice draws its own values.
         generator: On the device of `hu`.
 
     Returns:
-        [B, H, W] float32 HU.
+        HU and brain, both [B, H, W] float32.
     """
 
     def uniform(low: float, high: float) -> Tensor:
@@ -104,7 +154,9 @@ def augment(hu: Tensor, settings: Augment, generator: torch.Generator) -> Tensor
     affine = torch.cat([(rotation * scale[:, None]).view(-1, 2, 2), shift[:, :, None]], dim=2)
     grid = F.affine_grid(affine, [len(hu), 1, *hu.shape[1:]], align_corners=False)
     air = -1000.0  # what lies outside the field
-    moved = F.grid_sample(hu[:, None].float() - air, grid, align_corners=False)[:, 0] + air
+    both = torch.stack([hu.float() - air, brain.float()], dim=1)
+    moved, inside = F.grid_sample(both, grid, align_corners=False).unbind(dim=1)
+    moved = moved + air
     moved = _blur(moved, uniform(0, settings.blur_px))
     soft = moved.clamp(-150, 150)
     soft = soft * (1 + uniform(-settings.gain, settings.gain))[:, None, None]
@@ -112,8 +164,7 @@ def augment(hu: Tensor, settings: Augment, generator: torch.Generator) -> Tensor
     noise = torch.empty_like(moved).normal_(generator=generator)
     noise = _blur(noise, uniform(0, 1))
     noise = noise / noise.std(dim=(1, 2), keepdim=True) * uniform(0, settings.noise_hu)[:, None, None]
-    level = uniform(-settings.level_hu, settings.level_hu)[:, None, None]
-    return soft + dense + level + noise
+    return soft + dense + noise, (inside > 0.5).float()
 
 
 def _blur(images: Tensor, sigma_px: Tensor) -> Tensor:

@@ -60,8 +60,11 @@ def extract_maps(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDat
     with tqdm(total=shape[0], initial=len(scores), desc="maps", unit="slice") as bar:
         for start in range(len(scores), shape[0], BLOCK):
             rows = np.arange(start, min(start + BLOCK, shape[0]))
-            hu = torch.from_numpy(prepared.hu[rows[0] : rows[-1] + 1]).to(device)
-            images = checkpoint.images(resize(hu.float(), size))
+            hu, brain = (
+                resize(torch.from_numpy(array[rows[0] : rows[-1] + 1]).to(device).float(), size)
+                for array in (prepared.hu, prepared.brain)
+            )
+            images = checkpoint.images(hu, brain >= 0.5)
             with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=_bf16(profile)):
                 scores += checkpoint.probability(images).cpu().tolist()
             for name, method in methods.items():

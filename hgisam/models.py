@@ -17,7 +17,9 @@ def build_classifier(profile: Profile, *, pretrained: bool = True) -> SwinTransf
     """A Swin classifier, bleeding yes or no, with two logits.
 
     `image_px = 8 × patch_px × window_tokens` gives the topology of the paper's Swin-B at any scale: 8 × 8, 4 × 4,
-    2 × 2 and 1 window in the four stages, the last of them unshifted.
+    2 × 2 and 1 window in the four stages, the last of them unshifted. `model.pool` is how the last tokens become one
+    feature vector: "avg" as in the paper's Swin-B, or "max", with which a small Swin learns from scratch, since a slice
+    bleeds if any part of it does.
 
     Args:
         profile: Sections `model`, `data` and `windows` are used.
@@ -36,6 +38,7 @@ def build_classifier(profile: Profile, *, pretrained: bool = True) -> SwinTransf
         depths=tuple(settings.depths),
         num_heads=tuple(settings.heads),
         window_size=settings.window_tokens,
+        global_pool=settings.pool,
         drop_path_rate=settings.drop_path,
     )
     if pretrained and settings.pretrained is not None:

@@ -61,6 +61,7 @@ class Model(_Section):
     channels: Positive
     depths: list[Positive]
     heads: list[Positive]
+    pool: Literal["max", "avg"]
     drop_path: Annotated[float, Field(ge=0, lt=1)]
     pretrained: Path | None
 
@@ -72,7 +73,6 @@ class Augment(_Section):
     rotate_deg: NonNegative
     scale: Annotated[float, Field(ge=0, lt=1)]
     shift: Annotated[float, Field(ge=0, lt=1)]
-    level_hu: NonNegative
     gain: Annotated[float, Field(ge=0, lt=1)]
     noise_hu: NonNegative
     blur_px: NonNegative

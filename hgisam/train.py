@@ -24,14 +24,12 @@ from hgisam.checkpoint import (
     load_training_state,
     save_checkpoint,
     save_training_state,
-    standardise,
 )
-from hgisam.data import SliceDataset, augment, balanced_rows, batch_loader, channel_statistics
+from hgisam.data import SliceDataset, augment, balanced_rows, batch_loader, channel_statistics, to_images
 from hgisam.errors import InputError
 from hgisam.models import BLEEDING, CLASSES, build_classifier
 from hgisam.prepared import PreparedDataset
 from hgisam.profile import Compute, Profile
-from hgisam.windows import apply_windows
 
 log = logging.getLogger(__name__)
 
@@ -114,13 +112,13 @@ def _train_epoch(run: _Run, epoch: int) -> dict[str, float]:
     loader = batch_loader(run.slices, rows, settings.batch_size)
     started, losses, rate = time.perf_counter(), [], 0.0
     run.model.train()
-    for step, (hu, target, _) in enumerate(tqdm(loader, desc=f"epoch {epoch + 1}", unit="batch", leave=False)):
+    for step, (hu, brain, target, _) in enumerate(tqdm(loader, desc=f"epoch {epoch + 1}", unit="batch", leave=False)):
         rate = learning_rate(run.profile, epoch + step / len(loader))
         for group in run.optimizer.param_groups:
             group["lr"] = rate
-        changed = augment(hu.to(run.fabric.device), settings.augment, generator)
-        logits = run.model(standardise(apply_windows(changed, run.profile.windows), run.mean, run.std))
-        target = target.to(run.fabric.device)
+        hu, brain, target = run.fabric.to_device((hu, brain, target))
+        changed = augment(hu, brain, settings.augment, generator)
+        logits = run.model(to_images(*changed, run.profile.windows, run.mean, run.std))
         loss = F.cross_entropy(logits.float(), target, label_smoothing=settings.label_smoothing)
         run.optimizer.zero_grad()
         run.fabric.backward(loss)
@@ -143,9 +141,10 @@ def _validate(run: _Run) -> tuple[dict[str, float], npt.NDArray[np.float32]]:
     """Loss and AUROC on the validation split, and the probability of bleeding [n] of its slices."""
     run.model.eval()
     logits = []
-    for hu, _, _ in batch_loader(run.slices, run.val_rows, 2 * run.profile.train.batch_size):
-        channels = apply_windows(hu.to(run.fabric.device), run.profile.windows)
-        logits.append(run.model(standardise(channels, run.mean, run.std)).float().cpu())
+    for hu, brain, _, _ in batch_loader(run.slices, run.val_rows, 2 * run.profile.train.batch_size):
+        hu, brain = run.fabric.to_device((hu, brain))
+        images = to_images(hu, brain, run.profile.windows, run.mean, run.std)
+        logits.append(run.model(images).float().cpu())
     joined = torch.cat(logits)
     target = run.slices.any[run.val_rows]
     scores: npt.NDArray[np.float32] = joined.softmax(dim=1)[:, BLEEDING].numpy()

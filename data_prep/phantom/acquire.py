@@ -12,7 +12,7 @@ from data_prep.phantom.pose import Pose, slice_heights_mm, template_index
 from data_prep.phantom.scanner import Scanner, calibrate, head_rest, metal_star, noise, response
 from data_prep.phantom.space import SHAPE, STEP_MM, Floats
 
-VISIBLE_MM2 = 15.0  # a bleed that covers less of a slice is neither labelled nor outlined there
+VISIBLE_MM2 = 40.0  # a bleed that covers less of a slice is neither labelled nor outlined there
 MASK_FRACTION = 0.5
 SUBARACHNOID_FRACTION = 0.35  # it is mixed with fluid, and outlined where it is seen
 SAMPLE_MM = 1.25

@@ -249,11 +249,11 @@ def intraventricular(canvas: Canvas, rng: np.random.Generator, mode: str | None 
     if chosen == "layer":
         field_mm = y + 1.2 * canvas.noise(rng, 10)
         allowed = inside & (np.abs(x) > 6) & ((x * side > 0) | (rng.random() < 0.65)) & (y < -30)
-        share = rng.uniform(0.08, 0.6)
+        share = rng.uniform(0.15, 0.7)
     else:
         sites = ((8 * side, 5, 16), (22 * side, -42, 8), (0, -12, 0), (0, -46, -30))
         field_mm = canvas.away_mm(sites[int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1)))]) + 5 * canvas.noise(rng, 12)
-        allowed, share = inside, rng.uniform(0.05, 0.75)
+        allowed, share = inside, rng.uniform(0.15, 0.85)
     edge, _ = fill_lowest(field_mm.astype(np.float32), allowed, max(1, round(share * float(allowed.sum()))))
     age, mean_hu = draw_age(rng)
     hu = clot_hu(canvas, age, mean_hu - (3 if chosen == "layer" else 0), rng)

@@ -33,23 +33,23 @@ def _clot(canvas: Canvas, rng: np.random.Generator, late: list[Painter], volume_
 def _collection(canvas: Canvas, rng: np.random.Generator, late: list[Painter], kind: int) -> None:
     """Plans an epidural or subdural collection in the same way."""
     if kind == EPIDURAL:
-        fraction, thickness_mm, normal = bleeds.epidural_shape(canvas, rng, _lognormal(rng, 22, 0.9, 1.5, 90))
+        fraction, thickness_mm, normal = bleeds.epidural_shape(canvas, rng, _lognormal(rng, 30, 0.75, 2.0, 110))
     else:
-        fraction, thickness_mm, normal = bleeds.subdural_shape(canvas, rng, _lognormal(rng, 30, 0.9, 2.5, 120))
+        fraction, thickness_mm, normal = bleeds.subdural_shape(canvas, rng, _lognormal(rng, 45, 0.75, 3.0, 130))
     bleeds.push_from_side(canvas, thickness_mm, normal)
     late.append(lambda: bleeds.extra_axial(canvas, rng, kind, fraction))
 
 
 def _thin_subdural(canvas: Canvas, rng: np.random.Generator, late: list[Painter]) -> None:
     shape = bleeds.interhemispheric_shape if rng.random() < 0.6 else bleeds.tentorial_shape
-    fraction = shape(canvas, rng, _lognormal(rng, 6, 0.6, 1.0, 22))
+    fraction = shape(canvas, rng, _lognormal(rng, 9, 0.6, 1.5, 30))
     late.append(lambda: bleeds.extra_axial(canvas, rng, SUBDURAL, fraction))
 
 
 def _contusions(canvas: Canvas, rng: np.random.Generator, late: list[Painter], most: int) -> None:
     for _ in range(int(rng.integers(1, most + 1))):
         site = CONTUSION_SITES[int(rng.integers(len(CONTUSION_SITES)))]
-        _clot(canvas, rng, late, _lognormal(rng, 1.8, 1.0, 0.15, 20), site)
+        _clot(canvas, rng, late, _lognormal(rng, 4, 0.9, 0.2, 30), site)
 
 
 def _bleed(canvas: Canvas, rng: np.random.Generator) -> list[Painter]:
@@ -58,7 +58,7 @@ def _bleed(canvas: Canvas, rng: np.random.Generator) -> list[Painter]:
     story = str(rng.choice(STORIES, p=STORY_WEIGHTS))
     if story == "stroke":
         name = str(rng.choice(list(IPH_SITES), p=IPH_WEIGHTS))
-        volume_ml = _lognormal(rng, 10, 1.1, 0.3, 80) * (0.3 if name in {"pons", "caudate"} else 1)
+        volume_ml = _lognormal(rng, 20, 0.9, 0.4, 90) * (0.3 if name in {"pons", "caudate"} else 1)
         if rng.random() < (0.5 if name in {"thalamus", "caudate", "putamen"} else 0.2):
             bleeds.intraventricular(canvas, rng)
         if rng.random() < 0.15:
@@ -71,7 +71,7 @@ def _bleed(canvas: Canvas, rng: np.random.Generator) -> list[Painter]:
         if rng.random() < 0.4:
             bleeds.intraventricular(canvas, rng, "layer")
         if rng.random() < 0.15:
-            _clot(canvas, rng, late, _lognormal(rng, 6, 0.8, 0.5, 30), (30, 30, -8))
+            _clot(canvas, rng, late, _lognormal(rng, 12, 0.7, 0.5, 40), (30, 30, -8))
     elif story == "ventricular":
         bleeds.intraventricular(canvas, rng)
     else:

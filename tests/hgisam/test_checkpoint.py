@@ -24,9 +24,9 @@ def test_round_trip(tmp_path: Path, tiny: Profile) -> None:
     assert loaded.profile == tiny
     assert loaded.detection_threshold == 0.4
     assert not loaded.model.training
-    hu = torch.randint(-1000, 1000, (2, 32, 32), dtype=torch.int16)
+    slices = torch.randint(-1000, 1000, (2, 32, 32), dtype=torch.int16), torch.ones(2, 32, 32)
     saved.model.eval()
-    torch.testing.assert_close(loaded.probability(loaded.images(hu)), saved.probability(saved.images(hu)))
+    torch.testing.assert_close(loaded.probability(loaded.images(*slices)), saved.probability(saved.images(*slices)))
 
 
 def test_broken_checkpoints_are_refused(tmp_path: Path, tiny: Profile) -> None:

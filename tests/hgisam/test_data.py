@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hgisam.data import SliceDataset, augment, balanced_rows, batch_loader, channel_statistics
+from hgisam.data import SliceDataset, augment, balanced_rows, batch_loader, channel_statistics, soft_tissue, to_images
 from hgisam.prepared import open_prepared
 from hgisam.profile import Augment, Profile, Window
 from hgisam.windows import apply_windows, to_uint8
 from tests.conftest import make_prepared
 
-STILL = Augment(flip=0, rotate_deg=0, scale=0, shift=0, level_hu=0, gain=0, noise_hu=0, blur_px=0)
+STILL = Augment(flip=0, rotate_deg=0, scale=0, shift=0, gain=0, noise_hu=0, blur_px=0)
 
 
 def test_windows_by_hand() -> None:
@@ -40,19 +40,38 @@ def test_batches_read_the_asked_rows(tmp_path: Path, tiny: Profile) -> None:
     slices = SliceDataset(prepared)
     rows = np.array([5, 3, 40, 0, 7])
     got = list(batch_loader(slices, rows, 2))
-    assert [b[2].tolist() for b in got] == [[5, 3], [40, 0], [7]]
+    assert [b[3].tolist() for b in got] == [[5, 3], [40, 0], [7]]
     assert (got[1][0].numpy() == prepared.hu.oindex[[40, 0]]).all()
-    slices.hu = prepared.hu  # a set that is too large for memory is read slice by slice
+    assert (got[1][1].numpy() == prepared.brain.oindex[[40, 0]]).all()
+    slices.hu, slices.brain = prepared.hu, prepared.brain  # a set that is too large for memory is read slice by slice
     assert (slices[rows][0].numpy() == prepared.hu.oindex[rows]).all()
     mean, std = channel_statistics(slices, np.arange(48), tiny)
-    channels = apply_windows(torch.from_numpy(prepared.hu[:48]), tiny.windows)
-    torch.testing.assert_close(mean, channels.mean(dim=(0, 2, 3)))
-    torch.testing.assert_close(std, channels.std(dim=(0, 2, 3), correction=0), rtol=1e-4, atol=1e-5)
+    levelled, inside = soft_tissue(*slices[np.arange(48)][:2])
+    channels = apply_windows(levelled, tiny.windows).movedim(1, 0)[:, inside]
+    torch.testing.assert_close(mean, channels.mean(dim=1))
+    torch.testing.assert_close(std, channels.std(dim=1, correction=0), rtol=1e-4, atol=1e-5)
+    images = to_images(*slices[np.arange(48)][:2], tiny.windows, mean, std).movedim(1, 0)
+    assert (images[:, ~inside] == 0).all()
+    torch.testing.assert_close(images[:, inside].mean(dim=1), torch.zeros(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(images[:, inside].std(dim=1), torch.ones(3), rtol=1e-3, atol=0)
+
+
+def test_soft_tissue_is_at_one_level_and_free_of_bone() -> None:
+    hu = torch.tensor([[[20, 30, 50, 40, 300, 20, 30, -1000]]] * 2, dtype=torch.int16)
+    brain = torch.tensor([[[1, 1, 1, 1, 1, 1, 1, 0]], [[0] * 8]])
+    levelled, inside = soft_tissue(hu, brain)
+    assert levelled[0].tolist() == [[24, 34, 54, 44, 304, 24, 34, -996]]  # the median was 30
+    assert inside[0].int().tolist() == [[1, 1, 1, 0, 0, 0, 1, 0]]  # bone and its neighbours are out
+    assert (levelled[1] == hu[1]).all()
+    assert not inside[1].any()
 
 
 def test_no_augmentation_changes_nothing() -> None:
     hu = torch.randint(-1000, 1500, (3, 16, 16), dtype=torch.int16)
-    torch.testing.assert_close(augment(hu, STILL, torch.Generator()), hu.float(), atol=0.01, rtol=0)
+    brain = torch.randint(0, 2, (3, 16, 16), dtype=torch.uint8)
+    same, inside = augment(hu, brain, STILL, torch.Generator())
+    torch.testing.assert_close(same, hu.float(), atol=0.01, rtol=0)
+    assert (inside == brain).all()
 
 
 def test_each_augmentation_acts_within_its_range() -> None:
@@ -60,15 +79,13 @@ def test_each_augmentation_acts_within_its_range() -> None:
     hu[:, 4:8, 2:6] = 70
 
     def changed(**settings: float) -> torch.Tensor:
-        return augment(hu, STILL.model_copy(update=settings), torch.Generator().manual_seed(0))
+        moved, brain = augment(hu, hu == 70, STILL.model_copy(update=settings), torch.Generator().manual_seed(0))
+        if settings.keys() <= {"flip"}:
+            assert (brain == (moved > 55)).all()
+        return moved
 
     flipped = changed(flip=1.0)
     torch.testing.assert_close(flipped, hu.flip(2).float(), atol=0.01, rtol=0)
-    level = changed(level_hu=5.0) - hu
-    assert level.amax() <= 5.01
-    assert level.amin() >= -5.01
-    assert level.mean(dim=(1, 2)).std() > 1
-    assert (level.std(dim=(1, 2)) < 0.01).all()
     noise = changed(noise_hu=5.0) - hu
     assert 0 < noise.std() < 5
     for settings in ({"rotate_deg": 30.0}, {"scale": 0.3}, {"shift": 0.2}, {"blur_px": 1.0}, {"gain": 0.2}):

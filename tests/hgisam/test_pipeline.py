@@ -18,7 +18,7 @@ from hgisam.profile import Profile, load_profile
 from hgisam.run import read_manifest, run_step
 from tests.conftest import TINY, make_prepared
 
-STILL = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "gain", "level_hu", "noise_hu", "blur_px")]
+STILL = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "gain", "noise_hu", "blur_px")]
 OPTIONS = [*TINY, "train.epochs=10", "train.learning_rate=2e-3", "train.patience=10", *STILL]
 Hgisam = Callable[..., tuple[int, str]]
 
@@ -176,7 +176,7 @@ def test_users_mistakes_are_one_line_and_exit_code_2(runs: Path, tmp_path: Path,
         (["evaluate", "--run", run], "all of --run, --data and --out"),
         (["evaluate", "--run", tmp_path, "--data", data, "--out", tmp_path / "o"], "no finished train"),
         (["evaluate", "--run", run, "--data", tmp_path, "--out", tmp_path / "o"], "no dataset.json"),
-        (["evaluate", "--run", run, "--data", wide, "--out", tmp_path / "o"], "--field-of-view-mm 240"),
+        (["evaluate", "--run", run, "--data", wide, "--out", tmp_path / "o"], "--field-of-view-mm 200"),
         (["evaluate", "--run", run, "--data", data, "--out", tmp_path / "mine"], "holds something else"),
         (["evaluate", "--run", run, "--data", data, "--out", runs], "apart from the run"),
     ]:

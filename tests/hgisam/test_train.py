@@ -27,7 +27,7 @@ def test_youden_by_hand() -> None:
 
 
 def test_it_learns_and_the_checkpoint_rebuilds_itself(tmp_path: Path) -> None:
-    still = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "gain", "level_hu", "noise_hu", "blur_px")]
+    still = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "gain", "noise_hu", "blur_px")]
     settings = ["train.epochs=10", "train.learning_rate=2e-3", "train.patience=10"]
     profile = load_profile("smoke", [*TINY, *still, *settings])
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=48))
@@ -36,9 +36,9 @@ def test_it_learns_and_the_checkpoint_rebuilds_itself(tmp_path: Path) -> None:
     assert table["val_auroc"].max() > 0.95
     predictions = pd.read_parquet(tmp_path / "predictions.parquet")
     assert (predictions["row"].to_numpy() == prepared.rows("val")).all()
-    hu = torch.from_numpy(prepared.hu.oindex[prepared.rows("val")])
+    hu, brain = (torch.from_numpy(a.oindex[prepared.rows("val")]) for a in (prepared.hu, prepared.brain))
     with torch.no_grad():
-        scores = load_checkpoint(tmp_path).probability(checkpoint.images(hu))
+        scores = load_checkpoint(tmp_path).probability(checkpoint.images(hu, brain))
     np.testing.assert_allclose(scores, predictions["score"], atol=1e-5)
     assert not (tmp_path / "state.safetensors").exists()
 

@@ -1,0 +1,64 @@
+# The HGI-SAM book. `make help` lists what can be made.
+PYTHON  ?= python3
+PROFILE ?= laptop
+RUNS_DIR ?= runs
+SET     ?=
+RSNA    ?=
+CT_ICH  ?=
+VENV    ?= .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+TEST    := _build/test
+CODE    := hgisam data_prep book ci tests
+
+export MPLCONFIGDIR ?= $(CURDIR)/_build/matplotlib
+export PYTHONUTF8 = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lint serve clean clean-runs environment
+
+help: ## this list
+	@echo "make book [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path]"
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+
+book: $(STAMP) ## studies in, rendered book out: _build/html/index.html
+	@HGISAM_BOOK_PID=$$PPID $(BIN)/python book/build.py --profile "$(PROFILE)" --runs-dir "$(RUNS_DIR)" --set "$(SET)" --rsna "$(RSNA)" --ct-ich "$(CT_ICH)"
+
+test: lint ## lint, types, every notebook in the smoke profile, the rendered site, the test suite
+	@rm -rf $(TEST)
+	@HGISAM_BOOK_PID=$$PPID $(BIN)/python book/build.py --profile smoke --runs-dir $(TEST)/runs --site $(TEST)/html
+	@$(BIN)/python ci/check_executed.py $(TEST)/runs/smoke
+	@$(BIN)/python ci/check_site.py $(TEST)/html
+	@$(BIN)/python ci/check_browser.py $(TEST)/html
+	@$(BIN)/python -m pytest -q
+
+lint: $(STAMP) ## lint and types
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy
+	@$(BIN)/python ci/check_notebooks.py
+
+serve: ## the book at http://127.0.0.1:8000
+	@test -f _build/html/index.html || { echo "There is no book yet: make book" >&2; exit 2; }
+	@$(PYTHON) -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+clean: ## removes the rendered site and caches; runs stay
+	rm -rf _build .mypy_cache .pytest_cache .ruff_cache
+
+clean-runs: ## removes every run: studies, models, results
+	rm -rf "$(RUNS_DIR)" .snakemake
+
+environment: $(STAMP) ## only the Python environment, in .venv
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); try make PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) -c 'import venv' 2>/dev/null || { \
+	  echo "make: $(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
+	@echo "Installing the pinned packages into $(VENV): about 7 GB with PyTorch, several minutes, once."
+	@test -x $(BIN)/python -a -x $(BIN)/pip || if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); \
+	  else $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; fi || { \
+	  echo "make: no environment in $(VENV); install venv (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@

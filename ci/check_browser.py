@@ -1,0 +1,160 @@
+"""Gate: the rendered site in a real browser, narrow and wide, light and dark.
+
+    python ci/check_browser.py _build/html
+
+Pages are opened from disk, as a reader does. Screenshots go to `screenshots/` beside the site. Without a Chromium it
+says so; on a CI machine (CI=true) that fails.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+WIDTHS = {"narrow": (390, 844), "wide": (1280, 900)}
+INSTALL = "install it (Debian, Ubuntu: apt install chromium) or run .venv/bin/playwright install chromium"
+UNDRAWN = """() => [...document.querySelectorAll('.figure-plotly')].filter((figure) => {
+    const drawn = figure.querySelector('.main-svg, canvas');
+    const box = drawn && drawn.getBoundingClientRect();
+    return !(box && box.width > 50 && box.height > 50);
+}).map((figure) => figure.getAttribute('aria-label'))"""
+TOO_WIDE = """() => {
+    const root = document.documentElement, wide = root.scrollWidth - root.clientWidth;
+    if (wide <= 1) return [];
+    const beyond = (e) => e.getBoundingClientRect().right > root.clientWidth + 1;
+    const guilty = [...document.body.querySelectorAll('*')].find(beyond);
+    return [`${wide} px too wide, first: ${guilty ? guilty.tagName + '.' + guilty.className : 'unknown'}`];
+}"""
+CLIPPED = """() => [...document.querySelectorAll('.figure-plotly')].filter((f) => f.scrollWidth > f.clientWidth + 1)
+    .map((f) => `${f.getAttribute('aria-label')}: ${f.scrollWidth} px in ${f.clientWidth} px`)"""
+UNTHEMED = """() => {
+    const text = getComputedStyle(document.body).color.match(/[0-9.]+/g).map(Number);
+    const bright = (rgb) => rgb[0] + rgb[1] + rgb[2] > 382;
+    return [...document.querySelectorAll('.figure-plotly .js-plotly-plot')].filter((graph) => {
+        const probe = document.body.appendChild(document.createElement('i'));
+        probe.style.color = graph._fullLayout.font.color;
+        const own = getComputedStyle(probe).color.match(/[0-9.]+/g).map(Number);
+        probe.remove();
+        return bright(own) !== bright(text);
+    }).map((graph) => graph.closest('.figure-plotly').getAttribute('aria-label'));
+}"""
+# clicks at the far end of the first slider of each figure: what is drawn, the slider itself aside, must change
+MOVE_SLIDERS = """async () => {
+    const dead = [];
+    for (const graph of document.querySelectorAll('.figure-plotly .js-plotly-plot')) {
+        if (!(graph.layout.sliders || []).length || graph.layout.sliders[0].steps.length < 2) continue;
+        graph.scrollIntoView({ block: 'center' });
+        const slider = graph.layout.sliders[0];
+        const last = (slider.active || 0) === slider.steps.length - 1 ? 0 : slider.steps.length - 1;
+        const picture = () => [...graph.querySelectorAll('.main-svg')].map((s) => {
+            const copy = s.cloneNode(true);
+            copy.querySelectorAll('.slider-container').forEach((c) => c.remove());
+            return copy.innerHTML;
+        }).join('');
+        const before = picture();
+        const rail = graph.querySelector('.slider-rail-touch-rect').getBoundingClientRect();
+        const x = last ? rail.right - 2 : rail.left + 2, y = rail.top + rail.height / 2;
+        const event = (type) => new MouseEvent(type, { bubbles: true, clientX: x, clientY: y, view: window });
+        graph.querySelector('.slider-rail-touch-rect').dispatchEvent(event('mousedown'));
+        document.dispatchEvent(event('mouseup'));
+        graph.dispatchEvent(event('mouseup'));
+        await new Promise((done) => setTimeout(done, 600));
+        if (picture() === before) dead.push(graph.closest('.figure-plotly').getAttribute('aria-label'));
+    }
+    return dead;
+}"""
+
+
+def find_browser() -> str | None:
+    """Path of an installed Chromium: of the system, or playwright's own."""
+    for name in PROGRAMS:
+        if program := shutil.which(name):
+            return program
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    return own if Path(own).is_file() else None
+
+
+def listen(page: Page) -> list[str]:
+    """A list that fills with what the page complains about from now on."""
+    heard: list[str] = []
+
+    def request(asked: Request) -> None:
+        if urlsplit(asked.url).scheme not in ("file", "data", "blob"):
+            heard.append(f"fetches {asked.url[:120]}")
+
+    page.on("console", lambda message: heard.append(f"console: {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: heard.append(f"script error: {error}"))
+    page.on("requestfailed", lambda failed: heard.append(f"could not load {failed.url[:120]}"))
+    page.on("request", request)
+    return heard
+
+
+def looks(page: Page) -> list[str]:
+    """What is wrong with the page as it stands."""
+    return [
+        *(f"figure not drawn: {label}" for label in page.evaluate(UNDRAWN)),
+        *page.evaluate(TOO_WIDE),
+        *(f"figure too wide: {text}" for text in page.evaluate(CLIPPED)),
+        *(f"figure ignores the theme: {label}" for label in page.evaluate(UNTHEMED)),
+    ]
+
+
+def visit(browser: Browser, site: Path, names: list[str], screenshots: Path) -> Iterator[str]:
+    """Every page in both sizes, first in one theme, then switched to the other as the theme's button does."""
+    for size, (width, height) in WIDTHS.items():
+        first, second = ("light", "dark") if size == "narrow" else ("dark", "light")
+        context = browser.new_context(viewport={"width": width, "height": height})
+        context.add_init_script(f"localStorage.setItem('mode', '{first}'); localStorage.setItem('theme', '{first}')")
+        for name in names:
+            page = context.new_page()
+            problems = listen(page)
+            try:
+                page.goto((site / name).as_uri(), wait_until="load", timeout=120_000)
+                for theme in (first, second):
+                    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+                    page.wait_for_timeout(250)
+                    problems += [f"{theme}: {problem}" for problem in looks(page)]
+                    page.screenshot(path=str(screenshots / f"{Path(name).stem}-{size}-{theme}.png"), full_page=True)
+                problems += [f"slider changes nothing: {label}" for label in page.evaluate(MOVE_SLIDERS)]
+            except Error as error:
+                problems.append(str(error).splitlines()[0])
+            yield from (f"{name} ({width} px): {problem}" for problem in problems)
+            page.close()
+        context.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Command line."""
+    if len(arguments) != 1:
+        print("usage: python ci/check_browser.py _build/html")
+        return 2
+    site = Path(arguments[0])
+    names = sorted(path.name for path in site.glob("*.html"))
+    if not names:
+        print(f"check_browser: no pages in {site}")
+        return 1
+    program = find_browser()
+    if program is None:
+        print(f"check_browser: NOT RUN, no Chromium found; {INSTALL}")
+        return 1 if os.environ.get("CI", "").lower() in ("1", "true") else 0
+    screenshots = site.parent / "screenshots"
+    shutil.rmtree(screenshots, ignore_errors=True)
+    screenshots.mkdir(parents=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        found = list(visit(browser, site.resolve(), names, screenshots))
+        browser.close()
+    print(*found, sep="\n", end="\n" if found else "")
+    verdict = f"{len(found)} problems" if found else "ok"
+    print(f"check_browser: {verdict}, {len(names)} pages, screenshots in {screenshots}")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

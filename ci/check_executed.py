@@ -1,0 +1,80 @@
+"""Gate: the executed notebooks of a run are whole, and what they were to make is there.
+
+python ci/check_executed.py runs/smoke
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "book"))
+
+from steps import STEPS  # noqa: E402
+
+
+def problems(path: Path) -> list[str]:
+    """What is wrong with an executed notebook."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells = notebook["cells"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"not a notebook ({error})"]
+    record = notebook.get("metadata", {}).get("papermill", {})
+    found = []
+    if not record:
+        found.append("papermill did not write it")
+    elif record.get("exception"):
+        found.append("papermill recorded an exception")
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            found += [f"cell {number}: {problem}" for problem in _cell_problems(cell)]
+    return found
+
+
+def _cell_problems(cell: dict[str, Any]) -> list[str]:
+    found = []
+    if "".join(cell["source"]).strip() and cell.get("execution_count") is None:
+        found.append("was not run")
+    for output in cell.get("outputs", []):
+        if output["output_type"] == "error":
+            found.append(f"ended with {output.get('ename')}: {output.get('evalue')}")
+        text = json.dumps(output.get("data", output.get("text", "")))
+        if str(ROOT) + "/" in text or str(Path.home()) + "/" in text:
+            found.append("an output shows a path of this machine")
+        if "<script" in text and "https://" in text.split("<script", 1)[1].split(">", 1)[0]:
+            found.append("an output loads a script from another host")
+    return found
+
+
+def run_problems(run: Path) -> list[str]:
+    """What is wrong with a run: every notebook executed and whole, every product there and not empty."""
+    found = []
+    for name, step in STEPS.items():
+        path = run / "notebooks" / f"{name}.ipynb"
+        if not path.is_file():
+            found.append(f"{path}: missing")
+            continue
+        found += [f"{path}: {problem}" for problem in problems(path)]
+        real = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
+        for made in step.makes:
+            given = made.startswith("phantom/") and real.get(made.split("/")[1].replace("-", "_"))
+            if not given and not ((run / made).is_file() and (run / made).stat().st_size):
+                found.append(f"{run / made}: missing or empty")
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """Command line."""
+    if len(arguments) != 1:
+        print("usage: python ci/check_executed.py runs/<profile>")
+        return 2
+    found = run_problems(Path(arguments[0]))
+    print(*found, sep="\n", end="\n" if found else "")
+    print(f"check_executed: {f'{len(found)} problems' if found else 'ok'}, {len(STEPS)} notebooks")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,74 @@
+"""Gate: notebooks in book/ are sources. No outputs, a kernelspec, a title, typed and explained parameters, no paths."""
+
+import ast
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ABSOLUTE = re.compile(r"(?<![\w.:/…])/(?:home|Users|root|tmp|mnt|work|opt|var|media)/|\b[A-Z]:\\\\")
+
+
+def problems(path: Path) -> list[str]:
+    """What is wrong with a notebook, one line each."""
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        cells = notebook["cells"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return [f"not a notebook ({error})"]
+    return [*_sources(notebook, cells), *_title(cells), *_parameters(cells)]
+
+
+def _sources(notebook: dict[str, Any], cells: list[dict[str, Any]]) -> list[str]:
+    found = []
+    if notebook.get("metadata", {}).get("kernelspec", {}).get("name") != "python3":
+        found.append("kernelspec is not python3")
+    for number, cell in enumerate(cells):
+        if cell.get("outputs") or cell.get("execution_count") is not None:
+            found.append(f"cell {number} has outputs or was run: clear them")
+        if match := ABSOLUTE.search("".join(cell["source"])):
+            found.append(f"cell {number} holds an absolute path ({match.group()}…)")
+    return found
+
+
+def _title(cells: list[dict[str, Any]]) -> list[str]:
+    first = "".join(cells[0]["source"]) if cells else ""
+    if cells and cells[0]["cell_type"] == "markdown" and first.startswith("# "):
+        return []
+    return ["the first cell does not start with a title (# …)"]
+
+
+def _parameters(cells: list[dict[str, Any]]) -> list[str]:
+    tagged = [cell for cell in cells if "parameters" in cell.get("metadata", {}).get("tags", [])]
+    if len(tagged) != 1:
+        return [f"{len(tagged)} cells are tagged parameters, expected one"]
+    source = "".join(tagged[0]["source"])
+    found = []
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError as error:
+        return [f"the parameters cell is not Python ({error})"]
+    lines = source.splitlines()
+    for statement in statements:
+        text = lines[statement.lineno - 1]
+        if not isinstance(statement, ast.AnnAssign) or statement.value is None:
+            found.append(f"parameters: {text!r} is not `name: type = value`")
+        elif "#" not in "\n".join(lines[statement.lineno - 1 : statement.end_lineno]):
+            found.append(f"parameters: {text!r} has no comment")
+    return found or ([] if statements else ["the parameters cell is empty"])
+
+
+def main(arguments: list[str]) -> int:
+    """Checks the notebooks given, or all of book/."""
+    paths = [Path(argument) for argument in arguments] or sorted(Path("book").glob("[0-9]*.ipynb"))
+    found = [f"{path}: {problem}" for path in paths for problem in problems(path)]
+    if not paths:
+        found = ["book/: no notebooks"]
+    print(*found, sep="\n", end="\n" if found else "")
+    print(f"check_notebooks: {f'{len(found)} problems' if found else 'ok'}, {len(paths)} notebooks")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,149 @@
+"""Gate: the rendered site as files. Pages, links, alternative texts, sizes, nothing from another host.
+
+python ci/check_site.py _build/html
+"""
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import yaml
+from bs4 import BeautifulSoup, Tag
+
+PAGE_BYTES = 1_500_000  # a page with its own images; plotly.js is shared by all pages and counted apart
+TOC = Path(__file__).resolve().parent.parent / "book" / "_toc.yml"
+LIBRARY = "plotly.min.js"
+FETCHING = {  # element → attributes from which a browser fetches by itself
+    "script": ("src",), "img": ("src", "srcset"), "iframe": ("src",), "source": ("src", "srcset"), "video": ("src",),
+    "audio": ("src",), "embed": ("src",), "object": ("data",),
+}  # fmt: skip
+FETCHING_RELATIONS = {
+    "stylesheet",
+    "preload",
+    "modulepreload",
+    "icon",
+    "shortcut",
+    "preconnect",
+    "dns-prefetch",
+    "prefetch",
+}
+CSS_URL = re.compile(r"(?:@import\s+[\"']|url\(\s*[\"']?)((?:https?:)?//[^\"')\s]+)")
+
+
+def toc_pages(toc: Path) -> list[str]:
+    """Names of the pages that the table of contents promises."""
+
+    def walk(node: object) -> Iterator[str]:
+        if isinstance(node, dict):
+            yield from (node[key] for key in ("root", "file") if key in node)
+            for value in node.values():
+                yield from walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from walk(value)
+
+    return list(walk(yaml.safe_load(toc.read_text(encoding="utf-8"))))
+
+
+def is_remote(address: str) -> bool:
+    """Whether an address leads to another host."""
+    return address.startswith("//") or urlsplit(address).scheme in ("http", "https")
+
+
+def page_problems(page: Path, soup: BeautifulSoup, anchors: dict[Path, set[str]]) -> list[str]:
+    """What is wrong with one page."""
+    return [*_remote(soup), *_texts(soup), *_plotly(soup), *_links(page, soup, anchors), *_size(page, soup)]
+
+
+def _remote(soup: BeautifulSoup) -> Iterator[str]:
+    for name, attributes in FETCHING.items():
+        for element in soup.find_all(name):
+            for attribute in attributes:
+                if is_remote(str(element.get(attribute, ""))):
+                    yield f"<{name}> fetches {element[attribute]}"
+    for link in soup.find_all("link"):
+        if FETCHING_RELATIONS & set(link.get("rel") or []) and is_remote(str(link.get("href", ""))):
+            yield f"<link> fetches {link['href']}"
+    for style in soup.find_all("style"):
+        yield from (f"<style> fetches {address}" for address in CSS_URL.findall(style.get_text()))
+
+
+def _texts(soup: BeautifulSoup) -> Iterator[str]:
+    if soup.title is None or not soup.title.get_text(strip=True):
+        yield "no title"
+    for image in soup.find_all("img"):
+        alt = str(image.get("alt", "")).strip()
+        if not alt or alt.startswith(("_images/", "../_images/")):
+            yield f"image without alternative text: {str(image.get('src', ''))[:60]}"
+    for figure in soup.select(".figure-plotly"):
+        if not str(figure.get("aria-label", "")).strip():
+            yield "plotly figure without aria-label"
+
+
+def _plotly(soup: BeautifulSoup) -> Iterator[str]:
+    figures, graphs = soup.select(".figure-plotly"), soup.select(".plotly-graph-div")
+    loads = [script for script in soup.find_all("script") if LIBRARY in str(script.get("src", ""))]
+    if len(loads) != (1 if figures else 0):
+        yield f"{LIBRARY} loaded {len(loads)} times on a page with {len(figures)} figures"
+    if len(graphs) != len([graph for graph in graphs if graph.find_parent(class_="figure-plotly")]):
+        yield "plotly figure outside of .figure-plotly: shown by another renderer than ours"
+    if any(len(script.get_text()) > 3_000_000 for script in soup.find_all("script")):
+        yield "plotly.js inside the page"
+
+
+def _links(page: Path, soup: BeautifulSoup, anchors: dict[Path, set[str]]) -> Iterator[str]:
+    for element, attribute in ((e, a) for a in ("href", "src") for e in soup.find_all(attrs={a: True})):
+        parts = urlsplit(str(element[attribute]))
+        if parts.scheme or parts.netloc or not (parts.path or parts.fragment):
+            continue
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page.resolve()
+        if not target.exists():
+            yield f"leads nowhere: {element[attribute]}"
+        elif parts.fragment and target in anchors and unquote(parts.fragment) not in anchors[target]:
+            yield f"no such place: {element[attribute]}"
+
+
+def _size(page: Path, soup: BeautifulSoup) -> Iterator[str]:
+    images = {page.parent / unquote(urlsplit(str(image.get("src", ""))).path) for image in soup.find_all("img")}
+    size = page.stat().st_size + sum(image.stat().st_size for image in images if image.is_file())
+    if size > PAGE_BYTES:
+        yield f"{size / 1e6:.2f} MB, more than {PAGE_BYTES / 1e6} MB"
+
+
+def _anchors(soup: BeautifulSoup) -> set[str]:
+    names = {str(element["id"]) for element in soup.find_all(id=True)}
+    names |= {str(element["name"]) for element in soup.find_all("a", attrs={"name": True}) if isinstance(element, Tag)}
+    return names | {"", "top"}
+
+
+def site_problems(site: Path, toc: Path = TOC) -> tuple[list[str], int]:
+    """What is wrong with a site, and how many pages it has."""
+    found = [f"{name}.html: missing" for name in toc_pages(toc) if not (site / f"{name}.html").is_file()]
+    pages = sorted(path for path in site.rglob("*.html") if "_static" not in path.parts)
+    soups = {page: BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser") for page in pages}
+    anchors = {page.resolve(): _anchors(soup) for page, soup in soups.items()}
+    for page, soup in soups.items():
+        found += [f"{page.relative_to(site)}: {problem}" for problem in page_problems(page, soup, anchors)]
+    for sheet in sorted(site.rglob("*.css")):
+        addresses = CSS_URL.findall(sheet.read_text(encoding="utf-8", errors="replace"))
+        found += [f"{sheet.relative_to(site)}: fetches {address}" for address in addresses]
+    if any(soup.select_one(".figure-plotly") for soup in soups.values()) and not (site / "_static" / LIBRARY).is_file():
+        found.append(f"_static/{LIBRARY}: missing")
+    return found, len(pages)
+
+
+def main(arguments: list[str]) -> int:
+    """Command line."""
+    if len(arguments) != 1:
+        print("usage: python ci/check_site.py _build/html")
+        return 2
+    found, pages = site_problems(Path(arguments[0]))
+    print(*found, sep="\n", end="\n" if found else "")
+    print(f"check_site: {f'{len(found)} problems' if found else 'ok'}, {pages} pages")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

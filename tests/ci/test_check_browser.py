@@ -1,0 +1,100 @@
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import check_browser
+import plotly.graph_objects as go
+import pytest
+
+needs_browser = pytest.mark.skipif(check_browser.find_browser() is None, reason="no Chromium installed")
+THEME = Path(check_browser.__file__).parent.parent / "book" / "_static" / "plotly-theme.js"
+
+
+def figure(*, dead_slider: bool = False) -> str:
+    traces = [go.Scatter(y=[i, 1, i * 2], visible=i == 0) for i in range(3)]
+    steps = [
+        {
+            "method": "update",
+            "args": [{"visible": [(j == i) or (dead_slider and j == 0) for j in range(3)]}],
+            "label": str(i),
+        }
+        for i in ([0, 0, 0] if dead_slider else range(3))
+    ]
+    html = go.Figure(traces, {"sliders": [{"steps": steps}]}).to_html(
+        include_plotlyjs=False, full_html=False, config={"responsive": True}
+    )
+    return f'<div class="figure-plotly" role="img" aria-label="lines">{html}</div>'
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    folder = tmp_path / "html"
+    (folder / "_static").mkdir(parents=True)
+    with resources.as_file(resources.files("plotly") / "package_data" / "plotly.min.js") as library:
+        shutil.copy(library, folder / "_static")
+    shutil.copy(THEME, folder / "_static")
+    return folder
+
+
+def write(site: Path, body: str) -> None:
+    style = (
+        "<style>html[data-theme=dark] body { background: #111; color: #eee } body { color: #222; margin: 8px }</style>"
+    )
+    scripts = '<script src="_static/plotly.min.js"></script><script src="_static/plotly-theme.js"></script>'
+    icon = '<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width">'
+    html = f"<!doctype html><html><head><title>x</title>{icon}{style}{scripts}</head><body>{body}</body></html>"
+    (site / "index.html").write_text(html)
+
+
+@needs_browser
+def test_a_page_with_a_figure_passes(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(site, figure())
+    assert check_browser.main([str(site)]) == 0, capsys.readouterr().out
+    shots = sorted(path.name for path in (site.parent / "screenshots").iterdir())
+    assert shots == ["index-narrow-dark.png", "index-narrow-light.png", "index-wide-dark.png", "index-wide-light.png"]
+
+
+@needs_browser
+def test_what_is_wrong_is_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    undrawn = '<div class="figure-plotly" aria-label="blank"></div>'
+    faults = "<script>console.error('ouch'); nothing.at.all</script><img src='gone.png'>"
+    write(site, f'{undrawn}{faults}{figure(dead_slider=True)}<div style="width: 2000px">wide</div>')
+    assert check_browser.main([str(site)]) == 1
+    said = capsys.readouterr().out
+    for expected in (
+        "ouch",
+        "nothing is not defined",
+        "figure not drawn: blank",
+        "px too wide",
+        "could not load",
+        "slider changes",
+    ):
+        assert expected in said
+
+
+@needs_browser
+def test_another_host_and_a_deaf_figure_are_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(site, figure() + '<img src="http://192.0.2.1:9/x.png" loading="eager" alt="x">')
+    (site / "_static" / "plotly-theme.js").write_text("")
+    page = site / "index.html"
+    page.write_text(page.read_text().replace("192.0.2.1", "localhost"))
+    assert check_browser.main([str(site)]) == 1
+    said = capsys.readouterr().out
+    assert "fetches http://localhost:9" in said
+    assert "figure ignores the theme: lines" in said
+
+
+def test_without_a_browser_it_says_so(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(site, "")
+    monkeypatch.setattr(check_browser, "find_browser", lambda: None)
+    monkeypatch.delenv("CI", raising=False)
+    assert check_browser.main([str(site)]) == 0
+    monkeypatch.setenv("CI", "true")
+    assert check_browser.main([str(site)]) == 1
+    assert "NOT RUN" in capsys.readouterr().out
+
+
+def test_no_pages_is_a_failure(tmp_path: Path) -> None:
+    assert check_browser.main([str(tmp_path)]) == 1

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import check_site
+import pytest
+
+FIGURE = '<div class="figure-plotly" role="img" aria-label="sines"><div class="plotly-graph-div" id="g"></div></div>'
+LOAD = '<script src="_static/plotly.min.js"></script>'
+
+
+def page(body: str, head: str = "") -> str:
+    return f"<html><head><title>A page</title>{head}</head><body><h1 id='top-title'>A</h1>{body}</body></html>"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static/plotly.min.js").write_text("//")
+    (tmp_path / "_static/a.css").write_text("a { background: url(data:image/png;base64,xx) }")
+    (tmp_path / "index.html").write_text(page('<a href="one.html#top-title">one</a> <a href="https://x.org">x</a>'))
+    (tmp_path / "one.html").write_text(page(FIGURE + '<img src="_static/a.css" alt="a slice">', LOAD))
+    return tmp_path
+
+
+@pytest.fixture
+def toc(tmp_path: Path) -> Path:
+    path = tmp_path / "_toc.yml"
+    path.write_text("format: jb-book\nroot: index\nparts:\n- caption: A\n  chapters:\n  - file: one\n")
+    return path
+
+
+def test_a_good_site_passes(site: Path, toc: Path) -> None:
+    assert check_site.site_problems(site, toc) == ([], 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "head", "expected"),
+    [
+        (FIGURE, "", "loaded 0 times"),
+        (FIGURE, LOAD + LOAD, "loaded 2 times"),
+        ("", LOAD, "on a page with 0 figures"),
+        (FIGURE.replace("sines", " "), LOAD, "without aria-label"),
+        ('<div class="plotly-graph-div"></div>', "", "outside of .figure-plotly"),
+        ('<img src="_static/a.css">', "", "without alternative text"),
+        ('<a href="two.html">two</a>', "", "leads nowhere: two.html"),
+        ('<a href="index.html#nowhere">there</a>', "", "no such place"),
+        ('<a href="#nowhere">there</a>', "", "no such place"),
+        ("", '<script src="https://cdn.org/x.js"></script>', "fetches https://cdn.org/x.js"),
+        ("", '<script src="//cdn.org/x.js"></script>', "fetches //cdn.org"),
+        ("", '<link rel="stylesheet" href="https://fonts.org/x.css">', "fetches https://fonts.org"),
+        ('<iframe src="https://video.org/1"></iframe>', "", "fetches https://video.org"),
+        ("", "<style>@import 'https://fonts.org/y.css';</style>", "fetches https://fonts.org/y.css"),
+        ("x" * 1_600_000, "", "more than 1.5 MB"),
+        ("<script>" + "x" * 3_100_000 + "</script>", "", "plotly.js inside the page"),
+    ],
+)
+def test_what_is_wrong_is_found(site: Path, toc: Path, body: str, head: str, expected: str) -> None:
+    (site / "one.html").write_text(page(body, head))
+    found, _ = check_site.site_problems(site, toc)
+    assert expected in " | ".join(found)
+
+
+def test_missing_page_title_library_and_remote_style_sheet(site: Path, toc: Path) -> None:
+    (site / "index.html").write_text("<html><body>x</body></html>")
+    (site / "_static/a.css").write_text("@font-face { src: url('https://fonts.org/z.woff') }")
+    (site / "_static/plotly.min.js").unlink()
+    toc.write_text(toc.read_text() + "  - file: 02_gone\n")
+    found = " | ".join(check_site.site_problems(site, toc)[0])
+    for expected in ("no title", "fetches https://fonts.org/z.woff", "plotly.min.js: missing", "02_gone.html: missing"):
+        assert expected in found
+
+
+def test_the_books_own_table_of_contents_is_read() -> None:
+    assert check_site.toc_pages(check_site.TOC)[:2] == ["index", "01_problem_and_data"]
