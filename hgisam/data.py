@@ -112,7 +112,8 @@ def to_images(hu: Tensor, brain: Tensor, windows: Sequence[Window], mean: Tensor
     """What the classifier sees: the soft tissue of the brain, windowed and standardised by its own statistics.
 
     Beside 1,000 HU of bone, 20 HU of blood are lost; standardised over soft tissue they are several standard
-    deviations. All else is set to the mean, so that neither the decision nor the map can lean on skull, face or head rest.
+    deviations. All else is set to the mean, so that neither the decision nor the map can lean on skull, face or head
+    rest.
 
     Args:
         hu: [B, H, W] HU.

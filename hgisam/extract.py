@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 import zarr
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hgisam.checkpoint import Checkpoint
 from hgisam.errors import InputError

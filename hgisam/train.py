@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from hgisam.checkpoint import (
     Checkpoint,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from data_prep.phantom.acquire import VISIBLE_MM2
 from data_prep.phantom.layouts import MOST_SLICES, write_ct_ich, write_rsna
