@@ -105,28 +105,28 @@ def looks(page: Page) -> list[str]:
     ]
 
 
-def visit(browser: Browser, site: Path, names: list[str], screenshots: Path) -> Iterator[str]:
-    """Every page in both sizes, first in one theme, then switched to the other as the theme's button does."""
-    for size, (width, height) in WIDTHS.items():
-        first, second = ("light", "dark") if size == "narrow" else ("dark", "light")
-        context = browser.new_context(viewport={"width": width, "height": height})
-        context.add_init_script(f"localStorage.setItem('mode', '{first}'); localStorage.setItem('theme', '{first}')")
-        for name in names:
-            page = context.new_page()
-            problems = listen(page)
-            try:
-                page.goto((site / name).as_uri(), wait_until="load", timeout=120_000)
-                for theme in (first, second):
-                    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
-                    page.wait_for_timeout(250)
-                    problems += [f"{theme}: {problem}" for problem in looks(page)]
-                    page.screenshot(path=str(screenshots / f"{Path(name).stem}-{size}-{theme}.png"), full_page=True)
-                problems += [f"slider changes nothing: {label}" for label in page.evaluate(MOVE_SLIDERS)]
-            except Error as error:
-                problems.append(str(error).splitlines()[0])
-            yield from (f"{name} ({width} px): {problem}" for problem in problems)
-            page.close()
-        context.close()
+def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, size: str) -> Iterator[str]:
+    """Every page in one size, first in one theme, then switched to the other as the theme's button does."""
+    width, height = WIDTHS[size]
+    first, second = ("light", "dark") if size == "narrow" else ("dark", "light")
+    context = browser.new_context(viewport={"width": width, "height": height})
+    context.add_init_script(f"localStorage.setItem('mode', '{first}'); localStorage.setItem('theme', '{first}')")
+    for name in names:
+        page = context.new_page()
+        problems = listen(page)
+        try:
+            page.goto((site / name).as_uri(), wait_until="load", timeout=120_000)
+            for theme in (first, second):
+                page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+                page.wait_for_timeout(250)
+                problems += [f"{theme}: {problem}" for problem in looks(page)]
+                page.screenshot(path=str(screenshots / f"{Path(name).stem}-{size}-{theme}.png"), full_page=True)
+            problems += [f"slider changes nothing: {label}" for label in page.evaluate(MOVE_SLIDERS)]
+        except Error as error:
+            problems.append(str(error).splitlines()[0])
+        yield from (f"{name} ({width} px): {problem}" for problem in problems)
+        page.close()
+    context.close()
 
 
 def main(arguments: list[str]) -> int:
@@ -146,10 +146,12 @@ def main(arguments: list[str]) -> int:
     screenshots = site.parent / "screenshots"
     shutil.rmtree(screenshots, ignore_errors=True)
     screenshots.mkdir(parents=True)
+    found: list[str] = []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        found = list(visit(browser, site.resolve(), names, screenshots))
-        browser.close()
+        for size in WIDTHS:  # a browser of its own for each: one that has drawn all pages once may stall
+            browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+            found += visit(browser, site.resolve(), names, screenshots, size)
+            browser.close()
     print(*found, sep="\n", end="\n" if found else "")
     verdict = f"{len(found)} problems" if found else "ok"
     print(f"check_browser: {verdict}, {len(names)} pages, screenshots in {screenshots}")
