@@ -1,0 +1,64 @@
+"""Imports point one way: what the design of the packages promises, held by a test."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EVERYWHERE = {"hgisam.errors"}
+# what else of our own each module of hgisam may import
+ALLOWED = {
+    "prepared": set(),
+    "profile": set(),
+    "windows": {"profile"},
+    "data": {"prepared", "profile", "windows"},
+    "attention": set(),
+    "maps": {"attention", "maps"},
+    "segment": set(),
+    "metrics": set(),
+    "evaluate": {"metrics", "prepared", "segment"},
+    "figures": {"figures", "prepared", "windows"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted names that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def files_of(module: str) -> list[Path]:
+    """The files of a module or package of hgisam."""
+    single = ROOT / "hgisam" / f"{module}.py"
+    return [single] if single.is_file() else sorted((ROOT / "hgisam" / module).glob("*.py"))
+
+
+def test_hgisam_knows_neither_data_prep_nor_raw_formats() -> None:
+    for path in (ROOT / "hgisam").rglob("*.py"):
+        roots = {name.split(".")[0] for name in imported(path)}
+        assert roots.isdisjoint({"data_prep", "pydicom", "nibabel", "nilearn"}), path
+
+
+def test_data_prep_knows_only_the_contract_and_no_torch() -> None:
+    for path in (ROOT / "data_prep").rglob("*.py"):
+        names = imported(path)
+        assert "torch" not in {name.split(".")[0] for name in names}, path
+        own = {".".join(name.split(".")[:2]) for name in names if name.startswith("hgisam")} - {"hgisam"}
+        assert own <= {"hgisam.prepared", "hgisam.errors"}, path
+
+
+@pytest.mark.parametrize("module", ALLOWED)
+def test_modules_import_downwards(module: str) -> None:
+    paths = files_of(module)
+    assert paths
+    for path in paths:
+        own = {".".join(name.split(".")[:2]) for name in imported(path) if name.startswith("hgisam.")} - EVERYWHERE
+        assert own <= {f"hgisam.{name}" for name in ALLOWED[module] | {module}}, path
+        if module in {"prepared", "figures", "metrics", "segment"}:
+            assert "torch" not in {name.split(".")[0] for name in imported(path)}, path
