@@ -15,7 +15,7 @@ from data_prep.prepare import prepare
 from hgisam.errors import InputError
 from hgisam.prepared import open_prepared, sha256_of
 
-SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "validation_fraction": 0.5}
+SMALL: dict[str, Any] = {"image_px": 32, "field_of_view_mm": 240.0, "folds": 2, "validation_fraction": 0.5}
 
 
 def test_rsna_becomes_a_prepared_set(rsna_raw: Path, tmp_path: Path, head: Any) -> None:
