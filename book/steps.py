@@ -3,14 +3,13 @@
 `Snakefile` makes rules of them, `build.py` runs again what has lost its files, `ci/check_executed.py` looks for them.
 """
 
-import ast
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from hgisam.sources import sources_of
+
 BOOK = Path(__file__).parent
-PACKAGES = ("hgisam", "data_prep")
 
 
 @dataclass(frozen=True)
@@ -61,33 +60,4 @@ def code_of(notebook: Path, root: Path) -> list[Path]:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
-    waiting = list(_imports(ast.parse(plain), package=""))
-    found: set[Path] = set()
-    while waiting:
-        for path in _files_of(waiting.pop(), root):
-            if path not in found:
-                found.add(path)
-                package = ".".join(path.relative_to(root).parent.parts)
-                waiting += _imports(ast.parse(path.read_text(encoding="utf-8")), package=package)
-    return sorted(found)
-
-
-def _imports(tree: ast.AST, *, package: str) -> Iterator[str]:
-    """Dotted names of our packages that a module imports; `from a import b` gives a.b, which may be a module."""
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*parents, *([node.module] if node.module else [])])
-            names = [f"{base}.{alias.name}" for alias in node.names]
-        yield from (name for name in names if name.split(".")[0] in PACKAGES)
-
-
-def _files_of(name: str, root: Path) -> Iterator[Path]:
-    """Files that importing a dotted name reads: the packages on the way and the module, as far as they exist."""
-    parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        stem = root.joinpath(*parts[:end])
-        yield from (path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file())
+    return sources_of(plain, root)

@@ -41,6 +41,7 @@ def train_step(profile: Profile, runs_dir: Path) -> Path:
         runs_dir,
         "train",
         lambda folder: fit(profile, data, folder),
+        code=["hgisam.train"],
         sections=("data", "windows", "model", "train", "compute"),
         inputs={"prepared/rsna": data.fingerprint},
     )
@@ -55,6 +56,7 @@ def map_step(profile: Profile, runs_dir: Path) -> Path:
         runs_dir,
         "maps",
         lambda folder: extract_maps(load_checkpoint(trained), profile, data, folder),
+        code=["hgisam.extract"],
         sections=("maps", "compute"),
         inputs={"prepared/ct-ich": data.fingerprint, "train": read_manifest(trained)["outputs"]["model.safetensors"]},
     )
@@ -83,6 +85,7 @@ def evaluate_step(profile: Profile, runs_dir: Path) -> Path:
         runs_dir,
         "evaluate",
         work,
+        code=["hgisam.evaluate"],
         sections=("maps", "evaluate"),
         inputs={"prepared/ct-ich": data.fingerprint, "maps": outputs["maps.zarr"], "scores": outputs["scores.parquet"]},
     )

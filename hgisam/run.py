@@ -5,6 +5,7 @@ written, and a step that was stopped goes on in the folder that it left.
 """
 
 import hashlib
+import inspect
 import json
 import logging
 import os
@@ -21,6 +22,7 @@ from typing import Any
 from hgisam.errors import InputError
 from hgisam.prepared import replace_folder, sha256_of
 from hgisam.profile import Profile
+from hgisam.sources import hash_of, package_sources, sources_of
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ def run_step(
     step: str,
     work: Callable[[Path], object],
     *,
+    code: Sequence[str],
     sections: Sequence[str],
     inputs: Mapping[str, str],
 ) -> Path:
@@ -71,6 +74,8 @@ def run_step(
         runs_dir: Where runs live.
         step: Name of the folder, e.g. "train".
         work: Fills the folder it is given; may find there what an earlier, stopped call left.
+        code: Modules that do the work; the step is made again when one of them, what they import, or the file of
+            `work` itself changed.
         sections: Sections of the profile that the result depends on.
         inputs: Name → hash of what the step reads.
 
@@ -78,7 +83,10 @@ def run_step(
         The finished folder.
     """
     settings = {key: value for key, value in profile.model_dump(mode="json").items() if key in {"seed", *sections}}
-    fingerprint = _digest({"settings": settings, "inputs": dict(inputs), "code": code_hash()})
+    sources = sources_of("\n".join(f"import {module}" for module in code))
+    fingerprint = _digest(
+        {"settings": settings, "inputs": dict(inputs), "code": hash_of([*sources, Path(inspect.getfile(work))])}
+    )
     folder = step_dir(profile, runs_dir, step)
     if (folder / "manifest.json").is_file() and read_manifest(folder).get("fingerprint") == fingerprint:
         log.info("%s is done already", folder)
@@ -128,18 +136,11 @@ def environment() -> dict[str, Any]:
     }
     return {
         "git_revision": _git_revision(),
-        "code_hash": code_hash(),
+        "code_hash": hash_of(package_sources()),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "hardware": hardware,
     }
-
-
-def code_hash() -> str:
-    """SHA-256 of the source of both packages, as far as they are installed beside each other."""
-    here = Path(__file__).parent
-    sources = [p for folder in (here, here.parent / "data_prep") for p in sorted(folder.rglob("*.py"))]
-    return _digest([sha256_of(path) for path in sources])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -86,14 +86,14 @@ def test_a_step_that_dies_leaves_no_folder_and_goes_on(tmp_path: Path, tiny: Pro
         if len(seen) == 1:
             raise OSError(28, "No space left on device")
 
-    arguments = {"sections": ("train",), "inputs": {"a": "1"}}
+    arguments = {"code": ["hgisam.errors"], "sections": ("train",), "inputs": {"a": "1"}}
     with pytest.raises(OSError, match="No space"):
         run_step(tiny, tmp_path, "train", work, **arguments)
     assert not (tmp_path / "smoke" / "train").exists()
     folder = run_step(tiny, tmp_path, "train", work, **arguments)
     assert seen == [["fingerprint"], ["fingerprint", "half"]]
     assert set(read_manifest(folder)["outputs"]) == {"half"}
-    run_step(tiny, tmp_path, "train", work, sections=("train",), inputs={"a": "2"})
+    run_step(tiny, tmp_path, "train", work, **{**arguments, "inputs": {"a": "2"}})
     assert seen[2] == ["fingerprint"]
 
 

@@ -72,7 +72,7 @@ def test_manifest_is_folded_and_tells_what_was_read_and_written(tiny: Profile, t
     def work(folder: Path) -> None:
         (folder / "result.txt").write_text("x")
 
-    step = run_step(tiny, tmp_path, "train", work, sections=("train",), inputs={"data": "ab" * 32})
+    step = run_step(tiny, tmp_path, "train", work, code=[], sections=("train",), inputs={"data": "ab" * 32})
     html = report.manifest(tiny, step, **{"prepared set": "cd" * 32}).data
     assert html.startswith("<details>")
     for text in ("smoke", "read: data", "abab", "wrote: result.txt", "prepared set", "cdcd", "torch", "cores"):
