@@ -1,5 +1,6 @@
 """Figures of the book: plotly, one function a figure, from plain arrays and data frames; no model is imported."""
 
+from hgisam.figures.attention import attention_rows, small_maps, stage_views, window_sums
 from hgisam.figures.charts import (
     calibration,
     counts,
@@ -13,15 +14,7 @@ from hgisam.figures.charts import (
     training_curves,
 )
 from hgisam.figures.page import METHOD_NAMES, SUBTYPE_COLOURS, TRUTH, finish, shrink, use_book_renderer
-from hgisam.figures.slices import (
-    attention_rows,
-    contact_sheet,
-    slice_viewer,
-    small_maps,
-    stage_views,
-    window_slider,
-    window_sums,
-)
+from hgisam.figures.slices import contact_sheet, slice_viewer, window_slider
 
 __all__ = [
     "METHOD_NAMES",
