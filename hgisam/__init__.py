@@ -1,8 +1,19 @@
 """HGI-SAM: weakly supervised segmentation of intracranial hemorrhage from a Swin transformer's own attention."""
 
+from importlib import import_module
+from typing import Any
+
 from hgisam.errors import InputError
 from hgisam.prepared import open_prepared
 from hgisam.profile import load_profile
 
-__all__ = ["InputError", "load_profile", "open_prepared"]
+MAPS = ("grad_cam", "hgi_sam", "swin_sam")  # imported when asked for, since the rest of the package needs no torch
+
+__all__ = ["InputError", "grad_cam", "hgi_sam", "load_profile", "open_prepared", "swin_sam"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in MAPS:
+        return getattr(import_module("hgisam.maps"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,68 +1,48 @@
-"""Reading a Swin transformer's self-attention: the only place that touches hooks."""
+"""Attention, activations and their gradients, read from a Swin while it classifies.
 
-from collections.abc import Callable, Iterator, Sequence
+Everything here leaves the model as it was, also after an error: modes, flags, `requires_grad`, no hook and no `.grad`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from functools import partial
 
 import torch
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 from torch import Tensor, nn
 
-from hgisam.errors import InputError
+from hgisam.errors import InputError, check_choice
+from hgisam.swin import (
+    Block,
+    BlockAttention,
+    at_least_float32,
+    find_swin,
+    logit_scale,
+    target_logit,
+)
+from hgisam.watch import watching
 
-
-@dataclass(frozen=True)
-class BlockAttention:
-    """Self-attention of one Swin block, with the geometry that leads from its windows back to the image.
-
-    `scores`: [B·nW, heads, N, N] softmax input, query × key. `attention`: the same shape, softmax output, rows sum
-    to 1. `window`: (rows, cols) of a window in tokens, N = rows · cols. `shift`: (rows, cols) of the cyclic shift
-    in tokens, (0, 0) in W-MSA. `grid`: (rows, cols) of the stage in tokens. `stage`, `block`: counted from 0.
-    """
-
-    stage: int
-    block: int
-    window: tuple[int, int]
-    shift: tuple[int, int]
-    grid: tuple[int, int]
-    scores: Tensor
-    attention: Tensor
-
-
-def find_swin(model: nn.Module) -> SwinTransformer:
-    """The one timm Swin that `model` is or contains.
-
-    Raises:
-        InputError: If there is none, or more than one.
-    """
-    found = [module for module in model.modules() if isinstance(module, SwinTransformer)]
-    if len(found) != 1:
-        raise InputError(
-            "model", f"{len(found)} timm Swin transformers in it", "one", "Give a classifier with one Swin."
-        )
-    return found[0]
-
-
-def blocks_of(swin: SwinTransformer, stage: int) -> list[SwinTransformerBlock]:
-    """The Swin blocks of a stage, counted from 0 (-1 is the last)."""
-    layer: Any = swin.layers[stage]
-    return list(layer.blocks)
-
-
-def pair(size: Sequence[int] | torch.Size | int) -> tuple[int, int]:
-    """(rows, cols) of a size that may be given as one number."""
-    rows, cols = (size, size) if isinstance(size, int) else size
-    return int(rows), int(cols)
+__all__ = [
+    "Block",
+    "BlockAttention",
+    "activation_gradients",
+    "attention_gradients",
+    "find_swin",
+    "image_gradients",
+    "record_attention",
+    "reduce_attention",
+    "reduce_gradients",
+]
 
 
 @contextmanager
 def record_attention(model: nn.Module, stages: Sequence[int]) -> Iterator[list[BlockAttention]]:
     """Records scores and attention of every block of the given stages during the forward pass in the `with` block.
 
-    Inside, the model is in evaluation mode and fused attention is off, since it never forms the matrix; afterwards it
-    is as it was and no hook remains. The recorded tensors belong to the graph, so gradients can be taken with respect
-    to them while it lives.
+    Inside, the model is in evaluation mode, its parameters are frozen and fused attention is off, since it never forms
+    the matrix; afterwards it is as it was and no hook remains. The recorded tensors belong to the graph, if there is
+    one. Swin v2-CR forms its scores out of reach: they are recorded as the logarithm of the attention, which differs
+    from them by a constant a row and has the same gradient.
 
     Args:
         model: Is or contains one timm Swin.
@@ -74,97 +54,185 @@ def record_attention(model: nn.Module, stages: Sequence[int]) -> Iterator[list[B
     Raises:
         InputError: For a stage that the model has not, or if a block was not recorded exactly once.
     """
-    swin = find_swin(model)
-    if not stages or not set(stages) <= set(range(len(swin.layers))):
-        raise InputError("stages", list(stages), f"some of 0 to {len(swin.layers) - 1}", "Name stages of the model.")
     records: list[BlockAttention] = []
-    blocks = [(s, b, block) for s in sorted(set(stages)) for b, block in enumerate(blocks_of(swin, s))]
-    was_training = {module: module.training for module in model.modules()}
-    was_fused = {block.attn: block.attn.fused_attn for _, _, block in blocks}
-    handles = []
-    try:
-        model.eval()
-        for stage, number, block in blocks:
-            block.attn.fused_attn = False
-            hook = _recorder(records, stage, number, block)
-            handles.append(block.attn.softmax.register_forward_hook(hook))
+    with watching(model) as watch:
+        watch.attention(stages, records.append)
         yield records
-        if len(records) != len(blocks):
-            got = f"recorded attention for {len(records)} of {len(blocks)} blocks"
-            raise InputError(
-                "attention", got, "one forward pass inside record_attention()", "Call the model once in it."
-            )
-    finally:
-        for handle in handles:
-            handle.remove()
-        for attention, fused in was_fused.items():
-            attention.fused_attn = fused
-        for module, training in was_training.items():
-            module.training = training
 
 
-def _recorder(
-    records: list[BlockAttention], stage: int, number: int, block: SwinTransformerBlock
-) -> Callable[[nn.Module, Any, Tensor], None]:
-    def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        records.append(
-            BlockAttention(
-                stage=stage,
-                block=number,
-                window=pair(block.window_size),
-                shift=pair(block.shift_size),
-                grid=pair(block.input_resolution),
-                scores=inputs[0],
-                attention=output,
-            )
-        )
+def reduce_attention(
+    model: nn.Module, images: Tensor, target: int, reduce: Callable[[BlockAttention], Tensor], *, stages: Sequence[int]
+) -> dict[Block, Tensor]:
+    """One forward pass without gradients; each block's attention is reduced as it is formed, and freed.
 
-    return hook
+    Args:
+        model: Is or contains one timm Swin, and returns logits.
+        images: [B, C, H, W].
+        target: A class; checked only.
+        reduce: What to keep of a block, whose attention is float32 or better.
+        stages: Stages to look at.
+
+    Returns:
+        Block → what `reduce` kept of it, in the order of the blocks.
+
+    Raises:
+        InputError: For a model, images, a target or stages that do not fit.
+    """
+    kept: dict[Block, Tensor] = {}
+
+    def visit(block: BlockAttention) -> None:
+        with torch.autocast(images.device.type, enabled=False):
+            kept[block.place] = reduce(_detached(block))
+
+    with torch.no_grad(), watching(model) as watch:
+        watch.attention(stages, visit)
+        target_logit(model, images, target)
+    return kept
+
+
+def reduce_gradients(
+    model: nn.Module,
+    images: Tensor,
+    target: int,
+    reduce: Callable[[BlockAttention, Tensor], Tensor],
+    *,
+    stages: Sequence[int],
+    gradient_at: str,
+) -> dict[Block, Tensor]:
+    """One forward pass and one backward pass through activations, from the raw logit down to the first block asked for.
+
+    Each block is reduced as its gradient arrives, last block first, and freed. Parameters get no gradients. Under
+    float16 the logit is scaled on its way down, and the gradient scaled back in float32.
+
+    Args:
+        model: Is or contains one timm Swin, and returns logits.
+        images: [B, C, H, W].
+        target: Class whose raw logit is differentiated; 0 of a head with one logit.
+        reduce: What to keep of a block and its gradient [B·nW, heads, N, N], both float32 or better.
+        stages: Stages to look at.
+        gradient_at: "scores" (softmax input, as the released code does) or "weights" (softmax output, as the figure of
+            its repository says).
+
+    Returns:
+        Block → what `reduce` kept of it, in the order of the blocks.
+
+    Raises:
+        InputError: For a model, images or options that do not fit, or where no finite gradient reaches a block.
+    """
+    check_choice("gradient_at", gradient_at, ("scores", "weights"))
+    waiting: dict[Block, BlockAttention] = {}
+    kept: dict[Block, Tensor] = {}
+    scale = logit_scale(model, images)
+
+    def visit(block: BlockAttention) -> None:
+        waiting[block.place] = _detached(block)
+        tensor = block.scores if gradient_at == "scores" else block.attention
+        if tensor.requires_grad:
+            tensor.register_hook(partial(arrive, block.place))  # type: ignore[no-untyped-call]
+
+    def arrive(place: Block, gradient: Tensor) -> None:
+        with torch.autocast(images.device.type, enabled=False):
+            kept[place] = reduce(waiting.pop(place), _unscaled(gradient, scale))
+
+    with torch.enable_grad(), watching(model, start_graph=True) as watch:
+        watch.attention(stages, visit)
+        logit = target_logit(model, images, target)
+    if logit.requires_grad and watch.start is not None:
+        torch.autograd.grad(logit.sum() * scale, watch.start, allow_unused=True)
+    _check_gradients(kept.values(), missing=len(waiting))
+    return dict(sorted(kept.items(), key=lambda item: item[0]))
 
 
 def attention_gradients(
     model: nn.Module, images: Tensor, target: int, *, stages: Sequence[int], gradient_at: str
 ) -> tuple[list[BlockAttention], list[Tensor]]:
-    """Attention of every block and the gradient of a class's logit there: one forward pass, one through activations.
+    """Attention of every block and the gradient of a class's logit there, all of it kept: for looking, not for speed.
 
-    Args:
-        model: Is or contains one timm Swin, and returns logits [B, classes].
-        images: [B, C, H, W].
-        target: Class whose raw logit is differentiated.
-        stages: Stages to record.
-        gradient_at: "scores" (softmax input, as the released code does) or "weights" (softmax output, as the figure of
-            its repository says).
+    Args and Raises: those of `reduce_gradients`.
 
     Returns:
-        Blocks, detached, and for each the gradient [B·nW, heads, N, N] in float32.
+        Blocks, detached, and for each the gradient [B·nW, heads, N, N].
+    """
+    blocks: list[BlockAttention] = []
+
+    def keep(block: BlockAttention, gradient: Tensor) -> Tensor:
+        blocks.insert(0, block)  # gradients arrive from the last block to the first
+        return gradient
+
+    gradients = reduce_gradients(model, images, target, keep, stages=stages, gradient_at=gradient_at)
+    return blocks, list(gradients.values())
+
+
+def activation_gradients(
+    model: nn.Module, images: Tensor, target: int, *, layers: Sequence[tuple[int, int]], at: str
+) -> dict[Block, tuple[Tensor, Tensor]]:
+    """Activations of some blocks and the gradient of a class's logit there, for the CAM family.
+
+    Args:
+        model: Is or contains one timm Swin, and returns logits.
+        images: [B, C, H, W].
+        target: Class whose raw logit is differentiated; 0 of a head with one logit.
+        layers: (stage, block) of each, from 0; -1 is the last.
+        at: "norm1", "norm2" or "output" of the block. In version 1 the norms stand before attention and MLP, in
+            versions 2 and 2-CR behind them.
+
+    Returns:
+        Block → activation and gradient, both [B, rows, cols, channels], float32 or better.
 
     Raises:
-        InputError: For images, a target or a `gradient_at` that do not fit.
+        InputError: For a model, images or options that do not fit, or where no finite gradient arrives.
     """
-    if gradient_at not in {"scores", "weights"}:
-        raise InputError("gradient_at", repr(gradient_at), "scores or weights", "Choose one.")
-    with torch.enable_grad(), record_attention(model, stages) as blocks:
-        logits = checked_logits(model, images.detach().requires_grad_(), target)
-    recorded = [block.scores if gradient_at == "scores" else block.attention for block in blocks]
-    gradients = torch.autograd.grad(logits[:, target].float().sum(), recorded)
-    return blocks, [gradient.float() for gradient in gradients]
+    check_choice("at", at, ("norm1", "norm2", "output"))
+    outputs: dict[Block, Tensor] = {}
+    with torch.enable_grad(), watching(model, start_graph=True) as watch:
+        for stage, number in layers:
+            watch.activation(stage, number, at, outputs.__setitem__)
+        logit = target_logit(model, images, target)
+    scale, tensors = logit_scale(model, images), list(outputs.values())
+    if not logit.requires_grad or not all(tensor.requires_grad for tensor in tensors):
+        _check_gradients([], missing=len(tensors))
+    gradients = torch.autograd.grad(logit.sum() * scale, tensors, allow_unused=True)
+    arrived = [_unscaled(gradient, scale) for gradient in gradients if gradient is not None]
+    _check_gradients(arrived, missing=len(tensors) - len(arrived))
+    activations = (at_least_float32(t.detach()).reshape(len(images), *place.grid, -1) for place, t in outputs.items())
+    return {
+        place: (activation, gradient.reshape(activation.shape))
+        for place, activation, gradient in zip(outputs, activations, arrived, strict=True)
+    }
 
 
-def checked_logits(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Logits [B, classes] of `model(images)`, after refusing what would end in an empty map.
+def image_gradients(model: nn.Module, images: Tensor, target: int) -> Tensor:
+    """Gradient [B, C, H, W] of a class's logit with respect to the image, float32 or better.
 
-    Raises:
-        InputError: For images of another shape or with NaN, or a target that is no class.
+    Args and Raises: those of `reduce_gradients`.
     """
-    swin = find_swin(model)
-    patch_embed: Any = swin.patch_embed
-    size = pair(patch_embed.img_size)
-    if images.ndim != 4 or images.shape[1] != swin.in_chans or pair(images.shape[2:]) != size:
-        expected = f"[B, {swin.in_chans}, {size[0]}, {size[1]}]"
-        raise InputError("images", f"shape {list(images.shape)}", expected, "Use Checkpoint.images().")
-    if not torch.isfinite(images).all():
-        raise InputError("images", "values that are not finite", "finite values", "Look for NaN in the input.")
-    logits: Tensor = model(images)
-    if not 0 <= target < logits.shape[1]:
-        raise InputError("target", target, f"a class from 0 to {logits.shape[1] - 1}", "Name a class of the model.")
-    return logits
+    find_swin(model)
+    with torch.enable_grad(), watching(model):
+        given = images.detach().clone().requires_grad_(images.is_floating_point())
+        logit = target_logit(model, given, target)
+    scale = logit_scale(model, images)
+    _check_gradients([], missing=0 if logit.requires_grad else 1)
+    (gradient,) = torch.autograd.grad(logit.sum() * scale, [given])
+    gradient = _unscaled(gradient, scale)
+    _check_gradients([gradient], missing=0)
+    return gradient
+
+
+def _detached(block: BlockAttention) -> BlockAttention:
+    scores, attention = at_least_float32(block.scores.detach()), at_least_float32(block.attention.detach())
+    return replace(block, scores=scores, attention=attention)
+
+
+def _unscaled(gradient: Tensor, scale: float) -> Tensor:
+    gradient = at_least_float32(gradient)
+    return gradient if scale == 1 else gradient / scale
+
+
+def _check_gradients(gradients: Iterable[Tensor], *, missing: int) -> None:
+    if missing:
+        remedy = "Look for detach() or no_grad() in the model's forward."
+        raise InputError(
+            "gradient", f"none at {missing} of the recorded tensors", "a path from the logit to each", remedy
+        )
+    if not all(torch.isfinite(gradient).all() for gradient in gradients):
+        raise InputError("gradient", "values that are not finite", "finite values", "Use bfloat16 or float32.")

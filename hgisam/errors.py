@@ -1,5 +1,7 @@
 """The one error that means: the user can fix this."""
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """A mistake in what the user gave; the command line prints it as one line and exits with 2.
@@ -18,3 +20,13 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, object, str, str]]:
         """Keep the four parts when a worker process hands the error to its parent."""
         return InputError, (self.what, self.got, self.expected, self.remedy)
+
+
+def check_choice(what: str, got: str, choices: Sequence[str]) -> None:
+    """Refuses what is not one of the choices.
+
+    Raises:
+        InputError: If so.
+    """
+    if got not in choices:
+        raise InputError(what, repr(got), " or ".join(choices), "Choose one.")

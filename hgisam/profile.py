@@ -21,7 +21,9 @@ PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
-MethodName = Literal["hgi_sam", "swin_sam", "grad_cam"]
+MethodName = Literal[
+    "hgi_sam", "swin_sam", "grad_cam", "hires_cam", "layer_cam", "rollout", "relevance", "gradient_input"
+]
 
 
 class _Section(BaseModel):

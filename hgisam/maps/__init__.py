@@ -1,7 +1,7 @@
 """Maps: where does a classifier see the bleeding?
 
-Every method has one signature, `method(model, images, target, *, ...) -> maps`: images [B, C, H, W], `target` a class,
-maps [B, H, W] in [0, 1], float32. Adding one is a file here and a line in `METHODS`.
+Every method has one signature, `method(model, images, target, *, brain=None, ...) -> maps`: images [B, C, H, W],
+`target` a class, maps [B, H, W] in [0, 1], float32. Adding one is a file here and a line in `METHODS`.
 """
 
 from collections.abc import Callable
@@ -9,9 +9,33 @@ from collections.abc import Callable
 from torch import Tensor
 
 from hgisam.maps.grad_cam import grad_cam
+from hgisam.maps.gradient_input import gradient_input
 from hgisam.maps.hgi_sam import hgi_sam
+from hgisam.maps.hires_cam import hires_cam
+from hgisam.maps.layer_cam import layer_cam
+from hgisam.maps.relevance import relevance
+from hgisam.maps.rollout import rollout
 from hgisam.maps.swin_sam import swin_sam
 
-METHODS: dict[str, Callable[..., Tensor]] = {"hgi_sam": hgi_sam, "swin_sam": swin_sam, "grad_cam": grad_cam}
+METHODS: dict[str, Callable[..., Tensor]] = {
+    "hgi_sam": hgi_sam,
+    "swin_sam": swin_sam,
+    "grad_cam": grad_cam,
+    "hires_cam": hires_cam,
+    "layer_cam": layer_cam,
+    "rollout": rollout,
+    "relevance": relevance,
+    "gradient_input": gradient_input,
+}
 
-__all__ = ["METHODS", "grad_cam", "hgi_sam", "swin_sam"]
+__all__ = [
+    "METHODS",
+    "grad_cam",
+    "gradient_input",
+    "hgi_sam",
+    "hires_cam",
+    "layer_cam",
+    "relevance",
+    "rollout",
+    "swin_sam",
+]

@@ -1,33 +1,35 @@
 """From attention in windows to a map of the image: the steps that attention maps share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from hgisam.attention import BlockAttention
+from hgisam.errors import InputError
+from hgisam.swin import Block
 
 
 def attention_received(attention: Tensor) -> Tensor:
     """How much attention each key token receives: the mean over queries.
 
     Args:
-        attention: [B·nW, N, N], query × key.
+        attention: [..., N, N], query × key.
 
     Returns:
-        [B·nW, N].
+        [..., N].
     """
-    return attention.mean(dim=1)
+    return attention.mean(dim=-2)
 
 
-def to_token_grid(received: Tensor, block: BlockAttention) -> Tensor:
+def to_token_grid(received: Tensor, block: Block, *, recipe: str = "corrected") -> Tensor:
     """Puts windows back where they were cut from, and undoes that block's own cyclic shift.
 
     Args:
         received: [B·nW, N], one value a token of each window.
         block: Gives window, shift and grid; padded rows and columns are dropped.
+        recipe: "published" undoes, in every odd block, a shift of half a window, whether it was shifted or not.
 
     Returns:
         [B, rows, cols] on the token grid of the stage.
@@ -41,7 +43,16 @@ def to_token_grid(received: Tensor, block: BlockAttention) -> Tensor:
         wr=window_rows,
         wc=window_cols,
     )
-    return torch.roll(grid[:, :rows, :cols], shifts=block.shift, dims=(1, 2))
+    half = (window_rows // 2, window_cols // 2) if block.block % 2 else (0, 0)
+    return torch.roll(grid[:, :rows, :cols], shifts=half if recipe == "published" else block.shift, dims=(1, 2))
+
+
+def to_windows(grid: Tensor, block: Block) -> Tensor:
+    """Cuts [B, rows, cols] into the windows of a block, [B·nW, N]: the way back of `to_token_grid`; padding is zero."""
+    (window_rows, window_cols), (rows, cols) = block.window, block.grid
+    shifted = torch.roll(grid, shifts=(-block.shift[0], -block.shift[1]), dims=(1, 2))
+    padded = F.pad(shifted, (0, -cols % window_cols, 0, -rows % window_rows))
+    return rearrange(padded, "b (nr wr) (nc wc) -> (b nr nc) (wr wc)", wr=window_rows, wc=window_cols)
 
 
 def combine_blocks(grids: Sequence[Tensor]) -> Tensor:
@@ -57,29 +68,65 @@ def combine_blocks(grids: Sequence[Tensor]) -> Tensor:
     return torch.stack(pairs).mean(dim=0)
 
 
-def combine_stages(stages: Sequence[Tensor], size: tuple[int, int], brain: Tensor | None = None) -> Tensor:
+def combine_stages(
+    stages: Sequence[Tensor],
+    size: tuple[int, int],
+    brain: Tensor | None = None,
+    *,
+    extents: Sequence[tuple[float, float]] | None = None,
+) -> Tensor:
     """Brings the stages to the image and multiplies them.
 
     Args:
         stages: [B, rows, cols] of each stage.
         size: (rows, cols) of the image in pixels.
         brain: [B, H, W] mask; what lies outside becomes 0.
+        extents: What each stage's grid covers, see `Block`; the image, if not given.
 
     Returns:
-        [B, H, W] in [0, 1].
+        [B, H, W] in [0, 1], float32.
     """
-    resized = [upsample(min_max(stage), size) for stage in stages]
-    product = torch.stack(resized).prod(dim=0)
-    return min_max(product if brain is None else product * brain.to(product.dtype))
+    resized = [
+        upsample(min_max(stage), size, extent)
+        for stage, extent in zip(stages, extents or [(1.0, 1.0)] * len(stages), strict=True)
+    ]
+    return finish(torch.stack(resized).prod(dim=0), brain)
 
 
-def upsample(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """[B, rows, cols] → [B, *size], bilinear between token centres."""
-    return F.interpolate(grid[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+def combine(grids: Mapping[Block, Tensor], size: tuple[int, int], brain: Tensor | None) -> Tensor:
+    """Blocks within stages, then stages: [B, rows, cols] of each block → [B, H, W] in [0, 1]."""
+    stages = {block.stage: block.extent for block in grids}
+    maps = [combine_blocks([grid for block, grid in grids.items() if block.stage == stage]) for stage in stages]
+    return combine_stages(maps, size, brain, extents=list(stages.values()))
+
+
+def finish(maps: Tensor, brain: Tensor | None) -> Tensor:
+    """Restricts maps [B, H, W] to the brain and brings each to [0, 1], float32.
+
+    Raises:
+        InputError: For a brain mask of another shape, or with NaN.
+    """
+    if brain is not None:
+        if brain.shape != maps.shape or not torch.isfinite(brain).all():
+            got = f"shape {list(brain.shape)}" if brain.shape != maps.shape else "values that are not finite"
+            raise InputError("brain", got, f"a mask of shape {list(maps.shape)}", "Give one mask a slice.")
+        maps = maps * brain.to(maps)
+    return min_max(maps).float()
+
+
+def upsample(grid: Tensor, size: tuple[int, int], extent: tuple[float, float] = (1.0, 1.0)) -> Tensor:
+    """[B, rows, cols] → [B, *size], bilinear between token centres.
+
+    What the grid covers beyond the image is cut off, what it misses of the image is zero.
+    """
+    rows, cols = (round(px * covers) for px, covers in zip(size, extent, strict=True))
+    whole = F.interpolate(grid[:, None], (rows, cols), mode="bilinear", align_corners=False)[:, 0]
+    return whole if (rows, cols) == size else F.pad(whole, (0, size[1] - cols, 0, size[0] - rows))
 
 
 def min_max(maps: Tensor) -> Tensor:
-    """Each image of [B, rows, cols] to [0, 1]; a constant one becomes zeros."""
+    """Each image of [B, rows, cols] to [0, 1]; one that is constant, but for rounding, becomes zeros."""
     low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
     span = high - low
-    return torch.where(span > 0, (maps - low) / span.where(span > 0, 1.0), 0.0)
+    varies = span > 1e-6 * torch.maximum(high.abs(), low.abs())
+    return torch.where(varies, (maps - low) / span.where(varies, 1.0), 0.0)

@@ -5,8 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention import attention_gradients, pair
-from hgisam.maps.combine import attention_received, combine_blocks, combine_stages, to_token_grid
+from hgisam.attention import reduce_gradients
+from hgisam.errors import check_choice
+from hgisam.maps.combine import attention_received, combine, to_token_grid
+from hgisam.swin import BlockAttention, pair
+
+RECIPES = ("corrected", "published")
 
 
 def head_weights(gradient: Tensor) -> Tensor:
@@ -23,8 +27,17 @@ def head_weights(gradient: Tensor) -> Tensor:
 
 
 def weighted_attention(attention: Tensor, weights: Tensor) -> Tensor:
-    """Mean over heads of weight times attention: [B·nW, heads, N, N] and [B·nW, heads] → [B·nW, N, N]."""
-    return (weights[:, :, None, None] * attention).mean(dim=1)
+    """Mean over heads of weight times attention.
+
+    Args:
+        attention: [B·nW, heads, N, N]; or [B·nW, heads, N], the attention received. Both means are linear: to take that
+            over queries first gives the same, and spares N times the work.
+        weights: [B·nW, heads].
+
+    Returns:
+        `attention` without its heads.
+    """
+    return (weights.view(*weights.shape, *[1] * (attention.ndim - 2)) * attention).mean(dim=1)
 
 
 def hgi_sam(
@@ -35,31 +48,37 @@ def hgi_sam(
     brain: Tensor | None = None,
     gradient_at: str = "scores",
     stages: Sequence[int] = (0, 1, 2),
+    recipe: str = "corrected",
 ) -> Tensor:
     """Head-wise gradient-infused self-attention maps.
 
     Args:
-        model: Is or contains one timm Swin, and returns logits; left as it was.
+        model: Is or contains one timm Swin (v1, v2 or v2-CR), and returns logits; left as it was.
         images: [B, C, H, W], standardised as in training.
-        target: Class whose logit is explained.
+        target: Class whose logit is explained; 0 of a head with one logit.
         brain: [B, H, W] mask, or None to leave the map whole.
         gradient_at: "scores" for the gradient at the softmax input, as the released code takes it; "weights" for its
             output.
         stages: Stages that enter the product, from 0; the last one is left out.
+        recipe: "corrected", or "published" for the roll of the released code: by half a window in every odd block.
 
     Returns:
-        [B, H, W] in [0, 1], float32; zeros where the map is constant.
+        [B, H, W] in [0, 1], float32; zeros where the map is constant, as with an empty brain mask.
 
     Raises:
-        InputError: For a model, images or options that do not fit.
+        InputError: For a model, images or options that do not fit, or where no gradient reaches the attention.
 
-    Source: Rasoulian, Salari, Xiao, MELBA 2023:012, and its released code; departs from the latter in normalising each
-    image by itself, so that batches work, in reading the geometry from each block, and in returning zeros, not NaN, for
-    a constant map.
+    Source: Rasoulian, Salari, Xiao, MELBA 2023:012, and its released code, which scores on stages 0 to 2 reproduce on
+    its base model. Departs from it in normalising each image by itself, so that batches work; in reading the geometry
+    from each block and undoing only its own shift; in a backward pass through activations only, down to the first block
+    asked for; and in returning zeros, not NaN, for a constant map.
     """
-    blocks, gradients = attention_gradients(model, images, target, stages=stages, gradient_at=gradient_at)
-    grids: dict[int, list[Tensor]] = {stage: [] for stage in sorted(set(stages))}
-    for block, gradient in zip(blocks, gradients, strict=True):
-        infused = weighted_attention(block.attention.detach().float(), head_weights(gradient))
-        grids[block.stage].append(to_token_grid(attention_received(infused), block))
-    return combine_stages([combine_blocks(stage) for stage in grids.values()], pair(images.shape[2:]), brain)
+    check_choice("recipe", recipe, RECIPES)
+
+    def infuse(block: BlockAttention, gradient: Tensor) -> Tensor:
+        received = attention_received(block.attention)  # [B·nW, heads, N]
+        infused = weighted_attention(received, head_weights(gradient))  # [B·nW, N]
+        return to_token_grid(infused, block, recipe=recipe)
+
+    grids = reduce_gradients(model, images, target, infuse, stages=stages, gradient_at=gradient_at)
+    return combine(grids, pair(images.shape[2:]), brain)

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
-from hgisam.attention import checked_logits, pair, record_attention
-from hgisam.maps.combine import attention_received, combine_blocks, combine_stages, to_token_grid
+from hgisam.attention import reduce_attention
+from hgisam.errors import check_choice
+from hgisam.maps.combine import attention_received, combine, to_token_grid
+from hgisam.maps.hgi_sam import RECIPES
+from hgisam.swin import BlockAttention, pair
 
 
 def swin_sam(
@@ -16,15 +18,18 @@ def swin_sam(
     *,
     brain: Tensor | None = None,
     stages: Sequence[int] = (0, 1, 2, 3),
+    recipe: str = "corrected",
 ) -> Tensor:
     """Mean attention over heads, received by each token, multiplied over blocks and stages.
 
     Args:
-        model: Is or contains one timm Swin, and returns logits; left as it was.
+        model: Is or contains one timm Swin (v1, v2 or v2-CR), and returns logits; left as it was.
         images: [B, C, H, W], standardised as in training.
         target: A class; checked, but the map is the same for each, since nothing is differentiated.
         brain: [B, H, W] mask, or None.
         stages: Stages that enter the product.
+        recipe: "corrected", or "published" for the released code's map: it rolls every odd block by half a window, also
+            in stage 3 (counted from 0), where timm shifts none, and so scrambles that stage.
 
     Returns:
         [B, H, W] in [0, 1], float32; zeros where the map is constant.
@@ -33,12 +38,12 @@ def swin_sam(
         InputError: For a model, images or options that do not fit.
 
     Source: Rasoulian, Salari, Xiao, MLCN 2022, and its released code; departs from the latter in undoing each block's
-    own shift (in stage 4 the released code rolls a block that was never shifted).
+    own shift, in normalising each image by itself, and in returning zeros, not NaN, for a constant map.
     """
-    with torch.no_grad(), record_attention(model, stages) as blocks:
-        checked_logits(model, images, target)
-    grids: dict[int, list[Tensor]] = {stage: [] for stage in sorted(set(stages))}
-    for block in blocks:
-        received = attention_received(block.attention.float().mean(dim=1))
-        grids[block.stage].append(to_token_grid(received, block))
-    return combine_stages([combine_blocks(stage) for stage in grids.values()], pair(images.shape[2:]), brain)
+    check_choice("recipe", recipe, RECIPES)
+
+    def receive(block: BlockAttention) -> Tensor:
+        received = attention_received(block.attention).mean(dim=1)  # [B·nW, N]
+        return to_token_grid(received, block, recipe=recipe)
+
+    return combine(reduce_attention(model, images, target, receive, stages=stages), pair(images.shape[2:]), brain)
