@@ -136,9 +136,9 @@ def reduce_gradients(
 
     with torch.enable_grad(), watching(model, start_graph=True) as watch:
         watch.attention(stages, visit)
-        logit = target_logit(model, images, target)
+        logit = target_logit(model, images, target).sum() * scale
     if logit.requires_grad and watch.start is not None:
-        torch.autograd.grad(logit.sum() * scale, watch.start, allow_unused=True)
+        torch.autograd.grad(logit, watch.start, allow_unused=True)
     _check_gradients(kept.values(), missing=len(waiting))
     return dict(sorted(kept.items(), key=lambda item: item[0]))
 
@@ -184,14 +184,15 @@ def activation_gradients(
     """
     check_choice("at", at, ("norm1", "norm2", "output"))
     outputs: dict[Block, Tensor] = {}
+    scale = logit_scale(model, images)
     with torch.enable_grad(), watching(model, start_graph=True) as watch:
         for stage, number in layers:
             watch.activation(stage, number, at, outputs.__setitem__)
-        logit = target_logit(model, images, target)
-    scale, tensors = logit_scale(model, images), list(outputs.values())
+        logit = target_logit(model, images, target).sum() * scale
+    tensors = list(outputs.values())
     if not logit.requires_grad or not all(tensor.requires_grad for tensor in tensors):
         _check_gradients([], missing=len(tensors))
-    gradients = torch.autograd.grad(logit.sum() * scale, tensors, allow_unused=True)
+    gradients = torch.autograd.grad(logit, tensors, allow_unused=True)
     arrived = [_unscaled(gradient, scale) for gradient in gradients if gradient is not None]
     _check_gradients(arrived, missing=len(tensors) - len(arrived))
     activations = (at_least_float32(t.detach()).reshape(len(images), *place.grid, -1) for place, t in outputs.items())
@@ -206,13 +207,12 @@ def image_gradients(model: nn.Module, images: Tensor, target: int) -> Tensor:
 
     Args and Raises: those of `reduce_gradients`.
     """
-    find_swin(model)
+    scale = logit_scale(model, images)
     with torch.enable_grad(), watching(model):
         given = images.detach().clone().requires_grad_(images.is_floating_point())
-        logit = target_logit(model, given, target)
-    scale = logit_scale(model, images)
+        logit = target_logit(model, given, target).sum() * scale
     _check_gradients([], missing=0 if logit.requires_grad else 1)
-    (gradient,) = torch.autograd.grad(logit.sum() * scale, [given])
+    (gradient,) = torch.autograd.grad(logit, [given])
     gradient = _unscaled(gradient, scale)
     _check_gradients([gradient], missing=0)
     return gradient

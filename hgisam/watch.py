@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from timm.models.swin_transformer_v2_cr import WindowMultiHeadAttention
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -124,7 +125,8 @@ class Watch:
     def _softmax_again(
         self, record: Callable[[Tensor, Tensor], None], _: nn.Module, given: tuple[Tensor]
     ) -> tuple[Tensor]:
-        scores = self._begin(at_least_float32(given[0]).log())
+        tiny = torch.finfo(torch.float32).tiny  # masked pairs underflow to 0, whose logarithm has no gradient
+        scores = self._begin(at_least_float32(given[0]).clamp(min=tiny).log())
         attention = scores.softmax(dim=-1)
         record(scores, attention)
         return (attention.to(given[0].dtype),)

@@ -43,7 +43,7 @@ def swin_sam(
     check_choice("recipe", recipe, RECIPES)
 
     def receive(block: BlockAttention) -> Tensor:
-        received = attention_received(block.attention).mean(dim=1)  # [B·nW, N]
+        received = attention_received(block.attention.mean(dim=1))  # [B·nW, N]
         return to_token_grid(received, block, recipe=recipe)
 
     return combine(reduce_attention(model, images, target, receive, stages=stages), pair(images.shape[2:]), brain)
