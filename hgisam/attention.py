@@ -183,6 +183,8 @@ def activation_gradients(
         InputError: For a model, images or options that do not fit, or where no finite gradient arrives.
     """
     check_choice("at", at, ("norm1", "norm2", "output"))
+    if not layers:
+        raise InputError("stages", "none", "at least one", "Name stages of the model, counted from 0.")
     outputs: dict[Block, Tensor] = {}
     scale = logit_scale(model, images)
     with torch.enable_grad(), watching(model, start_graph=True) as watch:

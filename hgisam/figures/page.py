@@ -24,7 +24,17 @@ Grey = npt.NDArray[np.uint8]
 # Okabe and Ito's colours, told apart by colour-blind readers, on light and dark pages
 BLUE, ORANGE, GREEN, PINK, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"
 METHOD_COLOURS = {"hgi_sam": BLUE, "swin_sam": ORANGE, "grad_cam": PINK, "hu_threshold": GREEN}
-METHOD_NAMES = {"hgi_sam": "HGI-SAM", "swin_sam": "Swin-SAM", "grad_cam": "GradCAM", "hu_threshold": "HU threshold"}
+METHOD_NAMES = {
+    "hgi_sam": "HGI-SAM",
+    "swin_sam": "Swin-SAM",
+    "grad_cam": "GradCAM",
+    "hires_cam": "HiResCAM",
+    "layer_cam": "LayerCAM",
+    "rollout": "attention rollout",
+    "relevance": "gradient-weighted relevance",
+    "gradient_input": "gradient × input",
+    "hu_threshold": "HU threshold",
+}
 SUBTYPE_COLOURS = dict(zip(SUBTYPES, (ORANGE, VERMILION, SKY, GREEN, PINK), strict=True))
 TRUTH = "#F0E442"
 GREY_LEVELS = 64  # of a shown slice; finer steps drown in the noise of a CT and only cost bytes

@@ -21,6 +21,9 @@ def hires_cam(
 
     Args, Returns and Raises: those of `grad_cam`.
 
+    The output of the very last block tells nothing here: the final norm makes the logit indifferent to the length of a
+    token's vector, and gradient times activation sums to rounding errors.
+
     Source: Draelos and Carin, HiResCAM, arXiv 2011.08891; negative sums, which speak against the class, are zero here.
     """
     layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at)

@@ -6,7 +6,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.swin_transformer_v2_cr import SwinTransformerV2Cr
-from torch import Tensor
+from torch import Tensor, nn
 
 SMALL = {"patch_size": 2, "embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 4), "num_classes": 3}
 V1, V2, CR = SwinTransformer, SwinTransformerV2, SwinTransformerV2Cr
@@ -38,6 +38,9 @@ def build(name: str) -> tuple[Any, Tensor]:
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(std=0.15)
+        for module in model.modules():
+            if isinstance(module, nn.LayerNorm):  # version 2 starts with some of them at 0: no attention would matter
+                module.weight.uniform_(0.5, 1.5)
     return model, torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
 
 

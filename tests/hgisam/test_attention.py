@@ -186,9 +186,7 @@ def test_blocks_are_reduced_one_by_one_and_freed(tiny_model: SwinTransformer) ->
         most = max(most, sum(ref() is not None for ref in alive))
         return gradient.sum(dim=(1, 2, 3))
 
-    kept = reduce_gradients(
-        tiny_model, torch.randn(2, 3, 32, 32), 1, reduce, stages=(0, 1, 2, 3), gradient_at="scores"
-    )
+    kept = reduce_gradients(tiny_model, torch.randn(2, 3, 32, 32), 1, reduce, stages=(0, 1, 2, 3), gradient_at="scores")
     assert [(b.stage, b.block) for b in kept] == [(s, b) for s in range(4) for b in range(2)]
     assert len(alive) == 8
     assert most <= 2

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hgisam.attention import record_attention
 from hgisam.errors import InputError
 from hgisam.maps.combine import to_token_grid, to_windows, upsample
-from hgisam.swin import find_swin, index_of, inspecting, numbers_of, target_logit
+from hgisam.swin import FLAGS, find_swin, index_of, inspecting, numbers_of, target_logit
 from tests.hgisam.swins import GEOMETRIES, V1, blocks, build
 
 
@@ -73,10 +73,8 @@ def test_inspecting_restores_a_mixed_model() -> None:
     model.norm.weight.requires_grad_(False)
 
     def state() -> list[Any]:
-        return [
-            [(m.training, getattr(m, "fused_attn", None), getattr(m, "grad_checkpointing", None)) for m in model.modules()],
-            [(p.requires_grad, p.grad) for p in model.parameters()],
-        ]  # fmt: skip
+        flags = [[getattr(m, name, None) for name in FLAGS] for m in model.modules()]
+        return [*flags, *[(p.requires_grad, p.grad) for p in model.parameters()]]
 
     before = state()
     with inspecting(model):
