@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hgisam.data import to_images
 from hgisam.errors import InputError
-from hgisam.models import BLEEDING, build_classifier
+from hgisam.models import bleeding_probability, build_classifier
 from hgisam.profile import Profile
 from hgisam.run import read_json, write_json
 
@@ -39,8 +39,7 @@ class Checkpoint:
 
     def probability(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] → probability of bleeding [B]."""
-        probability: Tensor = self.model(images).float().softmax(dim=1)[:, BLEEDING]
-        return probability
+        return bleeding_probability(self.model(images))
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, extra: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Maps and bleeding scores of a whole prepared set, streamed to disk."""
 
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from tqdm import tqdm
 from hgisam.checkpoint import Checkpoint
 from hgisam.errors import InputError
 from hgisam.maps import METHODS
-from hgisam.models import BLEEDING
+from hgisam.models import BLEEDING, bleeding_probability
 from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
-from hgisam.run import read_json, write_json
 from hgisam.train import make_fabric
+from hgisam.watch import record_outputs
 
 BLOCK = 64  # slices written at once, one chunk
+PROGRESS = "progress.zarr"
+AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def methods_of(profile: Profile) -> dict[str, Any]:
@@ -34,7 +37,8 @@ def methods_of(profile: Profile) -> dict[str, Any]:
 def extract_maps(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, folder: Path) -> None:
     """Writes `maps.zarr` (float16 [slice, row, col], one array a method) and `scores.parquet` (row, score).
 
-    The maps are not restricted to the brain. A stopped call goes on at the block where it was.
+    The maps are not restricted to the brain. A block of slices at a time is read, mapped and written, so that memory
+    does not grow with the set; a stopped call goes on at the block where it was.
 
     Args:
         checkpoint: The trained classifier.
@@ -49,38 +53,47 @@ def extract_maps(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDat
     device = make_fabric(profile.compute).device
     checkpoint.model.to(device)
     methods = methods_of(profile)
-    shape = prepared.hu.shape
+    count, *size = prepared.hu.shape
     root = zarr.open_group(folder / "maps.zarr", mode="a")
-    arrays = {
-        name: root.require_array(name, shape=shape, dtype="float16", chunks=(BLOCK, *shape[1:])) for name in methods
-    }
-    progress = folder / "progress.json"
-    scores: list[float] = read_json(progress) if progress.is_file() else []
+    chunks = (BLOCK, *size)
+    arrays = {name: root.require_array(name, shape=(count, *size), dtype="float16", chunks=chunks) for name in methods}
+    scores = _scores_so_far(folder / PROGRESS, count)
+    done = int(np.isfinite(scores[:]).sum())
+    with tqdm(total=count, initial=done, desc="maps", unit="slice") as bar:
+        for start in range(done, count, BLOCK):
+            rows = slice(start, min(start + BLOCK, count))
+            images = _images(checkpoint, prepared, rows, device)
+            with record_outputs(checkpoint.model) as logits:
+                for name, method in methods.items():
+                    arrays[name][rows] = _maps(method, checkpoint, images, profile, size[0])
+            probability = bleeding_probability(torch.cat(logits)[: len(images)])  # every method classifies all of them
+            scores[rows] = probability.double().cpu().numpy()
+            bar.update(len(images))
+    pd.DataFrame({"row": np.arange(count), "score": scores[:]}).to_parquet(folder / "scores.parquet", index=False)
+    shutil.rmtree(folder / PROGRESS)
+
+
+def _scores_so_far(path: Path, count: int) -> Any:
+    """Array of a score a slice, NaN where there is none yet; a block's score is written after its maps."""
+    return zarr.open_array(path, mode="a", shape=(count,), dtype="float64", chunks=(BLOCK,), fill_value=np.nan)
+
+
+def _images(checkpoint: Checkpoint, prepared: PreparedDataset, rows: slice, device: torch.device) -> Tensor:
     size = checkpoint.profile.data.image_px
-    with tqdm(total=shape[0], initial=len(scores), desc="maps", unit="slice") as bar:
-        for start in range(len(scores), shape[0], BLOCK):
-            rows = np.arange(start, min(start + BLOCK, shape[0]))
-            hu, brain = (
-                resize(torch.from_numpy(array[rows[0] : rows[-1] + 1]).to(device).float(), size)
-                for array in (prepared.hu, prepared.brain)
-            )
-            images = checkpoint.images(hu, brain >= 0.5)
-            with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=_bf16(profile)):
-                scores += checkpoint.probability(images).cpu().tolist()
-            for name, method in methods.items():
-                arrays[name][rows[0] : rows[-1] + 1] = _maps(method, checkpoint, images, profile, shape[1])
-            write_json(progress, scores)
-            bar.update(len(rows))
-    pd.DataFrame({"row": np.arange(shape[0]), "score": scores}).to_parquet(folder / "scores.parquet", index=False)
-    progress.unlink(missing_ok=True)
+    hu, brain = (
+        resize(torch.from_numpy(array[rows]).to(device).float(), size) for array in (prepared.hu, prepared.brain)
+    )
+    return checkpoint.images(hu, brain >= 0.5)
 
 
 def _maps(method: Any, checkpoint: Checkpoint, images: Tensor, profile: Profile, size: int) -> npt.NDArray[np.float16]:
+    dtype = AUTOCAST.get(profile.compute.precision)
     done = []
     for batch in torch.split(images, profile.maps.batch_size):
-        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=_bf16(profile)):
-            done.append(resize(method(checkpoint.model, batch, BLEEDING), size).cpu())
-    return torch.cat(done).numpy().astype(np.float16)
+        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
+            maps = method(checkpoint.model, batch, BLEEDING)
+        done.append(resize(maps, size).half().cpu())
+    return torch.cat(done).numpy()
 
 
 def resize(slices: Tensor, size: int) -> Tensor:
@@ -88,10 +101,6 @@ def resize(slices: Tensor, size: int) -> Tensor:
     if slices.shape[1] == size:
         return slices
     return F.interpolate(slices[:, None], (size, size), mode="bilinear", align_corners=False, antialias=True)[:, 0]
-
-
-def _bf16(profile: Profile) -> bool:
-    return profile.compute.precision == "bf16-mixed"
 
 
 def _check_field(trained: Profile, prepared: PreparedDataset) -> None:

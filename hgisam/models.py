@@ -5,6 +5,7 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 from timm.models.swin_transformer import SwinTransformer
+from torch import Tensor
 
 from hgisam.errors import InputError
 from hgisam.profile import Profile
@@ -44,6 +45,11 @@ def build_classifier(profile: Profile, *, pretrained: bool = True) -> SwinTransf
     if pretrained and settings.pretrained is not None:
         _load_trunk(model, settings.pretrained)
     return model
+
+
+def bleeding_probability(logits: Tensor) -> Tensor:
+    """Logits [B, 2] → probability of bleeding [B]."""
+    return logits.float().softmax(dim=1)[:, BLEEDING]
 
 
 def _load_trunk(model: SwinTransformer, path: Path) -> None:

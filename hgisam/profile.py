@@ -96,7 +96,7 @@ class Train(_Section):
 class Maps(_Section):
     """How attention becomes a map; see `hgisam.maps`."""
 
-    methods: list[MethodName]
+    methods: Annotated[list[MethodName], Field(min_length=1)]
     gradient_at: Literal["scores", "weights"]
     stages: list[Annotated[int, Field(ge=0, le=3)]]
     batch_size: Positive

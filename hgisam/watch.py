@@ -51,6 +51,17 @@ def watching(model: nn.Module, *, start_graph: bool = False) -> Iterator["Watch"
         )
 
 
+@contextmanager
+def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
+    """What the model puts out in the `with` block, detached, one entry a call: maps and scores share a forward pass."""
+    outputs: list[Tensor] = []
+    handle = model.register_forward_hook(lambda _, __, output: outputs.append(output.detach()))
+    try:
+        yield outputs
+    finally:
+        handle.remove()
+
+
 class Watch:
     """The hooks of one forward pass, and the sizes that it really met."""
 

@@ -1,6 +1,7 @@
 """Every method on every Swin: whatever the geometry, precision, head or state of the model; or a refusal by name."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,3 +254,14 @@ def test_maps_are_public_names_that_need_no_torch_before_they_are_asked_for() ->
 
     with pytest.raises(AttributeError, match="no attribute 'gradcam'"):
         _ = hgisam.gradcam
+
+
+def test_the_method_in_contributing_works() -> None:
+    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    code = next(part for part in text.split("```") if part.startswith("python\n")).removeprefix("python\n")
+    names: dict[str, Any] = {}
+    exec(compile(code, "CONTRIBUTING.md", "exec"), names)
+    model, images = build("v1 padded rectangular")
+    maps = names["sharp_heads"](model, images, 1)
+    assert maps.shape == (2, *images.shape[2:])
+    assert maps.max() == 1
