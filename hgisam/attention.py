@@ -127,7 +127,7 @@ def reduce_gradients(
     def visit(block: BlockAttention) -> None:
         waiting[block.place] = _detached(block)
         tensor = block.scores if gradient_at == "scores" else block.attention
-        if tensor.requires_grad:
+        if tensor is not None and tensor.requires_grad:
             tensor.register_hook(partial(arrive, block.place))  # type: ignore[no-untyped-call]
 
     def arrive(place: Block, gradient: Tensor) -> None:
@@ -151,7 +151,7 @@ def attention_gradients(
     Args and Raises: those of `reduce_gradients`.
 
     Returns:
-        Blocks, detached, and for each the gradient [B·nW, heads, N, N].
+        Blocks, detached and without scores, and for each the gradient [B·nW, heads, N, N].
     """
     blocks: list[BlockAttention] = []
 
@@ -221,8 +221,8 @@ def image_gradients(model: nn.Module, images: Tensor, target: int) -> Tensor:
 
 
 def _detached(block: BlockAttention) -> BlockAttention:
-    scores, attention = at_least_float32(block.scores.detach()), at_least_float32(block.attention.detach())
-    return replace(block, scores=scores, attention=attention)
+    """Without scores: as large as the attention, they would double what a block keeps until its gradient arrives."""
+    return replace(block, scores=None, attention=at_least_float32(block.attention.detach()))
 
 
 def _unscaled(gradient: Tensor, scale: float) -> Tensor:

@@ -41,11 +41,11 @@ class Block:
 class BlockAttention(Block):
     """Self-attention of one Swin block.
 
-    `scores`: [B·nW, heads, N, N] softmax input, query × key. `attention`: the same shape, softmax output, rows sum
-    to 1.
+    `scores`: [B·nW, heads, N, N] softmax input, query × key; None where it was let go to save memory. `attention`: the
+    same shape, softmax output, rows sum to 1.
     """
 
-    scores: Tensor
+    scores: Tensor | None
     attention: Tensor
 
     @property
@@ -193,7 +193,7 @@ def target_logit(model: nn.Module, images: Tensor, target: int) -> Tensor:
         InputError: For images that do not fit, logits of another shape or not finite, or a target that is no class.
     """
     check_images(images)
-    logits: Any = model(images)
+    logits: Any = getattr(model, "_orig_mod", model)(images)  # torch.compile would overlook the hooks
     if isinstance(logits, Tensor) and logits.ndim == 1:
         logits = logits[:, None]
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != images.shape[0] or not logits.shape[1]:

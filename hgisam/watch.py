@@ -47,7 +47,7 @@ def watching(model: nn.Module, *, start_graph: bool = False) -> Iterator["Watch"
             "attention",
             f"recorded attention for {watch.seen} of {watch.expected} blocks",
             "one forward pass inside record_attention()",
-            "Call the model once in it; of a compiled model the module that was compiled.",
+            "Call the model once in it, and not compiled.",
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgisam.attention import reduce_attention
@@ -43,7 +44,11 @@ def swin_sam(
     check_choice("recipe", recipe, RECIPES)
 
     def receive(block: BlockAttention) -> Tensor:
-        received = attention_received(block.attention.mean(dim=1))  # [B·nW, N]
+        attention = block.attention.mean(dim=1)  # [B·nW, N, N]
+        if recipe == "published":  # its pooling rounds otherwise, and min-max of almost even attention shows that
+            received = F.adaptive_avg_pool2d(attention, (1, attention.shape[-1]))[:, 0]
+        else:
+            received = attention_received(attention)  # [B·nW, N]
         return to_token_grid(received, block, recipe=recipe)
 
     return combine(reduce_attention(model, images, target, receive, stages=stages), pair(images.shape[2:]), brain)

@@ -124,6 +124,15 @@ def test_a_swin_inside_a_model_and_heads_of_one_logit(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_compiled_model_is_looked_at_as_it_was_before(method: str) -> None:
+    model, images = build("v1")
+    compiled = torch.compile(model, backend="eager")
+    with torch.no_grad():
+        compiled(images)
+    torch.testing.assert_close(METHODS[method](compiled, images, 1), METHODS[method](model, images, 1))
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("how", ["done", "no_grad", "frozen", "target", "images", "boom"])
 def test_the_model_is_left_as_it_was(method: str, how: str) -> None:
     model, images = build("v1")
