@@ -52,6 +52,9 @@ def hgi_sam(
 ) -> Tensor:
     """Head-wise gradient-infused self-attention maps.
 
+    Runs in the precision of the model and of autocast around it; weights and means are float32 or better. Under float16
+    the logit is scaled on its way back, since its gradients would vanish.
+
     Args:
         model: Is or contains one timm Swin (v1, v2 or v2-CR), and returns logits; left as it was.
         images: [B, C, H, W], standardised as in training.

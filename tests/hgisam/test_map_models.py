@@ -1,16 +1,21 @@
 """Every method on every Swin: whatever the geometry, precision, head or state of the model; or a refusal by name."""
 
 import copy
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import timm
 import torch
 from torch import Tensor, nn
 
+import hgisam
 from hgisam.errors import InputError
+from hgisam.figures import METHOD_NAMES
 from hgisam.maps import METHODS, hgi_sam
+from hgisam.profile import MethodName
 from hgisam.swin import FLAGS
 from tests.hgisam.swins import GEOMETRIES, ONE_OF_EACH, build
 
@@ -244,23 +249,13 @@ def test_options_that_do_not_fit(method: str, options: dict[str, Any], message: 
 
 
 def test_profile_knows_every_method() -> None:
-    from typing import get_args
-
-    from hgisam.figures import METHOD_NAMES
-    from hgisam.profile import MethodName
-
     assert get_args(MethodName) == tuple(METHODS)
     assert set(METHODS) <= set(METHOD_NAMES)
 
 
 def test_maps_are_public_names_that_need_no_torch_before_they_are_asked_for() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, hgisam; assert 'torch' not in sys.modules; from hgisam import hgi_sam, swin_sam, grad_cam"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    import hgisam
-
     with pytest.raises(AttributeError, match="no attribute 'gradcam'"):
         _ = hgisam.gradcam
 
