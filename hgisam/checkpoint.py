@@ -35,7 +35,7 @@ class Checkpoint:
 
     def images(self, hu: Tensor, brain: Tensor) -> Tensor:
         """HU and brain mask, both [B, H, W] → standardised channels [B, C, H, W], on the device of `hu`."""
-        return to_images(hu, brain, self.profile.windows, self.mean, self.std)
+        return to_images(hu, brain, self.profile, self.mean, self.std)
 
     def probability(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] → probability of bleeding [B]."""

@@ -1,6 +1,7 @@
 """From prepared slices to batches: reading, balanced sampling, and augmentation batched on the device."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from hgisam.prepared import PreparedDataset
-from hgisam.profile import Augment, Profile, Window
+from hgisam.profile import Augment, Profile
 from hgisam.windows import apply_windows
 
 IN_MEMORY_BYTES = 2**30  # a set whose HU is smaller than this is read once
 BRAIN_HU = 34.0  # between white and grey matter
 DENSEST_BLOOD_HU = 100.0
+BONE_EDGE_MM = 1.0  # how far the blurred edge of bone passes for blood
+FILL_MM = 1.5  # standard deviation of the weights with which tissue is continued to the bone
 
 
 class SliceDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
@@ -77,7 +80,7 @@ def channel_statistics(dataset: SliceDataset, rows: npt.NDArray[np.int64], profi
     total, squares = torch.zeros(2, len(profile.windows), dtype=torch.float64)
     count = torch.tensor(0)
     for hu, brain, _, _ in batch_loader(dataset, sample, 64):
-        levelled, inside = soft_tissue(hu, brain)
+        levelled, inside = soft_tissue(hu, brain, profile.pixel_mm)
         channels = apply_windows(levelled, profile.windows).double()
         total += (channels * inside[:, None]).sum(dim=(0, 2, 3))
         squares += (channels.square() * inside[:, None]).sum(dim=(0, 2, 3))
@@ -86,7 +89,7 @@ def channel_statistics(dataset: SliceDataset, rows: npt.NDArray[np.int64], profi
     return mean.float(), (squares / count - mean.square()).clamp_min(1e-6).sqrt().float()
 
 
-def soft_tissue(hu: Tensor, brain: Tensor) -> tuple[Tensor, Tensor]:
+def soft_tissue(hu: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
     """The brain at one level, without bone and calcium.
 
     Scanners and kernels differ by several HU in what they call brain, and blood differs from it by few more: the median
@@ -96,6 +99,7 @@ def soft_tissue(hu: Tensor, brain: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         hu: [B, H, W] HU.
         brain: [B, H, W], 0 outside.
+        pixel_mm: Pixel pitch.
 
     Returns:
         Levelled HU [B, H, W] float32, and where soft tissue of the brain is [B, H, W] bool.
@@ -104,11 +108,36 @@ def soft_tissue(hu: Tensor, brain: Tensor) -> tuple[Tensor, Tensor]:
     inside = brain > 0
     median = hu.masked_fill(~inside, torch.nan).flatten(start_dim=1).nanmedian(dim=1).values
     hu = hu + (BRAIN_HU - median).nan_to_num(0.0)[:, None, None]
-    dense = F.max_pool2d((hu > DENSEST_BLOOD_HU).float()[:, None], 3, stride=1, padding=1)[:, 0]
+    edge = max(1, round(BONE_EDGE_MM / pixel_mm))
+    dense = F.max_pool2d((hu > DENSEST_BLOOD_HU).float()[:, None], 2 * edge + 1, stride=1, padding=edge)[:, 0]
     return hu, inside & (dense == 0)
 
 
-def to_images(hu: Tensor, brain: Tensor, windows: Sequence[Window], mean: Tensor, std: Tensor) -> Tensor:
+def continue_to_bone(levelled: Tensor, tissue: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
+    """Fills what bone outshines with the tissue beside it.
+
+    A subdural or epidural bleed lies on the bone: without this, nearly half of it on a coarse grid would be left out
+    with the bone's edge.
+
+    Args:
+        levelled: [B, H, W] HU from `soft_tissue`.
+        tissue: [B, H, W] bool, likewise.
+        brain: [B, H, W], 0 outside; nothing is filled there.
+        pixel_mm: Pixel pitch.
+
+    Returns:
+        HU [B, H, W] float32, and where there is any, seen or filled [B, H, W] bool. A filled pixel is the mean of the
+        tissue around it, weighted by a Gaussian of `FILL_MM`.
+    """
+    sigma_px = torch.full(levelled.shape[:1], FILL_MM / pixel_mm, device=levelled.device)
+    radius = math.ceil(3 * FILL_MM / pixel_mm)
+    near = _blur(tissue.float(), sigma_px, radius)
+    beside = _blur(torch.where(tissue, levelled, 0.0), sigma_px, radius) / near.clamp_min(1e-3)
+    fillable = (brain > 0) & (near > 0.02)
+    return torch.where(tissue, levelled, beside), tissue | fillable
+
+
+def to_images(hu: Tensor, brain: Tensor, profile: Profile, mean: Tensor, std: Tensor) -> Tensor:
     """What the classifier sees: the soft tissue of the brain, windowed and standardised by its own statistics.
 
     Beside 1,000 HU of bone, 20 HU of blood are lost; standardised over soft tissue they are several standard
@@ -118,7 +147,7 @@ def to_images(hu: Tensor, brain: Tensor, windows: Sequence[Window], mean: Tensor
     Args:
         hu: [B, H, W] HU.
         brain: [B, H, W], 0 outside.
-        windows: One a channel.
+        profile: Its windows, one a channel, and the pixel pitch.
         mean: [C] from `channel_statistics`.
         std: [C] likewise.
 
@@ -126,13 +155,17 @@ def to_images(hu: Tensor, brain: Tensor, windows: Sequence[Window], mean: Tensor
         [B, C, H, W] float32.
     """
     shape = (1, -1, 1, 1)
-    levelled, inside = soft_tissue(hu, brain)
-    channels = (apply_windows(levelled, windows) - mean.to(hu.device).view(shape)) / std.to(hu.device).view(shape)
+    levelled, tissue = soft_tissue(hu, brain, profile.pixel_mm)
+    filled, inside = continue_to_bone(levelled, tissue, brain, profile.pixel_mm)
+    channels = (apply_windows(filled, profile.windows) - mean.to(hu.device).view(shape)) / std.to(hu.device).view(shape)
     return channels * inside[:, None]
 
 
 def augment(hu: Tensor, brain: Tensor, settings: Augment, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random pose, scanner and noise for each slice.
+    """Random pose, scanner and noise for each slice, and cells of it hidden.
+
+    What is hidden counts as outside the brain, so that a network that leans on the most conspicuous spot of a bleed has
+    to know the rest of it too.
 
     Args:
         hu: [B, H, W] HU.
@@ -142,6 +175,8 @@ def augment(hu: Tensor, brain: Tensor, settings: Augment, generator: torch.Gener
 
     Returns:
         HU and brain, both [B, H, W] float32.
+
+    Source: hidden cells as in Singh and Lee, Hide-and-Seek, ICCV 2017.
     """
 
     def uniform(low: float, high: float) -> Tensor:
@@ -165,15 +200,18 @@ def augment(hu: Tensor, brain: Tensor, settings: Augment, generator: torch.Gener
     noise = torch.empty_like(moved).normal_(generator=generator)
     noise = _blur(noise, uniform(0, 1))
     noise = noise / noise.std(dim=(1, 2), keepdim=True) * uniform(0, settings.noise_hu)[:, None, None]
-    return soft + dense + noise, (inside > 0.5).float()
+    cells = torch.empty(len(hu), 1, settings.hide_cells, settings.hide_cells, device=hu.device)
+    shown = (cells.uniform_(0, 1, generator=generator) >= settings.hide).float()
+    shown = F.interpolate(shown, hu.shape[1:], mode="nearest")[:, 0]
+    return soft + dense + noise, (inside > 0.5) * shown
 
 
-def _blur(images: Tensor, sigma_px: Tensor) -> Tensor:
-    """Gaussian blur of [B, H, W], each image with its own sigma [B]."""
-    offsets = torch.arange(-3, 4, device=images.device, dtype=torch.float32)
+def _blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
+    """Gaussian blur of [B, H, W], each image with its own sigma [B], cut off at `radius` pixels."""
+    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma_px.clamp_min(1e-3)[:, None]) ** 2)
-    kernel = kernel / kernel.sum(dim=1, keepdim=True)  # [B, 7]
-    batch = images.shape[0]
-    padded = F.pad(images[None], (3, 3, 3, 3), mode="replicate")
-    rows = F.conv2d(padded, kernel.view(batch, 1, 7, 1), groups=batch)
-    return F.conv2d(rows, kernel.view(batch, 1, 1, 7), groups=batch)[0]
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)  # [B, 2 · radius + 1]
+    batch, taps = kernel.shape
+    padded = F.pad(images[None], (radius,) * 4, mode="replicate")
+    rows = F.conv2d(padded, kernel.view(batch, 1, taps, 1), groups=batch)
+    return F.conv2d(rows, kernel.view(batch, 1, 1, taps), groups=batch)[0]

@@ -78,6 +78,8 @@ class Augment(_Section):
     gain: Annotated[float, Field(ge=0, lt=1)]
     noise_hu: NonNegative
     blur_px: NonNegative
+    hide: Probability  # share of the cells of a slice that are hidden
+    hide_cells: Positive  # along a side
 
 
 class Train(_Section):
@@ -130,6 +132,11 @@ class Profile(_Section):
     maps: Maps
     evaluate: Evaluate
     compute: Compute
+
+    @property
+    def pixel_mm(self) -> float:
+        """Pixel pitch of the prepared grid."""
+        return self.data.field_of_view_mm / self.data.image_px
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

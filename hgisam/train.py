@@ -1,6 +1,8 @@
 """Training a classifier on slice labels: one loop, on Lightning Fabric."""
 
+import contextlib
 import csv
+import ctypes
 import logging
 import math
 import time
@@ -44,7 +46,24 @@ def make_fabric(compute: Compute) -> lightning.Fabric:
         raise InputError(
             "compute.accelerator", "gpu on a machine without", "a CUDA device", "Use compute.accelerator=auto."
         )
-    return lightning.Fabric(accelerator=compute.accelerator, devices=1, precision=compute.precision)
+    fabric = lightning.Fabric(accelerator=compute.accelerator, devices=1, precision=compute.precision)
+    if fabric.device.type == "cpu":
+        _keep_freed_memory()
+    return fabric
+
+
+def _keep_freed_memory() -> None:
+    """Asks glibc to keep what is freed for the next step.
+
+    By default each large tensor is a mapping of its own: returned to the system when freed, and filled with zeros, page
+    by page, when asked for again, a third of the time of a training step on the CPU. Elsewhere than on glibc nothing
+    happens.
+    """
+    trim_threshold, mmap_max = -1, -4  # names in malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -118,7 +137,7 @@ def _train_epoch(run: _Run, epoch: int) -> dict[str, float]:
             group["lr"] = rate
         hu, brain, target = run.fabric.to_device((hu, brain, target))
         changed = augment(hu, brain, settings.augment, generator)
-        logits = run.model(to_images(*changed, run.profile.windows, run.mean, run.std))
+        logits = run.model(to_images(*changed, run.profile, run.mean, run.std))
         loss = F.cross_entropy(logits.float(), target, label_smoothing=settings.label_smoothing)
         run.optimizer.zero_grad()
         run.fabric.backward(loss)
@@ -143,7 +162,7 @@ def _validate(run: _Run) -> tuple[dict[str, float], npt.NDArray[np.float32]]:
     logits = []
     for hu, brain, _, _ in batch_loader(run.slices, run.val_rows, 2 * run.profile.train.batch_size):
         hu, brain = run.fabric.to_device((hu, brain))
-        images = to_images(hu, brain, run.profile.windows, run.mean, run.std)
+        images = to_images(hu, brain, run.profile, run.mean, run.std)
         logits.append(run.model(images).float().cpu())
     joined = torch.cat(logits)
     target = run.slices.any[run.val_rows]
