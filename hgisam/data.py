@@ -15,7 +15,7 @@ from hgisam.prepared import PreparedDataset
 from hgisam.profile import Augment, Profile
 from hgisam.windows import apply_windows
 
-IN_MEMORY_BYTES = 2**30  # a set whose HU is smaller than this is read once
+IN_MEMORY_BYTES = 2**31  # a set whose HU is smaller than this is read once
 BRAIN_HU = 34.0  # between white and grey matter
 DENSEST_BLOOD_HU = 100.0
 BONE_EDGE_MM = 1.0  # how far the blurred edge of bone passes for blood
