@@ -12,17 +12,19 @@ import pandas as pd
 from hgisam import metrics
 from hgisam.errors import InputError
 from hgisam.prepared import LABELS, SUBTYPES, PreparedDataset
-from hgisam.segment import HU_GRID, best_threshold, dice_curve, segment, threshold_grid
+from hgisam.segment import HU_GRID, best_threshold, dice_curve, segment, smoothed_hu, threshold_grid
 
 log = logging.getLogger(__name__)
 
-FLOOR = "hu_threshold"
+FLOORS = ("hu_threshold", "smooth_hu_threshold")  # what every map has to beat: no network, only HU inside the brain
 
 
 def _values(name: str, maps: Any, prepared: PreparedDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
-    """What method `name` thresholds on these rows: its map, or HU for the floor."""
-    values: npt.NDArray[np.floating] = (prepared.hu if name == FLOOR else maps[name]).oindex[rows].astype(np.float32)
-    return values
+    """What method `name` thresholds on these rows: its map, or HU for the floors."""
+    values: npt.NDArray[np.floating] = (prepared.hu if name in FLOORS else maps[name]).oindex[rows]
+    if name == "smooth_hu_threshold":
+        return smoothed_hu(values, prepared.brain.oindex[rows], float(prepared.slices["pixel_mm"].iloc[0]))
+    return values.astype(np.float32)
 
 
 def choose_thresholds(
@@ -33,7 +35,7 @@ def choose_thresholds(
     Args:
         prepared: With masks.
         maps: Name → array [slice, row, col] in [0, 1], rows as in `prepared`.
-        methods: Names; `hu_threshold` thresholds HU inside the brain mask.
+        methods: Names; `FLOORS` threshold HU inside the brain mask, as it is and smoothed.
         count: Thresholds tried for maps.
 
     Raises:
@@ -49,7 +51,7 @@ def choose_thresholds(
     brain = prepared.brain.oindex[rows]
     chosen = {}
     for name in methods:
-        grid = HU_GRID if name == FLOOR else threshold_grid(count)
+        grid = HU_GRID if name in FLOORS else threshold_grid(count)
         chosen[name] = best_threshold(dice_curve(_values(name, maps, prepared, rows), truth, brain, grid), grid)
     return chosen
 

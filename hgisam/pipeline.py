@@ -14,7 +14,7 @@ import zarr
 
 from hgisam.checkpoint import load_checkpoint
 from hgisam.errors import InputError
-from hgisam.evaluate import FLOOR, choose_thresholds, measure, predictions_table, summarise
+from hgisam.evaluate import FLOORS, choose_thresholds, measure, predictions_table, summarise
 from hgisam.extract import extract_maps
 from hgisam.prepared import PreparedDataset, open_prepared, sha256_of, whole_folder
 from hgisam.profile import Profile
@@ -73,7 +73,7 @@ def evaluate_step(profile: Profile, runs_dir: Path) -> Path:
 
     def work(folder: Path) -> None:
         maps = zarr.open_group(mapped / "maps.zarr", mode="r")
-        methods = [*profile.maps.methods, FLOOR]
+        methods = [*profile.maps.methods, *FLOORS]
         chosen = choose_thresholds(data, maps, methods, count=profile.evaluate.thresholds)
         thresholds = {"dataset": data.fingerprint, "split": "val", "methods": chosen}
         write_json(folder / "thresholds.json", thresholds)

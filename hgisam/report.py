@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from hgisam.figures import METHOD_NAMES
+from hgisam.figures import HU_METHODS, METHOD_NAMES
 from hgisam.profile import Profile
 from hgisam.run import environment, read_manifest
 
@@ -90,7 +90,7 @@ def segmentation_table(segmentation: Mapping[str, Any], *, gated: bool = False) 
     }
     rows = {}
     for method, figures in segmentation.items():
-        unit = " HU" if method == "hu_threshold" else ""
+        unit = " HU" if method in HU_METHODS else ""
         cells = {title: estimate(figures.get(key + suffix), 1 if "ml" in key else 2) for key, title in columns.items()}
         rows[METHOD_NAMES.get(method, method)] = {"threshold": f"{figures['threshold']:.3g}{unit}", **cells}
     return pd.DataFrame(rows).T

@@ -13,10 +13,11 @@ from hgisam.figures.charts import (
     threshold_curves,
     training_curves,
 )
-from hgisam.figures.page import METHOD_NAMES, SUBTYPE_COLOURS, TRUTH, finish, shrink, use_book_renderer
+from hgisam.figures.page import HU_METHODS, METHOD_NAMES, SUBTYPE_COLOURS, TRUTH, finish, shrink, use_book_renderer
 from hgisam.figures.slices import contact_sheet, slice_viewer, window_slider
 
 __all__ = [
+    "HU_METHODS",
     "METHOD_NAMES",
     "SUBTYPE_COLOURS",
     "TRUTH",

@@ -11,7 +11,18 @@ from plotly.subplots import make_subplots
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from hgisam.figures.page import BLUE, GREEN, METHOD_COLOURS, METHOD_NAMES, ORANGE, PINK, SKY, VERMILION, finish
+from hgisam.figures.page import (
+    BLUE,
+    GREEN,
+    HU_METHODS,
+    METHOD_COLOURS,
+    METHOD_NAMES,
+    ORANGE,
+    PINK,
+    SKY,
+    VERMILION,
+    finish,
+)
 
 Floats = npt.NDArray[np.floating]
 COLOURS = (BLUE, ORANGE, GREEN, PINK, VERMILION, SKY)
@@ -247,10 +258,10 @@ def threshold_curves(chosen: Mapping[str, Mapping[str, Any]], alt: str) -> go.Fi
     """Validation Dice against the threshold of each method, and the one that was chosen.
 
     Args:
-        chosen: Method → grid, dice, threshold, validation_dice, as in `thresholds.json`; at most one is in HU.
+        chosen: Method → grid, dice, threshold, validation_dice, as in `thresholds.json`.
         alt: What the figure shows.
     """
-    in_hu = [name for name in chosen if name == "hu_threshold"]
+    in_hu = [name for name in chosen if name in HU_METHODS]
     figure = make_subplots(rows=1 + bool(in_hu), cols=1, vertical_spacing=0.22)
     for number, (name, curve) in enumerate(chosen.items()):
         row = 2 if name in in_hu else 1

@@ -23,7 +23,13 @@ Grey = npt.NDArray[np.uint8]
 
 # Okabe and Ito's colours, told apart by colour-blind readers, on light and dark pages
 BLUE, ORANGE, GREEN, PINK, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"
-METHOD_COLOURS = {"hgi_sam": BLUE, "swin_sam": ORANGE, "grad_cam": PINK, "hu_threshold": GREEN}
+METHOD_COLOURS = {
+    "hgi_sam": BLUE,
+    "swin_sam": ORANGE,
+    "grad_cam": PINK,
+    "hu_threshold": GREEN,
+    "smooth_hu_threshold": VERMILION,
+}
 METHOD_NAMES = {
     "hgi_sam": "HGI-SAM",
     "swin_sam": "Swin-SAM",
@@ -34,7 +40,9 @@ METHOD_NAMES = {
     "relevance": "gradient-weighted relevance",
     "gradient_input": "gradient × input",
     "hu_threshold": "HU threshold",
+    "smooth_hu_threshold": "HU threshold, smoothed",
 }
+HU_METHODS = ("hu_threshold", "smooth_hu_threshold")  # whose thresholds are in HU
 SUBTYPE_COLOURS = dict(zip(SUBTYPES, (ORANGE, VERMILION, SKY, GREEN, PINK), strict=True))
 TRUTH = "#F0E442"
 GREY_LEVELS = 64  # of a shown slice; finer steps drown in the noise of a CT and only cost bytes

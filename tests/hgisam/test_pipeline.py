@@ -38,16 +38,17 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_summary_holds_what_it_promises(runs: Path) -> None:
     summary = json.loads((runs / "smoke" / "summary.json").read_text())
     assert summary == json.loads((runs / "smoke" / "evaluate" / "summary.json").read_text())
-    assert set(summary["segmentation"]) == {"hgi_sam", "swin_sam", "grad_cam", "hu_threshold"}
+    assert set(summary["segmentation"]) == {"hgi_sam", "swin_sam", "grad_cam", *evaluate.FLOORS}
     for method in summary["segmentation"].values():
         for name in ("dice_slice", "dice_scan", "iou_slice", "dice_slice_gated", "false_positive_ml"):
             low, high = method[name]["ci95"]
             assert 0 <= low <= method[name]["mean"] <= high
         assert set(method["dice_by_type"]) == set(evaluate.SUBTYPES)
         assert method["n_slices"] > 0 < method["n_scans"]
+    assert evaluate.FLOORS == ("hu_threshold", "smooth_hu_threshold")
     assert summary["segmentation"]["hu_threshold"]["dice_slice"]["mean"] > 0.9  # bright squares: the floor is easy here
     assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
-    assert len(summary["comparisons"]) == 6
+    assert len(summary["comparisons"]) == 10
 
 
 def test_figures_are_those_of_the_arrays(runs: Path) -> None:

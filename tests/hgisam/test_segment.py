@@ -3,7 +3,7 @@
 import numpy as np
 
 from hgisam.metrics import dice
-from hgisam.segment import best_threshold, dice_curve, segment, threshold_grid, to_native
+from hgisam.segment import best_threshold, dice_curve, segment, smoothed_hu, threshold_grid, to_native
 
 
 def test_dice_curve_is_dice_of_segment_at_each_threshold() -> None:
@@ -39,3 +39,17 @@ def test_back_to_the_native_grid() -> None:
     assert {tuple(at) for at in np.argwhere(native)} == {(2, 4), (3, 4)}  # (2, 5) lies beyond the last prepared centre
     ramp = np.repeat(np.arange(4.0)[:, None], 3, axis=1)
     np.testing.assert_allclose(to_native(ramp, row)[1:7, 2], (np.arange(1, 7) - 0.5) / 2)
+
+
+def test_smoothing_averages_noise_within_the_soft_tissue_only() -> None:
+    rng = np.random.default_rng(0)
+    hu = rng.normal(30, 8, (2, 32, 32)).astype(np.int16)
+    hu[:, :, 24:] = 900
+    brain = np.ones(hu.shape, dtype=np.uint8)
+    brain[:, :4] = 0
+    smoothed = smoothed_hu(hu, brain, 1.0)
+    tissue = (brain > 0) & (hu < 100)
+    assert smoothed[tissue].std() < 0.35 * hu[tissue].std()
+    assert abs(smoothed[:, 8:28, 23].mean() - 30) < 1  # nothing of the bone beside it
+    assert (smoothed[~tissue] == hu[~tissue]).all()
+    np.testing.assert_array_equal(smoothed[:1], smoothed_hu(hu[:1], brain[:1], 1.0))
