@@ -21,9 +21,9 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-os.environ.setdefault(
-    "JUPYTER_PREFER_ENV_PATH", "1"
-)  # the kernel of this environment, not one of the same name at home
+# the kernel of this environment, not one of the same name at home; no word about progress bars that pages do not show
+os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
+os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 import nbformat
 import papermill

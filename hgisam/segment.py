@@ -11,7 +11,7 @@ HU_GRID = np.arange(30.0, 101.0)  # thresholds tried for the floors, HU
 SMOOTHING_MM = (
     2.0  # standard deviation; best of those tried for the floor on a development cohort, with little between 1.5 and 3
 )
-BONE_HU = 100.0
+BONE_HU, AIR_HU = 100.0, -1000.0
 
 
 def threshold_grid(count: int) -> npt.NDArray[np.float64]:
@@ -32,7 +32,7 @@ def segment(maps: npt.NDArray[np.floating], threshold: float, brain: npt.NDArray
 
 
 def smoothed_hu(hu: npt.NDArray[np.number], brain: npt.NDArray[np.uint8], pixel_mm: float) -> npt.NDArray[np.float32]:
-    """HU of the brain with its noise averaged away; bone lends nothing to the tissue beside it.
+    """HU of the brain with its noise averaged away; bone lends nothing to the tissue beside it, and is none.
 
     Args:
         hu: [slice, row, col].
@@ -41,13 +41,13 @@ def smoothed_hu(hu: npt.NDArray[np.number], brain: npt.NDArray[np.uint8], pixel_
 
     Returns:
         [slice, row, col] mean over the soft tissue around, weighted by a Gaussian of `SMOOTHING_MM`; bone and what lies
-        outside of the brain as they were.
+        outside of the brain become `AIR_HU`, so that no threshold calls them blood.
     """
     tissue = (brain > 0) & (hu < BONE_HU)
     sigma = (0, SMOOTHING_MM / pixel_mm, SMOOTHING_MM / pixel_mm)
     near = gaussian_filter(tissue.astype(np.float32), sigma)
     mean = gaussian_filter(np.where(tissue, hu, 0).astype(np.float32), sigma) / np.maximum(near, 1e-3)
-    smoothed: npt.NDArray[np.float32] = np.where(tissue, mean, hu).astype(np.float32)
+    smoothed: npt.NDArray[np.float32] = np.where(tissue, mean, AIR_HU).astype(np.float32)
     return smoothed
 
 
