@@ -94,8 +94,10 @@ def fit(profile: Profile, prepared: PreparedDataset, folder: Path) -> Checkpoint
         folder: Gets `train.csv`, `predictions.parquet`, `model.safetensors` and `model.json`.
 
     Raises:
-        InputError: If a split lacks a class, or the loss is no longer a number.
+        InputError: If the set has another grid than the profile, a split lacks a class, or the loss is no longer a
+            number.
     """
+    _check_grid(profile, prepared)
     slices = SliceDataset(prepared)
     train_rows, val_rows = (_rows_of_both_classes(prepared, split) for split in ("train", "val"))
     fabric = make_fabric(profile.compute)
@@ -203,6 +205,18 @@ def _epochs_since_best(history: list[dict[str, float]]) -> int:
         return 0
     scores = [row["val_auroc"] for row in history]
     return len(scores) - 1 - int(np.argmax(scores))
+
+
+def _check_grid(profile: Profile, prepared: PreparedDataset) -> None:
+    size_px, pixel_mm = prepared.meta["size_px"], prepared.slices["pixel_mm"].iloc[0]
+    if size_px != profile.data.image_px or abs(pixel_mm / profile.pixel_mm - 1) > 0.01:
+        wanted = profile.data
+        raise InputError(
+            f"slices of {prepared.path}",
+            f"{size_px} px of {pixel_mm:.3g} mm",
+            f"{wanted.image_px} px of {profile.pixel_mm:.3g} mm, as the profile says",
+            f"Prepare them with --image-px {wanted.image_px} --field-of-view-mm {wanted.field_of_view_mm:g}.",
+        )
 
 
 def _rows_of_both_classes(prepared: PreparedDataset, split: str) -> npt.NDArray[np.int64]:
