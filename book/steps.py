@@ -20,11 +20,13 @@ class Step:
         notebook: Name without its ending.
         needs: Notebooks that must have run before.
         makes: Files under `runs/<profile>/` that prove it whole.
+        shows: Folder under `book/` whose JSON files it shows, given to it as a parameter of that name.
     """
 
     notebook: str
     needs: tuple[str, ...]
     makes: tuple[str, ...]
+    shows: str = ""
 
 
 STEPS = {
@@ -40,6 +42,8 @@ STEPS = {
         Step("03_swin_attention", ("04_training",), ()),
         Step("05_hgi_sam", ("04_training",), ("maps/manifest.json",)),
         Step("06_results", ("05_hgi_sam",), ("evaluate/manifest.json", "summary.json")),
+        Step("07_which_layer", ("04_training",), ()),
+        Step("08_performance", ("04_training",), (), shows="recorded"),
     )
 }
 

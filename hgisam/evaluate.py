@@ -41,7 +41,7 @@ def choose_thresholds(
     Raises:
         InputError: If there are no masks, or no validation slice bleeds.
     """
-    mask = _require_masks(prepared)
+    mask = require_masks(prepared)
     rows = prepared.rows("val")
     truth = mask.oindex[rows] > 0
     rows, truth = rows[truth.any(axis=(1, 2))], truth[truth.any(axis=(1, 2))]
@@ -84,7 +84,7 @@ def measure(
     records: list[dict[str, Any]] = []
     for study, slices in predictions.groupby("study", sort=False):
         rows = slices["row"].to_numpy()
-        truth = _require_masks(prepared).oindex[rows] > 0
+        truth = require_masks(prepared).oindex[rows] > 0
         brain = prepared.brain.oindex[rows]
         voxel_ml = prepared.slices.iloc[rows][["pixel_mm", "pixel_mm", "slice_mm"]].prod(axis=1).to_numpy() / 1000
         for method, threshold in thresholds.items():
@@ -187,7 +187,12 @@ def _segmentation(mine: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, A
     return figures
 
 
-def _require_masks(prepared: PreparedDataset) -> Any:
+def require_masks(prepared: PreparedDataset) -> Any:
+    """The mask array of a set.
+
+    Raises:
+        InputError: If it has none.
+    """
     if prepared.mask is None:
         remedy = "Use a set with pixel masks, such as CT-ICH."
         raise InputError(f"masks of {prepared.path}", "none", "a mask array", remedy)

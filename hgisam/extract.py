@@ -1,6 +1,7 @@
 """Maps and bleeding scores of a whole prepared set, streamed to disk."""
 
 import shutil
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,14 @@ from hgisam.watch import record_outputs
 
 BLOCK = 64  # slices written at once, one chunk
 PROGRESS = "progress.zarr"
+Method = Callable[..., Tensor]
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-def methods_of(profile: Profile) -> dict[str, Any]:
-    """Name → method with the options that the profile gives it."""
+def methods_of(profile: Profile, names: Iterable[str] | None = None) -> dict[str, Method]:
+    """Name → method with the options that the profile gives it; without names, the methods of the profile."""
     options = {"hgi_sam": {"gradient_at": profile.maps.gradient_at, "stages": tuple(profile.maps.stages)}}
-    return {name: partial(METHODS[name], **options.get(name, {})) for name in profile.maps.methods}
+    return {name: partial(METHODS[name], **options.get(name, {})) for name in names or profile.maps.methods}
 
 
 def extract_maps(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, folder: Path) -> None:
@@ -62,10 +64,10 @@ def extract_maps(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDat
     with tqdm(total=count, initial=done, desc="maps", unit="slice") as bar:
         for start in range(done, count, BLOCK):
             rows = slice(start, min(start + BLOCK, count))
-            images = _images(checkpoint, prepared, rows, device)
+            images = images_of(checkpoint, prepared.hu[rows], prepared.brain[rows], device)
             with record_outputs(checkpoint.model) as logits:
                 for name, method in methods.items():
-                    arrays[name][rows] = _maps(method, checkpoint, images, profile, size[0])
+                    arrays[name][rows] = maps_of(method, checkpoint, images, profile, size[0])
             probability = bleeding_probability(torch.cat(logits)[: len(images)])  # every method classifies all of them
             scores[rows] = probability.double().cpu().numpy()
             bar.update(len(images))
@@ -78,15 +80,19 @@ def _scores_so_far(path: Path, count: int) -> Any:
     return zarr.open_array(path, mode="a", shape=(count,), dtype="float64", chunks=(BLOCK,), fill_value=np.nan)
 
 
-def _images(checkpoint: Checkpoint, prepared: PreparedDataset, rows: slice, device: torch.device) -> Tensor:
+def images_of(
+    checkpoint: Checkpoint, hu: npt.NDArray[np.int16], brain: npt.NDArray[np.uint8], device: torch.device
+) -> Tensor:
+    """Prepared slices, both [B, H, W] → what the classifier reads, [B, C, image_px, image_px]."""
     size = checkpoint.profile.data.image_px
-    hu, brain = (
-        resize(torch.from_numpy(array[rows]).to(device).float(), size) for array in (prepared.hu, prepared.brain)
-    )
-    return checkpoint.images(hu, brain >= 0.5)
+    levels, inside = (resize(torch.from_numpy(array).to(device).float(), size) for array in (hu, brain))
+    return checkpoint.images(levels, inside >= 0.5)
 
 
-def _maps(method: Any, checkpoint: Checkpoint, images: Tensor, profile: Profile, size: int) -> npt.NDArray[np.float16]:
+def maps_of(
+    method: Method, checkpoint: Checkpoint, images: Tensor, profile: Profile, size: int
+) -> npt.NDArray[np.float16]:
+    """Maps [B, size, size] of the bleeding class, in the batches and the precision of the profile."""
     dtype = AUTOCAST.get(profile.compute.precision)
     done = []
     for batch in torch.split(images, profile.maps.batch_size):

@@ -19,8 +19,11 @@ ALLOWED = {
     "maps": {"attention", "maps", "swin"},
     "segment": set(),
     "metrics": set(),
+    "heads": {"attention", "maps", "swin"},
     "evaluate": {"metrics", "prepared", "segment"},
     "figures": {"figures", "prepared", "windows"},
+    "benchmark": {"maps", "run", "sources", "swin"},
+    "records": {"figures", "run"},
 }
 
 

@@ -13,6 +13,7 @@ from hgisam.figures.charts import (
     threshold_curves,
     training_curves,
 )
+from hgisam.figures.explorer import Panels, map_explorer
 from hgisam.figures.page import HU_METHODS, METHOD_NAMES, SUBTYPE_COLOURS, TRUTH, finish, shrink, use_book_renderer
 from hgisam.figures.slices import contact_sheet, slice_viewer, window_slider
 
@@ -21,6 +22,7 @@ __all__ = [
     "METHOD_NAMES",
     "SUBTYPE_COLOURS",
     "TRUTH",
+    "Panels",
     "attention_rows",
     "calibration",
     "contact_sheet",
@@ -29,6 +31,7 @@ __all__ = [
     "finish",
     "hu_histograms",
     "intervals",
+    "map_explorer",
     "roc",
     "scatter",
     "score_histogram",

@@ -1,6 +1,5 @@
 """Figures of attention: token grids and windows on a slice, one matrix row by row, maps on token grids."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +18,7 @@ from hgisam.figures.page import (
     picture,
     show_pixels,
     slider,
+    wrapped,
 )
 
 Floats = npt.NDArray[np.floating]
@@ -151,11 +151,10 @@ def small_maps(
         shared: One colour range for all; otherwise each from its own minimum to its maximum.
     """
     rows = -(-len(values) // columns)
-    # on a phone a column is as wide as 56 characters over the number of columns: longer titles are wrapped
-    wrapped = [textwrap.wrap(title, max(8, 56 // columns)) or [""] for title in titles]
-    lines = max(len(title) for title in wrapped)
+    titles = [wrapped(title, columns) for title in titles]
+    lines = 1 + max(title.count("<br>") for title in titles)
     figure = make_subplots(
-        rows=rows, cols=columns, subplot_titles=["<br>".join(title) for title in wrapped], horizontal_spacing=0.02,
+        rows=rows, cols=columns, subplot_titles=titles, horizontal_spacing=0.02,
         vertical_spacing=(0.12 + 0.1 * lines) / rows,
     )  # fmt: skip
     if not shared:

@@ -244,12 +244,13 @@ def intervals(table: pd.DataFrame, alt: str, *, title: str, limits: tuple[float,
         offset = (number - (len(methods) - 1) / 2) * 0.8 / max(len(methods), 1)
         y = [labels.index(label) + offset for label in mine["label"]]
         bars = {"array": mine["high"] - mine["mean"], "arrayminus": mine["mean"] - mine["low"], "thickness": 2}
-        marker = {"size": 10, "color": METHOD_COLOURS.get(method, BLUE), "symbol": SYMBOLS[number % len(SYMBOLS)]}
+        marker = {"size": 10, "color": _colour(method, number), "symbol": SYMBOLS[number % len(SYMBOLS)]}
         name = METHOD_NAMES.get(method, method)
         hover = f"{name}: %{{x:.3f}}<extra></extra>"
         points = {"x": mine["mean"], "y": y, "error_x": {"type": "data", **bars}}
         figure.add_trace(go.Scatter(**points, mode="markers", marker=marker, name=name, hovertemplate=hover))
-    figure.update_yaxes(tickvals=list(range(len(labels))), ticktext=labels, range=[len(labels) - 0.5, -0.5])
+    ticks = {"tickvals": list(range(len(labels))), "ticktext": labels, "zeroline": False}
+    figure.update_yaxes(**ticks, range=[len(labels) - 0.5, -0.5])
     figure.update_xaxes(title=title, range=limits)
     return finish(figure, alt, f"{150 + 26 * len(labels) * (1 + len(methods) // 2)}px")
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,22 +48,24 @@ SUBTYPE_COLOURS = dict(zip(SUBTYPES, (ORANGE, VERMILION, SKY, GREEN, PINK), stri
 TRUTH = "#F0E442"
 GREY_LEVELS = 64  # of a shown slice; finer steps drown in the noise of a CT and only cost bytes
 
-# arrow keys: left and right move the slider, up and down the menu; the figure itself takes the focus
+# left and right move the slider, up and down the menu, Enter goes round a second menu; the figure takes the focus
 KEYS = """
 const figure = document.getElementById("{plot_id}"), box = figure.closest(".figure-plotly");
-const run = (entry) => Plotly[entry.method](figure, ...entry.args);
-const move = (list, entries, by) => {
-  const next = Math.min(Math.max((list.active || 0) + by, 0), list[entries].length - 1);
-  list.active = next;
-  run(list[entries][next]).then(() => Plotly.relayout(figure, {}));
+const move = (name, entries, by, round = false) => {
+  const [list, number] = name.match(/[a-z]+|[0-9]/g), chosen = (figure.layout[list] || [])[number];
+  if (!chosen) return false;
+  const last = chosen[entries].length - 1, wanted = (chosen.active || 0) + by;
+  const next = round && wanted > last ? 0 : Math.min(Math.max(wanted, 0), last);
+  const { method, args } = chosen[entries][next];
+  Plotly[method](figure, ...args).then(() => Plotly.relayout(figure, { [`${name}.active`]: next }));
+  return true;
 };
 box.addEventListener("keydown", (event) => {
   const along = { ArrowLeft: -1, ArrowRight: 1 }[event.key], across = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-  const slider = (figure.layout.sliders || [])[0], menu = (figure.layout.updatemenus || [])[0];
-  if (along && slider) move(slider, "steps", along);
-  else if (across && menu) move(menu, "buttons", across);
-  else return;
-  event.preventDefault();
+  const moved = along ? move("sliders[0]", "steps", along)
+    : across ? move("updatemenus[0]", "buttons", across)
+    : event.key === "Enter" && move("updatemenus[1]", "buttons", 1, true);
+  if (moved) event.preventDefault();
 });
 """
 
@@ -164,9 +167,8 @@ def grey_png(grey: Grey) -> str:
     return png((grey // step * step).astype(np.uint8))
 
 
-def map_png(values: npt.NDArray[np.floating]) -> str:
+def map_png(values: npt.NDArray[np.floating], levels: int = 32) -> str:
     """[H, W] in [0, 1] as data URI: plasma colours, the more opaque the higher."""
-    levels = 32
     colours = [[int(v) for v in c[4:-1].split(",")] for c in sample_colorscale("Plasma", np.linspace(0.15, 1, levels))]
     alpha = np.linspace(0, 0.85, levels) * 255
     palette = np.column_stack([np.array(colours), alpha]).astype(np.uint8)
@@ -207,8 +209,13 @@ def show_pixels(figure: go.Figure, rows: float, cols: float, **where: Any) -> No
         axis.scaleanchor = axis.anchor or "x"
 
 
+def wrapped(title: str, columns: int) -> str:
+    """A title over one of `columns` images, in lines no wider than the image is on a phone."""
+    return "<br>".join(textwrap.wrap(title, max(8, 56 // columns)))
+
+
 def slider(
-    prefix: str, labels: Sequence[str], steps: Sequence[tuple[str, list[Any]]], active: int = 0
+    prefix: str, labels: Sequence[str], steps: Sequence[tuple[str, list[Any]]], active: int = 0, **where: Any
 ) -> dict[str, Any]:
     """One plotly slider.
 
@@ -217,6 +224,7 @@ def slider(
         labels: One a step.
         steps: (method of Plotly, its arguments) of each step.
         active: The step that the figure is drawn with.
+        where: Another place than below the figure.
     """
     entries = [
         {"label": label, "method": method, "args": arguments}
@@ -234,6 +242,7 @@ def slider(
         "bgcolor": "rgba(128,128,128,0.35)",
         "activebgcolor": BLUE,
         "steps": entries,
+        **where,
     }
 
 

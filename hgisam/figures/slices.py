@@ -23,10 +23,12 @@ from hgisam.figures.page import (
     show_pixels,
     shrink,
     slider,
+    wrapped,
 )
 from hgisam.windows import to_uint8
 
 Floats = npt.NDArray[np.floating]
+GAP_PX = 2  # between the images of a mosaic
 VIEWER_PX = 160  # keeps a viewer of two dozen slices with three maps under a megabyte
 
 
@@ -93,18 +95,13 @@ def contact_sheet(
         widest_px: Width on a large screen.
         most_px: Larger slices are shrunk to this side.
     """
-    gap, (height, width) = 2, shrink(grey[:1], most_px).shape[1:]
-    rows = -(-len(grey) // columns)
-    shape = (rows * (height + gap), columns * (width + gap))
 
     def sheet(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        out = np.zeros(shape, dtype=images.dtype)
-        for i, image in enumerate(shrink(images, most_px)):
-            r, c = (i // columns) * (height + gap), (i % columns) * (width + gap)
-            out[r : r + height, c : c + width] = image
-        return out
+        return mosaic(shrink(images, most_px), columns)
 
-    figure = go.Figure(picture(grey_png(sheet(grey)), *shape))
+    below = sheet(grey)
+    shape = below.shape
+    figure = go.Figure(picture(grey_png(below), *shape))
     if maps is not None:
         figure.add_trace(picture(map_png(sheet(maps)), *shape))
     for name, (masks, colour) in (outlines or {}).items():
@@ -112,14 +109,34 @@ def contact_sheet(
         marker = {"size": 12, "symbol": "square", "color": colour}
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name))
     show_pixels(figure, *shape)
-    look = {"font": {"color": "white", "size": 11}, "bgcolor": "rgba(0,0,0,0.55)", "borderpad": 1}
-    for i, title in enumerate(titles):
-        corner = {"x": (i % columns) * (width + gap) + 1, "y": (i // columns) * (height + gap) + 1}
-        figure.add_annotation(text=title, showarrow=False, xanchor="left", yanchor="top", **corner, **look)
+    figure.update_layout(annotations=captions(titles, columns, *shrink(grey[:1], most_px).shape[1:]))
     legend = {"orientation": "h", "y": 0, "yanchor": "top", "x": 0}
     height_css = image_height(*shape, widest_px=widest_px, extra_px=70 if outlines else 10)
     margin = {"l": 0, "r": 0, "t": 4, "b": 4}
     return finish(figure, alt, height_css, margin=margin, legend=legend, showlegend=bool(outlines))
+
+
+def mosaic(images: npt.NDArray[Any], columns: int) -> npt.NDArray[Any]:
+    """[n, H, W] side by side in reading order, with a gap of zeros right of and below each; unused places are zeros."""
+    n, height, width = images.shape
+    rows = -(-n // columns)
+    padded = np.pad(images, ((0, rows * columns - n), (0, GAP_PX), (0, GAP_PX)))
+    lines = padded.reshape(rows, columns, height + GAP_PX, width + GAP_PX).swapaxes(1, 2)
+    return lines.reshape(rows * (height + GAP_PX), columns * (width + GAP_PX))
+
+
+def captions(titles: Sequence[str], columns: int, height: int, width: int) -> list[dict[str, Any]]:
+    """Annotations in the upper left corners of a mosaic of images of height × width."""
+    look = {"font": {"color": "white", "size": 11}, "bgcolor": "rgba(0,0,0,0.55)", "borderpad": 1, "showarrow": False}
+    corners = [
+        {"x": (i % columns) * (width + GAP_PX) + 1, "y": (i // columns) * (height + GAP_PX) + 1}
+        for i in range(len(titles))
+    ]
+    place = {"xanchor": "left", "yanchor": "top", "align": "left"}
+    return [
+        {"text": wrapped(title, columns), **corner, **place, **look}
+        for title, corner in zip(titles, corners, strict=True)
+    ]
 
 
 def slice_viewer(

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import build
 import steps
+from run_notebook import declared_parameters
 
 
 def test_code_of_follows_imports(tmp_path: Path) -> None:
@@ -47,3 +48,11 @@ def test_a_notebook_whose_products_are_gone_runs_again(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "manifest.json").write_text("{}")
     assert build.lost(tmp_path, rsna="", ct_ich="") == []
+
+
+def test_what_a_notebook_shows_is_a_folder_and_one_of_its_parameters() -> None:
+    shown = [step for step in steps.STEPS.values() if step.shows]
+    assert [step.notebook for step in shown] == ["08_performance"]
+    for step in shown:
+        assert (steps.BOOK / step.shows).is_dir()
+        assert step.shows in declared_parameters(steps.BOOK / f"{step.notebook}.ipynb")

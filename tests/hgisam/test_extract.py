@@ -73,7 +73,7 @@ def test_progress_is_small_and_holds_only_whole_blocks(
     checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extract, "BLOCK", 16)
-    real, calls = extract._maps, []
+    real, calls = extract.maps_of, []
 
     def dies(*given: Any) -> Any:
         calls.append(1)
@@ -81,7 +81,7 @@ def test_progress_is_small_and_holds_only_whole_blocks(
             raise KeyboardInterrupt
         return real(*given)
 
-    monkeypatch.setattr(extract, "_maps", dies)
+    monkeypatch.setattr(extract, "maps_of", dies)
     with pytest.raises(KeyboardInterrupt):
         extract_maps(checkpoint, tiny, prepared, tmp_path)
     scores = zarr.open_array(tmp_path / extract.PROGRESS, mode="r")[:]

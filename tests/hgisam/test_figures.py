@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from hgisam import figures
-from hgisam.figures import page
+from hgisam.figures import page, slices
 
 
 def decoded(source: str) -> Any:
@@ -256,3 +256,84 @@ def test_every_chart_has_alt_text_and_a_height(group: str) -> None:
     assert alt_of(drawn)
     assert re.search(r"\d+px", drawn.layout.meta["height"])
     assert drawn.layout.paper_bgcolor == "rgba(0,0,0,0)"
+
+
+def explorer(grey: Any, square: Any, kinds: tuple[str, ...] = ("a", "b")) -> go.Figure:
+    """Two steps over four slices: two panels of 2 × 2 tokens, then five of 4 × 4, three in a row."""
+    first = {kind: np.ones((4, 2, 2, 2)) for kind in kinds}
+    second = {kind: np.tile(np.linspace(0, 1, 16).reshape(4, 4), (4, 5, 1, 1)) for kind in kinds}
+    steps = [figures.Panels("one", ["x", "y"], first), figures.Panels("two", list("vwxyz"), second)]
+    return figures.map_explorer(grey, square, ["s", "t", "u", "v"], steps, "an explorer", columns=3)
+
+
+def test_map_explorer_slider_and_menus_change_different_things(grey: Any, square: Any) -> None:
+    figure = explorer(grey, square)
+    assert len(figure.data) == 4 + 2 * 4 + 4  # slices below, two kinds of maps, outlines
+    first, second = figure.layout.sliders[0].steps
+    assert [first.label, second.label] == ["one", "two"]
+    change, layout, traces = second.args
+    assert list(change) == ["source"]
+    assert list(traces) == list(range(4, 12))
+    assert [note["text"] for note in layout["annotations"]] == list("vwxyz")
+    assert list(layout["yaxis.range"]) == [2 * 18 - 0.5, -0.5]  # two rows of 16 pixels and a gap of 2
+    assert [figure.data[i].source for i in range(4, 12)] == list(first.args[0]["source"])
+    slices, kinds = figure.layout.updatemenus
+    assert [list(button.args[0]) for button in slices.buttons] == [["visible"]] * 4
+    assert [i for i, shown in enumerate(slices.buttons[2].args[0]["visible"]) if shown] == [2, 6, 10, 14]
+    assert list(kinds.buttons[1].args[0]["opacity"]) == [0.0] * 4 + [1.0] * 4
+    assert [trace.opacity for trace in figure.data[4:12]] == [1] * 4 + [0] * 4
+    assert [i for i, trace in enumerate(figure.data) if trace.visible] == [0, 4, 8, 12]
+
+
+def test_map_explorer_draws_tokens_as_squares_and_covers_unused_places(grey: Any, square: Any) -> None:
+    figure = explorer(grey, square)
+    one, two = (decoded(step.args[0]["source"][0]) for step in figure.layout.sliders[0].steps)
+    assert one.shape == two.shape == (36, 54, 4)
+    assert (one[:16, :16, 3] > 200).all()
+    corner = two[:16, :16]
+    assert (corner[:4, :4] == corner[0, 0]).all()
+    assert corner[0, 0, 3] == 0 < corner[15, 15, 3]
+    small, large = (step.args[1] for step in figure.layout.sliders[0].steps)
+    assert list(small["xaxis.range"]) == [-0.5, 2 * 18 - 0.5]  # two panels, shown as wide as three
+    assert small["shapes"] == []
+    assert [large["shapes"][0][key] for key in ("x0", "x1", "y0")] == [2 * 18 - 0.5, 3 * 18 - 0.5, 18 - 0.5]
+
+
+def test_map_explorer_of_one_step_and_kind_has_only_the_menu_of_slices(grey: Any, square: Any) -> None:
+    step = figures.Panels("", ["x"], {"map": np.ones((4, 1, 16, 16))})
+    figure = figures.map_explorer(grey, square, list("abcd"), [step], "one step", columns=1)
+    assert not figure.layout.sliders
+    assert len(figure.layout.updatemenus) == 1
+    html = page.BookRenderer().to_mimebundle(figure.to_dict())["text/html"]
+    assert "Enter" in html
+
+
+def test_map_explorer_of_the_papers_swin_fits_the_page_budget() -> None:
+    """Noise in the grids of two blocks a stage at 384 px; maps take half of it."""
+    rng = np.random.default_rng(0)
+    steps = [
+        figures.Panels(f"{tokens}", ["t"] * heads, {k: rng.random((4, heads, tokens, tokens)) for k in ("a", "b")})
+        for tokens, heads in ((96, 6), (48, 10), (24, 18), (12, 34))
+        for _ in range(2)
+    ]
+    grey, truth = rng.integers(0, 255, (4, 384, 384), dtype=np.uint8), np.zeros((4, 384, 384), dtype=bool)
+    figure = figures.map_explorer(grey, truth, list("abcd"), steps, "noise", columns=6)
+    assert len(page.BookRenderer().to_mimebundle(figure.to_dict())["text/html"]) < 1_800_000
+
+
+def test_mosaic_and_captions_agree_on_places() -> None:
+    images = np.stack([np.full((4, 6), value) for value in (1, 2, 3)])
+    sheet = slices.mosaic(images, 2)
+    assert sheet.shape == (2 * 6, 2 * 8)
+    notes = slices.captions(["a", "b", "c"], 2, 4, 6)
+    assert [int(sheet[note["y"], note["x"]]) for note in notes] == [1, 2, 3]
+    assert not sheet[6:, 8:].any()
+    assert not sheet[4:6].any()
+
+
+def test_intervals_tell_unknown_methods_apart() -> None:
+    table = pd.DataFrame(
+        [{"label": "stage 1", "method": m, "mean": 0.5, "low": 0.4, "high": 0.6} for m in ("norm1", "norm2")]
+    )
+    figure = figures.intervals(table, "two", title="Dice")
+    assert figure.data[0].marker.color != figure.data[1].marker.color
