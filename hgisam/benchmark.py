@@ -201,6 +201,8 @@ def machine(device: str) -> dict[str, Any]:
     """What it was measured on and with, without naming the machine; `engine`: hash of the code that makes the maps."""
     about = environment()
     hardware, packages = about["hardware"], about["packages"]
+    read = sources_of("import hgisam.maps")
+    engine = [path for path in read if path.parent.name == "maps" or path.stem in ("attention", "swin", "watch")]
     return {
         "cpu": hardware["processor"],
         "cores": hardware["cores"],
@@ -208,5 +210,5 @@ def machine(device: str) -> dict[str, Any]:
         "gpu": ", ".join(hardware["gpu"]) if device == "cuda" else "not run",
         "torch": packages["torch"],
         "timm": packages["timm"],
-        "engine": hash_of(sources_of("import hgisam.maps")),
+        "engine": hash_of(engine),
     }

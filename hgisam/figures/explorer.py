@@ -44,7 +44,14 @@ class Panels:
 
 
 def map_explorer(
-    grey: Grey, truth: npt.NDArray[np.bool_], names: Sequence[str], steps: Sequence[Panels], alt: str, *, columns: int
+    grey: Grey,
+    truth: npt.NDArray[np.bool_],
+    names: Sequence[str],
+    steps: Sequence[Panels],
+    alt: str,
+    *,
+    columns: int,
+    active: int = 0,
 ) -> go.Figure:
     """Panels over a slice: the slider changes the step, a menu the slice, a second menu what is shown.
 
@@ -57,13 +64,14 @@ def map_explorer(
         steps: Each with the same kinds of maps.
         alt: What the figure shows.
         columns: Panels in a row.
+        active: Step shown first.
     """
     kinds, places = list(steps[0].maps), -(-max(len(step.titles) for step in steps) // columns) * columns
     grey, truth = shrink(grey, PANEL_PX), shrink(truth, PANEL_PX)
     side = len(grey[0])
     below, outlines = ([mosaic(np.repeat(i[None], places, axis=0), columns) for i in each] for each in (grey, truth))
     overlays = [_overlays(step, side, columns, places) for step in steps]
-    sources = [*map(grey_png, below), *overlays[0], *(outline_png(mask, TRUTH) for mask in outlines)]
+    sources = [*map(grey_png, below), *overlays[active], *(outline_png(mask, TRUTH) for mask in outlines)]
     figure = go.Figure([picture(source, *below[0].shape) for source in sources])
     changing = list(range(len(names), len(names) + len(overlays[0])))  # kind by kind, slice by slice
     layouts = [_layout(step, side, columns) for step in steps]
@@ -73,7 +81,7 @@ def map_explorer(
     labels = [step.label.replace(" ", "\u00a0") for step in steps]
     # above the panels: what a small step leaves free is below them
     above: dict[str, Any] = {"y": 1, "yanchor": "bottom", "pad": {"t": 0, "b": 12}}
-    sliders = [slider("", labels, moves, **above)] if len(steps) > 1 else []
+    sliders = [slider("", labels, moves, active, **above)] if len(steps) > 1 else []
     top = {"pad": {"b": 78 if sliders else 6}}
     visible = [[number % len(names) == chosen for number in range(len(sources))] for chosen in range(len(names))]
     menus = [menu(names, [("restyle", [{"visible": each}]) for each in visible], **top)]
@@ -85,7 +93,7 @@ def map_explorer(
     show_pixels(figure, *below[0].shape)
     figure.update_yaxes(constraintoward="top").plotly_restyle({"visible": visible[0]})
     figure.plotly_restyle({"opacity": opacity[0]}, changing)
-    figure.plotly_relayout(layouts[0])
+    figure.update_layout({key.replace(".", "_"): value for key, value in layouts[active].items()})
     return finish(
         figure,
         alt,

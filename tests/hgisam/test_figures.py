@@ -258,12 +258,12 @@ def test_every_chart_has_alt_text_and_a_height(group: str) -> None:
     assert drawn.layout.paper_bgcolor == "rgba(0,0,0,0)"
 
 
-def explorer(grey: Any, square: Any, kinds: tuple[str, ...] = ("a", "b")) -> go.Figure:
-    """Two steps over four slices: two panels of 2 × 2 tokens, then five of 4 × 4, three in a row."""
-    first = {kind: np.ones((4, 2, 2, 2)) for kind in kinds}
-    second = {kind: np.tile(np.linspace(0, 1, 16).reshape(4, 4), (4, 5, 1, 1)) for kind in kinds}
+def explorer(grey: Any, square: Any, active: int = 0) -> go.Figure:
+    """Two kinds of maps, two steps over four slices: two panels of 2 × 2 tokens, then five of 4 × 4, three in a row."""
+    first = {kind: np.ones((4, 2, 2, 2)) for kind in "ab"}
+    second = {kind: np.tile(np.linspace(0, 1, 16).reshape(4, 4), (4, 5, 1, 1)) for kind in "ab"}
     steps = [figures.Panels("one", ["x", "y"], first), figures.Panels("two", list("vwxyz"), second)]
-    return figures.map_explorer(grey, square, ["s", "t", "u", "v"], steps, "an explorer", columns=3)
+    return figures.map_explorer(grey, square, ["s", "t", "u", "v"], steps, "an explorer", columns=3, active=active)
 
 
 def test_map_explorer_slider_and_menus_change_different_things(grey: Any, square: Any) -> None:
@@ -297,6 +297,15 @@ def test_map_explorer_draws_tokens_as_squares_and_covers_unused_places(grey: Any
     assert list(small["xaxis.range"]) == [-0.5, 2 * 18 - 0.5]  # two panels, shown as wide as three
     assert small["shapes"] == []
     assert [large["shapes"][0][key] for key in ("x0", "x1", "y0")] == [2 * 18 - 0.5, 3 * 18 - 0.5, 18 - 0.5]
+
+
+def test_map_explorer_can_begin_at_another_step(grey: Any, square: Any) -> None:
+    figure = explorer(grey, square, active=1)
+    assert figure.layout.sliders[0].active == 1
+    change, layout, traces = figure.layout.sliders[0].steps[1].args
+    assert [figure.data[i].source for i in traces] == list(change["source"])
+    assert [note.text for note in figure.layout.annotations] == list("vwxyz")
+    assert list(figure.layout.yaxis.range) == list(layout["yaxis.range"])
 
 
 def test_map_explorer_of_one_step_and_kind_has_only_the_menu_of_slices(grey: Any, square: Any) -> None:
