@@ -103,7 +103,7 @@ def test_maps_go_on_where_they_were_stopped(runs: Path, tmp_path: Path, monkeypa
     data = open_prepared(runs / "smoke" / "prepared" / "ct-ich")
     checkpoint = pipeline.load_checkpoint(runs / "smoke" / "train")
     monkeypatch.setattr(extract, "BLOCK", 16)
-    calls, original = [], extract._maps
+    calls, original = [], extract.maps_of
 
     def dies(*args: object) -> object:
         calls.append(1)
@@ -111,7 +111,7 @@ def test_maps_go_on_where_they_were_stopped(runs: Path, tmp_path: Path, monkeypa
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(extract, "_maps", dies)
+    monkeypatch.setattr(extract, "maps_of", dies)
     with pytest.raises(KeyboardInterrupt):
         extract.extract_maps(checkpoint, profile, data, tmp_path)
     extract.extract_maps(checkpoint, profile, data, tmp_path)
