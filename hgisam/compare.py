@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hgisam.checkpoint import Checkpoint
+from hgisam.compute import make_fabric
 from hgisam.errors import InputError
 from hgisam.evaluate import require_masks
 from hgisam.extract import Method, images_of, maps_of
@@ -19,7 +20,6 @@ from hgisam.models import BLEEDING
 from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
 from hgisam.segment import best_threshold, dice_curve, threshold_grid
-from hgisam.train import make_fabric
 
 Rows = npt.NDArray[np.int64]
 Curves = npt.NDArray[np.float64]

@@ -19,11 +19,13 @@ log = logging.getLogger(__name__)
 FLOORS = ("hu_threshold", "smooth_hu_threshold")  # what every map has to beat: no network, only HU inside the brain
 
 
-def _values(name: str, maps: Any, prepared: PreparedDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.floating]:
-    """What method `name` thresholds on these rows: its map, or HU for the floors."""
+def _values(
+    name: str, maps: Any, prepared: PreparedDataset, rows: npt.NDArray[np.int64], brain: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.floating]:
+    """What method `name` thresholds on these rows, whose brain masks are given: its map, or HU for the floors."""
     values: npt.NDArray[np.floating] = (prepared.hu if name in FLOORS else maps[name]).oindex[rows]
     if name == "smooth_hu_threshold":
-        return smoothed_hu(values, prepared.brain.oindex[rows], float(prepared.slices["pixel_mm"].iloc[0]))
+        return smoothed_hu(values, brain, float(prepared.slices["pixel_mm"].iloc[0]))
     return values.astype(np.float32)
 
 
@@ -52,7 +54,7 @@ def choose_thresholds(
     chosen = {}
     for name in methods:
         grid = HU_GRID if name in FLOORS else threshold_grid(count)
-        chosen[name] = best_threshold(dice_curve(_values(name, maps, prepared, rows), truth, brain, grid), grid)
+        chosen[name] = best_threshold(dice_curve(_values(name, maps, prepared, rows, brain), truth, brain, grid), grid)
     return chosen
 
 
@@ -88,7 +90,7 @@ def measure(
         brain = prepared.brain.oindex[rows]
         voxel_ml = prepared.slices.iloc[rows][["pixel_mm", "pixel_mm", "slice_mm"]].prod(axis=1).to_numpy() / 1000
         for method, threshold in thresholds.items():
-            found = segment(_values(method, maps, prepared, rows), threshold, brain)
+            found = segment(_values(method, maps, prepared, rows, brain), threshold, brain)
             for gated in (False, True):
                 kept = found & slices["bleeds"].to_numpy()[:, None, None] if gated else found
                 base = {"method": method, "gated": gated, "patient": slices["patient"].iloc[0], "study": study}

@@ -16,12 +16,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hgisam.checkpoint import Checkpoint
+from hgisam.compute import make_fabric
 from hgisam.errors import InputError
 from hgisam.maps import METHODS
 from hgisam.models import BLEEDING, bleeding_probability
 from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
-from hgisam.train import make_fabric
 from hgisam.watch import record_outputs
 
 BLOCK = 64  # slices written at once, one chunk

@@ -12,6 +12,7 @@ ALLOWED = {
     "prepared": set(),
     "profile": set(),
     "windows": {"profile"},
+    "compute": {"profile"},
     "data": {"prepared", "profile", "windows"},
     "swin": set(),
     "watch": {"swin"},

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import zarr
 
-from hgisam import evaluate, extract, pipeline
+from hgisam import evaluate, extract, figures, pipeline
 from hgisam.cli import main
 from hgisam.errors import InputError
 from hgisam.prepared import open_prepared
@@ -45,7 +45,7 @@ def test_summary_holds_what_it_promises(runs: Path) -> None:
             assert 0 <= low <= method[name]["mean"] <= high
         assert set(method["dice_by_type"]) == set(evaluate.SUBTYPES)
         assert method["n_slices"] > 0 < method["n_scans"]
-    assert evaluate.FLOORS == ("hu_threshold", "smooth_hu_threshold")
+    assert evaluate.FLOORS == figures.HU_METHODS == ("hu_threshold", "smooth_hu_threshold")
     assert summary["segmentation"]["hu_threshold"]["dice_slice"]["mean"] > 0.9  # bright squares: the floor is easy here
     assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
     assert len(summary["comparisons"]) == 10

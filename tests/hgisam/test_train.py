@@ -82,12 +82,6 @@ def test_a_split_with_one_class_is_refused(tmp_path: Path, tiny: Profile) -> Non
         train.fit(tiny, prepared, tmp_path)
 
 
-def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match="CUDA device"):
-        train.make_fabric(load_profile("smoke", ["compute.accelerator=gpu"]).compute)
-
-
 @pytest.mark.parametrize("grid", [{"size_px": 64}, {"field_mm": 240.0}])
 def test_slices_of_another_grid_than_the_profile_are_refused(
     tmp_path: Path, tiny: Profile, grid: dict[str, int]
