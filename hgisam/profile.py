@@ -78,7 +78,7 @@ class Augment(_Section):
     gain: Annotated[float, Field(ge=0, lt=1)]
     noise_hu: NonNegative
     blur_px: NonNegative
-    hide: Probability  # share of the cells of a slice that are hidden
+    hide: Annotated[float, Field(ge=0, lt=1)]  # share of the cells of a slice that are hidden
     hide_cells: Positive  # along a side
 
 
