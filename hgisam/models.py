@@ -1,21 +1,15 @@
-"""The classifier: timm's Swin transformer at the size that a profile asks for."""
+"""The network of a task, at the size that a profile asks for: timm's Swin transformer for classifiers."""
 
-from pathlib import Path
-
-import safetensors
-import safetensors.torch
 from timm.models.swin_transformer import SwinTransformer
-from torch import Tensor
+from torch import nn
 
-from hgisam.errors import InputError
+from hgisam.local_weights import load_local_weights
 from hgisam.profile import Profile
-
-CLASSES = ("no bleeding", "bleeding")
-BLEEDING = CLASSES.index("bleeding")
+from hgisam.tasks import TASKS
 
 
 def build_classifier(profile: Profile, *, pretrained: bool = True) -> SwinTransformer:
-    """A Swin classifier, bleeding yes or no, with two logits.
+    """A Swin classifier with one logit a class of the task.
 
     `image_px = 8 × patch_px × window_tokens` gives the topology of the paper's Swin-B at any scale: 8 × 8, 4 × 4,
     2 × 2 and 1 window in the four stages, the last of them unshifted. `model.pool` is how the last tokens become one
@@ -29,45 +23,40 @@ def build_classifier(profile: Profile, *, pretrained: bool = True) -> SwinTransf
     Raises:
         InputError: If the pretrained file is not there or does not fit.
     """
-    settings = profile.model
+    settings, shape = profile.model, profile.model.shape
     model = SwinTransformer(
         img_size=profile.data.image_px,
-        patch_size=settings.patch_px,
+        patch_size=shape.patch_px,
         in_chans=len(profile.windows),
-        num_classes=len(CLASSES),
-        embed_dim=settings.channels,
-        depths=tuple(settings.depths),
-        num_heads=tuple(settings.heads),
+        num_classes=len(TASKS[profile.task].classes),
+        embed_dim=shape.channels,
+        depths=shape.depths,
+        num_heads=shape.heads,
         window_size=settings.window_tokens,
         global_pool=settings.pool,
         drop_path_rate=settings.drop_path,
     )
     if pretrained and settings.pretrained is not None:
-        _load_trunk(model, settings.pretrained)
+        load_local_weights(model, settings.pretrained, settings.pretrained_sha256)
     return model
 
 
-def bleeding_probability(logits: Tensor) -> Tensor:
-    """Logits [B, 2] → probability of bleeding [B]."""
-    return logits.float().softmax(dim=1)[:, BLEEDING]
+def network_name(profile: Profile) -> str:
+    """The network of the profile's task in a few words: timm's or MONAI's name, or the numbers of a Swin."""
+    if profile.task == "segmentation":
+        return profile.segmenter.architecture
+    if profile.model.architecture is not None:
+        return profile.model.architecture
+    shape = profile.model.shape
+    depths, heads = ("-".join(map(str, numbers)) for numbers in (shape.depths, shape.heads))
+    numbers = f"patch {shape.patch_px}, window {profile.model.window_tokens}, {shape.channels} channels"
+    return f"swin ({numbers}, depths {depths}, heads {heads})"
 
 
-def _load_trunk(model: SwinTransformer, path: Path) -> None:
-    """Loads everything but the head from a local safetensors file of the same architecture."""
-    remedy = "Give a local safetensors file of the same Swin (nothing is downloaded), or set model.pretrained to null."
-    try:
-        weights = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise InputError("model.pretrained", f"{path} ({error})", "a readable safetensors file", remedy) from None
-    own = model.state_dict()
-    trunk = {key: value for key, value in weights.items() if not key.startswith("head.")}
-    wrong = [key for key, value in trunk.items() if key in own and value.shape != own[key].shape]
-    missing = [key for key in own if key not in trunk and not key.startswith("head.")]
-    if unfit := wrong + missing:
-        raise InputError(
-            "model.pretrained",
-            f"{path}, where {len(unfit)} tensors differ, first {unfit[0]}",
-            "the profile's Swin",
-            remedy,
-        )
-    model.load_state_dict(trunk, strict=False)
+def build_network(profile: Profile, *, pretrained: bool = True) -> nn.Module:
+    """The network of the profile's task: a classifier, or a segmenter."""
+    if profile.task == "segmentation":
+        from hgisam.segmenters import build_segmenter  # MONAI takes seconds
+
+        return build_segmenter(profile)
+    return build_classifier(profile, pretrained=pretrained)

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hgisam.errors import InputError
+from hgisam.networks import Model, Segmenter
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -55,19 +56,6 @@ class Window(_Section):
     width_hu: PositiveFloat
 
 
-class Model(_Section):
-    """A timm Swin; `image_px = 8 × patch_px × window_tokens` keeps the paper's window topology at any scale."""
-
-    patch_px: Positive
-    window_tokens: Positive
-    channels: Positive
-    depths: list[Positive]
-    heads: list[Positive]
-    pool: Literal["max", "avg"]
-    drop_path: Annotated[float, Field(ge=0, lt=1)]
-    pretrained: Path | None
-
-
 class Augment(_Section):
     """Ranges of the random changes to training slices; zero turns one off."""
 
@@ -83,15 +71,27 @@ class Augment(_Section):
 
 
 class Train(_Section):
-    """The optimisation."""
+    """The optimisation; `batch_size` is what one step sees, however many processes and parts share it."""
 
+    checkpoint: str | None  # taken instead of training: a shipped checkpoint's name, or the folder of a training
+    recipe: Literal["corrected", "published"]  # see hgisam.recipes
+    start_from: str | None  # a trained run's folder, or the name of a shipped checkpoint: its trunk
+    fold: Annotated[int, Field(ge=0)]  # of the pixel-labelled set, held out while a segmenter trains on the others
+    head_epochs: Annotated[int, Field(ge=0)]  # the first epochs, in which the head alone learns
+    head_learning_rate: PositiveFloat
     epochs: Positive
     batch_size: Positive
+    accumulate: Positive  # parts in which a batch goes through the network, to save memory
     learning_rate: PositiveFloat
     weight_decay: NonNegative
     warmup_epochs: NonNegative
+    clip_norm: NonNegative  # largest norm of the gradient; 0 clips nothing
+    monitor: Literal["auroc", "loss", "dice"]  # of the validation patients: chooses the epoch, stops early
     patience: Positive
+    focal_gamma: NonNegative  # 0 is plain cross entropy
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    save_minutes: PositiveFloat  # at most so much work is lost when a training is killed
+    tensorboard: bool
     augment: Augment
 
 
@@ -115,7 +115,11 @@ class Compute(_Section):
     """What it runs on."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Positive  # processes on each node, one a GPU
+    nodes: Positive
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    compile: bool  # torch.compile
+    checkpointing: bool  # activations are computed again instead of kept
     jobs: Positive
 
 
@@ -124,10 +128,12 @@ class Profile(_Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     seed: Annotated[int, Field(ge=0)]
+    task: Literal["binary", "subtype", "segmentation"]
     phantom: Phantom
     data: Data
     windows: Annotated[list[Window], Field(min_length=1)]
     model: Model
+    segmenter: Segmenter
     train: Train
     maps: Maps
     evaluate: Evaluate
@@ -140,17 +146,40 @@ class Profile(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        smallest = 8 * self.model.patch_px * self.model.window_tokens
+        patch_px, window = self.model.shape.patch_px, self.model.window_tokens
+        smallest, coarsest = 8 * patch_px * window, 2**self.segmenter.halvings
         if self.data.image_px % smallest:
+            expected = f"a multiple of 8 × {patch_px} × {window} = {smallest}, so that windows tile every stage"
+            remedy = "Change it, model.window_tokens, or the patch size of the model."
+            raise InputError("profile key data.image_px", self.data.image_px, expected, remedy)
+        if self.data.image_px % coarsest or self.data.image_px < 2 * coarsest:  # a norm needs more than one value
+            expected = f"a multiple of {coarsest}, at least {2 * coarsest}, for a {self.segmenter.architecture}"
+            remedy = "Change it, or the section segmenter."
+            raise InputError("profile key data.image_px", self.data.image_px, expected, remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        train, processes = self.train, self.compute.devices * self.compute.nodes
+        if train.batch_size < 2 * processes * train.accumulate:
             raise ValueError(
-                f"data.image_px must be a multiple of 8 × model.patch_px × model.window_tokens = {smallest}, "
-                f"so that windows tile every stage"
+                f"train.batch_size = {train.batch_size} leaves less than two slices for each of compute.devices × "
+                f"compute.nodes × train.accumulate = {processes * train.accumulate} parts"
             )
-        if len(self.model.depths) != 4 or len(self.model.heads) != 4:
-            raise ValueError("model.depths and model.heads need four entries, one a stage")
-        for stage, heads in enumerate(self.model.heads):
-            if (self.model.channels * 2**stage) % heads:
-                raise ValueError(f"model.heads: {heads} heads do not divide the channels of stage {stage + 1}")
+        if (train.monitor == "dice") != (self.task == "segmentation") and train.monitor != "loss":
+            raise ValueError(f"train.monitor: {train.monitor} is not measured for the task {self.task}")
+        if self.task == "segmentation" and (train.head_epochs or train.start_from or train.focal_gamma):
+            raise ValueError("train.head_epochs, start_from and focal_gamma are for classifiers, not for segmentation")
+        if self.task != "segmentation" and train.fold:
+            raise ValueError("train.fold is for segmentation; classifiers train on a set of its own, so it must be 0")
+        if train.fold >= self.data.folds:
+            raise ValueError(f"train.fold = {train.fold} is not one of data.folds = {self.data.folds}, counted from 0")
+        if train.head_epochs >= train.epochs:
+            raise ValueError(f"train.head_epochs = {train.head_epochs} leaves none of train.epochs = {train.epochs}")
+        if train.recipe == "published" and train.augment.hide:
+            raise ValueError("train.recipe: published sees whole slices; train.augment.hide must be 0")
+        if train.recipe == "published" and (self.task != "binary" or train.focal_gamma or train.label_smoothing):
+            raise ValueError("train.recipe: published is for the binary task, without focal_gamma and label_smoothing")
         return self
 
 
@@ -241,6 +270,8 @@ def _unknown_key(key: str, part: str, known: Sequence[str]) -> InputError:
 def _explain(error: ValidationError) -> InputError:
     """One line for the first thing that pydantic found; a misspelt key before the gap that it leaves."""
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    if isinstance(own := first.get("ctx", {}).get("error"), InputError):
+        return own
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":

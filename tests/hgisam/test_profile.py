@@ -33,7 +33,7 @@ def test_overrides() -> None:
         ("train.epochs=many", "train.epochs"),
         ("train.epochs=0", "greater than 0"),
         ("model.window_tokens=3", "windows tile every stage"),
-        ("model.heads=[3,4,8,16]", "do not divide"),
+        ("segmenter.channels=[8,8,8,8,8,8,8]", "multiple of 64, at least 128"),
         ("maps.methods=[hgisam]", "maps.methods"),
     ],
 )
@@ -51,6 +51,6 @@ def test_bad_files(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=message):
             load_profile(file)
     shipped = Path(load_profile.__code__.co_filename).parent / "profiles" / "smoke.yaml"
-    file.write_text(shipped.read_text().replace("epochs:", "epoch:", 1))
+    file.write_text(shipped.read_text().replace("\n  epochs:", "\n  epoch:", 1))
     with pytest.raises(InputError, match="Did you mean epochs"):
         load_profile(file)
