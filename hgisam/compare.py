@@ -12,12 +12,10 @@ from tqdm import tqdm
 from hgisam.checkpoint import Checkpoint
 from hgisam.compute import make_fabric
 from hgisam.errors import InputError
-from hgisam.evaluate import require_masks
 from hgisam.extract import Method, images_of, maps_of
 from hgisam.heads import contrast, head_maps
 from hgisam.metrics import bootstrap_mean
-from hgisam.models import BLEEDING
-from hgisam.prepared import PreparedDataset
+from hgisam.prepared import PreparedDataset, require_masks
 from hgisam.profile import Profile
 from hgisam.segment import best_threshold, dice_curve, threshold_grid
 
@@ -120,7 +118,9 @@ def head_contrasts(
     found: dict[tuple[int, int], list[Tensor]] = {}
     for images, brain, truth in _batches(checkpoint, profile, prepared, rows):
         regions = [torch.from_numpy(region).to(images.device) for region in (truth, brain)]
-        for place, heads in head_maps(checkpoint.model, images, BLEEDING, gradient_at=gradient_at).items():
+        for place, heads in head_maps(
+            checkpoint.model, images, checkpoint.task.bleeding, gradient_at=gradient_at
+        ).items():
             both = torch.stack([heads.received, heads.weighted], dim=1)  # [B, 2, heads, rows, cols]
             both = torch.cat([both.mean(dim=2, keepdim=True), both], dim=2)
             found.setdefault((place.stage, place.block), []).append(contrast(both, *regions).cpu())

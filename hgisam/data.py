@@ -1,8 +1,8 @@
-"""From prepared slices to batches: reading, balanced sampling, and augmentation batched on the device."""
+"""From prepared slices to batches, and from batches to what the classifier sees, on the device."""
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hgisam.prepared import PreparedDataset
-from hgisam.profile import Augment, Profile
+from hgisam.prepared import LABELS, PreparedDataset, require_masks
+from hgisam.profile import Profile
+from hgisam.recipes import RECIPES
 from hgisam.windows import apply_windows
 
 IN_MEMORY_BYTES = 2**31  # a set whose HU is smaller than this is read once
@@ -22,38 +23,87 @@ BONE_EDGE_MM = 1.0  # how far the blurred edge of bone passes for blood
 FILL_MM = 1.5  # standard deviation of the weights with which tissue is continued to the bone
 
 
-class SliceDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
-    """Slices of a prepared data set, addressed by whole batches of row numbers."""
+class Batch(NamedTuple):
+    """Slices on their way to the device.
 
-    def __init__(self, prepared: PreparedDataset) -> None:
-        small = prepared.hu.nbytes <= IN_MEMORY_BYTES
-        self.hu: Any = prepared.hu[:] if small else prepared.hu
-        self.brain: Any = prepared.brain[:] if small else prepared.brain
-        self.any = torch.from_numpy(prepared.slices["any"].to_numpy(copy=True))
+    Attributes:
+        rows: Row numbers in the prepared set [B].
+        hu: int16 [B, H, W].
+        brain: uint8 [B, H, W], 0 outside.
+        labels: 0 or 1, int64 [B, 6], in the order of `LABELS`.
+        mask: uint8 [B, H, W], 0 for none, or None where masks are not read.
+    """
 
-    def __getitem__(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Row numbers [B] → (HU int16 [B, H, W], brain uint8 [B, H, W], bleeding 0/1 int64 [B], row numbers [B])."""
-        hu, brain = (a[rows] if isinstance(a, np.ndarray) else a.oindex[rows] for a in (self.hu, self.brain))
-        return torch.from_numpy(hu), torch.from_numpy(brain), self.any[rows], torch.from_numpy(rows)
+    rows: Tensor
+    hu: Tensor
+    brain: Tensor
+    labels: Tensor
+    mask: Tensor | None = None
+
+
+class SliceDataset(Dataset[Batch]):
+    """Slices of a prepared data set, addressed by whole batches of row numbers.
+
+    Args:
+        prepared: The set.
+        with_mask: Whether its masks are read too.
+        most_bytes: A set whose HU take no more is read once; a larger one stays on disk.
+    """
+
+    def __init__(
+        self, prepared: PreparedDataset, *, with_mask: bool = False, most_bytes: int = IN_MEMORY_BYTES
+    ) -> None:
+        self.in_memory = prepared.hu.nbytes <= most_bytes
+        arrays = [prepared.hu, prepared.brain, *([require_masks(prepared)] if with_mask else [])]
+        self.arrays: list[Any] = [array[:] for array in arrays] if self.in_memory else arrays
+        self.labels = torch.from_numpy(prepared.slices[list(LABELS)].to_numpy(np.int64, copy=True))
+
+    def __getitem__(self, rows: npt.NDArray[np.int64]) -> Batch:
+        """Row numbers [B] → the slices of these rows."""
+        read = [a[rows] if isinstance(a, np.ndarray) else a.oindex[rows] for a in self.arrays]
+        hu, brain, *mask = (torch.from_numpy(values) for values in read)
+        return Batch(torch.from_numpy(rows), hu, brain, self.labels[rows], *mask)
 
 
 class Batches:
-    """Row numbers, batch by batch, in the order given."""
+    """Row numbers, batch by batch, in the order given; sizes differ by one at most, so that no batch is a mere rest.
 
-    def __init__(self, rows: npt.NDArray[np.int64], batch_size: int) -> None:
-        self.rows, self.batch_size = rows, batch_size
+    Args:
+        rows: Row numbers [n] in their order.
+        batch_size: Largest batch.
+        first: Batches that are left out at the beginning, because they are done.
+        rank: Which share of each batch is this process's: every `world`-th row from `rank` on.
+        world: Processes that share each batch.
+    """
+
+    def __init__(
+        self, rows: npt.NDArray[np.int64], batch_size: int, *, first: int = 0, rank: int = 0, world: int = 1
+    ) -> None:
+        self.batches = np.array_split(rows, -(-len(rows) // batch_size))[first:]
+        self.rank, self.world = rank, world
 
     def __iter__(self) -> Iterator[npt.NDArray[np.int64]]:
-        for start in range(0, len(self.rows), self.batch_size):
-            yield self.rows[start : start + self.batch_size]
+        for batch in self.batches:
+            yield batch[self.rank :: self.world]
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch_size)
+        return len(self.batches)
 
 
-def batch_loader(dataset: SliceDataset, rows: npt.NDArray[np.int64], batch_size: int) -> DataLoader[Any]:
-    """A loader that yields (hu, brain, any, rows) for `rows` in their order."""
-    return DataLoader(dataset, sampler=Batches(rows, batch_size), batch_size=None)
+def batch_loader(dataset: SliceDataset, batches: Batches, *, workers: int = 0, pin: bool = False) -> DataLoader[Any]:
+    """A loader that yields a `Batch` for each of `batches`.
+
+    Args:
+        dataset: Where the slices come from; a set in memory needs no workers and gets none.
+        batches: Which rows.
+        workers: Processes that read ahead; started afresh and not forked, since the threads of zarr survive no fork.
+        pin: Whether to read into memory from which a GPU can copy.
+    """
+    workers = 0 if dataset.in_memory else min(workers, len(batches))
+    context = "forkserver" if workers else None
+    return DataLoader(
+        dataset, sampler=batches, batch_size=None, num_workers=workers, multiprocessing_context=context, pin_memory=pin
+    )
 
 
 def balanced_rows(
@@ -79,8 +129,8 @@ def channel_statistics(dataset: SliceDataset, rows: npt.NDArray[np.int64], profi
     sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), 1024)).astype(int)]
     total, squares = torch.zeros(2, len(profile.windows), dtype=torch.float64)
     count = torch.tensor(0)
-    for hu, brain, _, _ in batch_loader(dataset, sample, 64):
-        levelled, inside = soft_tissue(hu, brain, profile.pixel_mm)
+    for batch in batch_loader(dataset, Batches(sample, 64)):
+        levelled, inside = soft_tissue(batch.hu, batch.brain, profile.pixel_mm)
         channels = apply_windows(levelled, profile.windows).double()
         total += (channels * inside[:, None]).sum(dim=(0, 2, 3))
         squares += (channels.square() * inside[:, None]).sum(dim=(0, 2, 3))
@@ -93,8 +143,8 @@ def soft_tissue(hu: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Ten
     """The brain at one level, without bone and calcium.
 
     Scanners and kernels differ by several HU in what they call brain, and blood differs from it by few more: the median
-    of each slice's brain is shifted to `BRAIN_HU`. What is denser than blood can be is not blood, and its blurred edge
-    passes through the HU of blood: both are left out.
+    of each slice's brain (of every second pixel along a side, for speed) is shifted to `BRAIN_HU`. What is denser than
+    blood can be is not blood, and its blurred edge passes through the HU of blood: both are left out.
 
     Args:
         hu: [B, H, W] HU.
@@ -106,11 +156,23 @@ def soft_tissue(hu: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Ten
     """
     hu = hu.float()
     inside = brain > 0
-    median = hu.masked_fill(~inside, torch.nan).flatten(start_dim=1).nanmedian(dim=1).values
+    sample = hu[:, ::2, ::2].masked_fill(~inside[:, ::2, ::2], torch.nan)
+    median = sample.flatten(start_dim=1).nanmedian(dim=1).values
     hu = hu + (BRAIN_HU - median).nan_to_num(0.0)[:, None, None]
     edge = max(1, round(BONE_EDGE_MM / pixel_mm))
-    dense = F.max_pool2d((hu > DENSEST_BLOOD_HU).float()[:, None], 2 * edge + 1, stride=1, padding=edge)[:, 0]
-    return hu, inside & (dense == 0)
+    return hu, inside & ~_dilated(hu > DENSEST_BLOOD_HU, edge)
+
+
+def _dilated(mask: Tensor, pixels: int) -> Tensor:
+    """Where a mask [B, H, W] bool is true within so many pixels along rows and cols, a square; faster than pooling."""
+    for axis in (1, 2):
+        grown, length = mask.clone(), mask.shape[axis]
+        for shift in range(1, min(pixels, length - 1) + 1):
+            ahead, behind = mask.narrow(axis, shift, length - shift), mask.narrow(axis, 0, length - shift)
+            grown.narrow(axis, 0, length - shift).logical_or_(ahead)
+            grown.narrow(axis, shift, length - shift).logical_or_(behind)
+        mask = grown
+    return mask
 
 
 def continue_to_bone(levelled: Tensor, tissue: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
@@ -131,82 +193,42 @@ def continue_to_bone(levelled: Tensor, tissue: Tensor, brain: Tensor, pixel_mm: 
     """
     sigma_px = torch.full(levelled.shape[:1], FILL_MM / pixel_mm, device=levelled.device)
     radius = math.ceil(3 * FILL_MM / pixel_mm)
-    near = _blur(tissue.float(), sigma_px, radius)
-    beside = _blur(torch.where(tissue, levelled, 0.0), sigma_px, radius) / near.clamp_min(1e-3)
+    near = gaussian_blur(tissue.float(), sigma_px, radius)
+    beside = gaussian_blur(torch.where(tissue, levelled, 0.0), sigma_px, radius) / near.clamp_min(1e-3)
     fillable = (brain > 0) & (near > 0.02)
     return torch.where(tissue, levelled, beside), tissue | fillable
 
 
 def to_images(hu: Tensor, brain: Tensor, profile: Profile, mean: Tensor, std: Tensor) -> Tensor:
-    """What the classifier sees: the soft tissue of the brain, windowed and standardised by its own statistics.
+    """What the classifier sees, as the recipe says.
 
-    Beside 1,000 HU of bone, 20 HU of blood are lost; standardised over soft tissue they are several standard
-    deviations. All else is set to the mean, so that neither the decision nor the map can lean on skull, face or head
-    rest.
+    "corrected": the soft tissue of the brain, windowed and standardised by its own statistics. Beside 1,000 HU of bone,
+    20 HU of blood are lost; standardised over soft tissue they are several standard deviations. All else is set to the
+    mean, so that neither the decision nor the map can lean on skull, face or head rest. "published": the whole slice,
+    windowed, each channel stretched to 0..1.
 
     Args:
         hu: [B, H, W] HU.
         brain: [B, H, W], 0 outside.
-        profile: Its windows, one a channel, and the pixel pitch.
+        profile: Its windows, one a channel, the pixel pitch and the recipe.
         mean: [C] from `channel_statistics`.
         std: [C] likewise.
 
     Returns:
         [B, C, H, W] float32.
     """
+    if RECIPES[profile.train.recipe].scale == "slice":
+        channels = apply_windows(hu, profile.windows)
+        least, most = channels.amin(dim=(2, 3), keepdim=True), channels.amax(dim=(2, 3), keepdim=True)
+        return (channels - least) / (most - least).clamp_min(1e-6)
     shape = (1, -1, 1, 1)
     levelled, tissue = soft_tissue(hu, brain, profile.pixel_mm)
     filled, inside = continue_to_bone(levelled, tissue, brain, profile.pixel_mm)
-    channels = (apply_windows(filled, profile.windows) - mean.to(hu.device).view(shape)) / std.to(hu.device).view(shape)
-    return channels * inside[:, None]
+    channels = apply_windows(filled, profile.windows)
+    return channels.sub_(mean.to(hu.device).view(shape)).div_(std.to(hu.device).view(shape)).mul_(inside[:, None])
 
 
-def augment(hu: Tensor, brain: Tensor, settings: Augment, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random pose, scanner and noise for each slice, and cells of it hidden.
-
-    What is hidden counts as outside the brain, so that a network that leans on the most conspicuous spot of a bleed has
-    to know the rest of it too.
-
-    Args:
-        hu: [B, H, W] HU.
-        brain: [B, H, W], 0 outside; moves with the slice.
-        settings: Ranges; each slice draws its own values.
-        generator: On the device of `hu`.
-
-    Returns:
-        HU and brain, both [B, H, W] float32.
-
-    Source: hidden cells as in Singh and Lee, Hide-and-Seek, ICCV 2017.
-    """
-
-    def uniform(low: float, high: float) -> Tensor:
-        return torch.empty(len(hu), device=hu.device).uniform_(low, high, generator=generator)
-
-    angle = torch.deg2rad(uniform(-settings.rotate_deg, settings.rotate_deg))
-    scale = 1 + uniform(-settings.scale, settings.scale)
-    flip = torch.where(uniform(0, 1) < settings.flip, -1.0, 1.0)
-    shift = torch.stack([uniform(-2 * settings.shift, 2 * settings.shift) for _ in range(2)], dim=1)
-    rotation = torch.stack([angle.cos() * flip, -angle.sin(), angle.sin() * flip, angle.cos()], dim=1)
-    affine = torch.cat([(rotation * scale[:, None]).view(-1, 2, 2), shift[:, :, None]], dim=2)
-    grid = F.affine_grid(affine, [len(hu), 1, *hu.shape[1:]], align_corners=False)
-    air = -1000.0  # what lies outside the field
-    both = torch.stack([hu.float() - air, brain.float()], dim=1)
-    moved, inside = F.grid_sample(both, grid, align_corners=False).unbind(dim=1)
-    moved = moved + air
-    moved = _blur(moved, uniform(0, settings.blur_px))
-    soft = moved.clamp(-150, 150)
-    soft = soft * (1 + uniform(-settings.gain, settings.gain))[:, None, None]
-    dense = (moved - moved.clamp(-150, 150)) * (1 + 2 * uniform(-settings.gain, settings.gain))[:, None, None]
-    noise = torch.empty_like(moved).normal_(generator=generator)
-    noise = _blur(noise, uniform(0, 1))
-    noise = noise / noise.std(dim=(1, 2), keepdim=True) * uniform(0, settings.noise_hu)[:, None, None]
-    cells = torch.empty(len(hu), 1, settings.hide_cells, settings.hide_cells, device=hu.device)
-    shown = (cells.uniform_(0, 1, generator=generator) >= settings.hide).float()
-    shown = F.interpolate(shown, hu.shape[1:], mode="nearest")[:, 0]
-    return soft + dense + noise, (inside > 0.5) * shown
-
-
-def _blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
+def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
     """Gaussian blur of [B, H, W], each image with its own sigma [B], cut off at `radius` pixels."""
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma_px.clamp_min(1e-3)[:, None]) ** 2)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from hgisam import metrics
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS, SUBTYPES, PreparedDataset
+from hgisam.prepared import LABELS, SUBTYPES, PreparedDataset, require_masks
 from hgisam.segment import HU_GRID, best_threshold, dice_curve, segment, smoothed_hu, threshold_grid
 
 log = logging.getLogger(__name__)
@@ -187,15 +187,3 @@ def _segmentation(mine: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, A
         figures["n_slices_by_type"] = {name: int((slices[name] == 1).sum()) for name in SUBTYPES}
         figures["n_scans_negative"] = len(of("scan", "false_positive_ml"))
     return figures
-
-
-def require_masks(prepared: PreparedDataset) -> Any:
-    """The mask array of a set.
-
-    Raises:
-        InputError: If it has none.
-    """
-    if prepared.mask is None:
-        remedy = "Use a set with pixel masks, such as CT-ICH."
-        raise InputError(f"masks of {prepared.path}", "none", "a mask array", remedy)
-    return prepared.mask

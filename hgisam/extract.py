@@ -19,7 +19,6 @@ from hgisam.checkpoint import Checkpoint
 from hgisam.compute import make_fabric
 from hgisam.errors import InputError
 from hgisam.maps import METHODS
-from hgisam.models import BLEEDING, bleeding_probability
 from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
 from hgisam.watch import record_outputs
@@ -68,7 +67,7 @@ def extract_maps(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDat
             with record_outputs(checkpoint.model) as logits:
                 for name, method in methods.items():
                     arrays[name][rows] = maps_of(method, checkpoint, images, profile, size[0])
-            probability = bleeding_probability(torch.cat(logits)[: len(images)])  # every method classifies all of them
+            probability = checkpoint.task.score(torch.cat(logits)[: len(images)])  # every method classifies all of them
             scores[rows] = probability.double().cpu().numpy()
             bar.update(len(images))
     pd.DataFrame({"row": np.arange(count), "score": scores[:]}).to_parquet(folder / "scores.parquet", index=False)
@@ -97,7 +96,7 @@ def maps_of(
     done = []
     for batch in torch.split(images, profile.maps.batch_size):
         with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
-            maps = method(checkpoint.model, batch, BLEEDING)
+            maps = method(checkpoint.model, batch, checkpoint.task.bleeding)
         done.append(resize(maps, size).half().cpu())
     return torch.cat(done).numpy()
 

@@ -16,10 +16,20 @@ from hgisam.checkpoint import load_checkpoint
 from hgisam.errors import InputError
 from hgisam.evaluate import FLOORS, choose_thresholds, measure, predictions_table, summarise
 from hgisam.extract import extract_maps
+from hgisam.launch import launch, node_rank
 from hgisam.prepared import PreparedDataset, open_prepared, sha256_of, whole_folder
+from hgisam.pretrained import checkpoint_folder
 from hgisam.profile import Profile
-from hgisam.run import environment, read_json, read_manifest, require_step, run_step, write_json
-from hgisam.train import fit
+from hgisam.run import (
+    environment,
+    partial_of,
+    read_json,
+    read_manifest,
+    require_step,
+    run_step,
+    step_dir,
+    write_json,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,16 +44,31 @@ def open_step_data(profile: Profile, runs_dir: Path, name: str) -> PreparedDatas
 
 
 def train_step(profile: Profile, runs_dir: Path) -> Path:
-    """Trains on the prepared `rsna` set; returns `runs/<profile>/train`."""
-    data = open_step_data(profile, runs_dir, "rsna")
+    """Trains, or takes `train.checkpoint`; returns `runs/<profile>/train`.
+
+    Classifiers learn from the slice labels of the prepared `rsna` set, segmenters from the masks of all but two folds
+    of `ct-ich`.
+
+    A machine that is not the first of `compute.nodes` joins the training and leaves the folder to the first.
+    """
+    name = "ct-ich" if profile.task == "segmentation" else "rsna"
+    data = open_step_data(profile, runs_dir, name)
+    folder = step_dir(profile, runs_dir, "train")
+    if profile.compute.nodes > 1 and node_rank() > 0:
+        launch(profile, data.path, partial_of(folder))
+        return folder
+    others = {"checkpoint": profile.train.checkpoint, "start_from": profile.train.start_from}
+    files = {key: checkpoint_folder(name) / "model.safetensors" for key, name in others.items() if name}
+    if (local := profile.model.pretrained) is not None and local.is_file():
+        files["pretrained"] = local
     return run_step(
         profile,
         runs_dir,
         "train",
-        lambda folder: fit(profile, data, folder),
-        code=["hgisam.train"],
-        sections=("data", "windows", "model", "train", "compute"),
-        inputs={"prepared/rsna": data.fingerprint},
+        lambda folder: launch(profile, data.path, folder),
+        code=["hgisam.launch"],
+        sections=("task", "data", "windows", "model", "segmenter", "train", "compute"),
+        inputs={f"prepared/{name}": data.fingerprint, **{key: sha256_of(file) for key, file in files.items()}},
     )
 
 

@@ -16,13 +16,14 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import psutil
 import zarr
 
 from hgisam.errors import InputError
@@ -62,8 +63,11 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """Yields a scratch folder beside `out` that becomes `out` only if the block ends well.
 
     Args:
-        out: Folder to make; an existing one is replaced in the same moment.
+        out: Folder to make; an existing one is replaced in the same moment. What a killed process left beside it goes.
     """
+    for left in out.parent.glob(f".{out.name}.*.tmp"):
+        if not psutil.pid_exists(int(left.name.split(".")[-2])):
+            shutil.rmtree(left, ignore_errors=True)
     scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -251,3 +255,34 @@ def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
         if name not in root or root[name].shape != shape:
             raise InputError(f"{path}/slices.zarr/{name}", "missing or of another shape", f"shape {shape}", remedy)
     return PreparedDataset(path, meta, slices, root["hu"], root["brain"], root["mask"] if meta["with_mask"] else None)
+
+
+def by_fold(prepared: PreparedDataset, fold: int) -> PreparedDataset:
+    """The same set split for cross-validation: one fold is the test, the next validates, the others train.
+
+    Args:
+        prepared: Its own split is put aside.
+        fold: The one that is held out.
+
+    Raises:
+        InputError: If there is no such fold, or fewer than three.
+    """
+    folds = sorted(prepared.slices["fold"].unique())
+    if fold not in folds or len(folds) < 3:
+        remedy = "Choose one of them, or prepare more patients with --folds 3 or more."
+        raise InputError("train.fold", fold, f"one of the folds {folds} of {prepared.path.name}, three or more", remedy)
+    validates = folds[(folds.index(fold) + 1) % len(folds)]
+    role = prepared.slices["fold"].map({fold: "test", validates: "val"}).fillna("train")
+    return replace(prepared, slices=prepared.slices.assign(split=role))
+
+
+def require_masks(prepared: PreparedDataset) -> Any:
+    """The mask array of a set.
+
+    Raises:
+        InputError: If it has none.
+    """
+    if prepared.mask is None:
+        remedy = "Use a set with pixel masks, such as CT-ICH."
+        raise InputError(f"masks of {prepared.path}", "none", "a mask array", remedy)
+    return prepared.mask

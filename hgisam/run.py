@@ -42,6 +42,11 @@ def step_dir(profile: Profile, runs_dir: Path, step: str) -> Path:
     return runs_dir / profile.name / step
 
 
+def partial_of(folder: Path) -> Path:
+    """Where a step works until its folder is whole."""
+    return folder.with_name(f"{folder.name}.partial")
+
+
 def require_step(profile: Profile, runs_dir: Path, step: str) -> Path:
     """Folder of a finished step.
 
@@ -92,7 +97,7 @@ def run_step(
         log.info("%s is done already", folder)
         os.utime(folder / "manifest.json")
         return folder
-    partial = folder.with_name(f"{folder.name}.partial")
+    partial = partial_of(folder)
     mark = partial / "fingerprint"
     if partial.exists() and not (mark.is_file() and mark.read_text() == fingerprint):
         shutil.rmtree(partial)
@@ -141,6 +146,12 @@ def environment() -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "hardware": hardware,
     }
+
+
+def hardware_words(hardware: Mapping[str, Any]) -> str:
+    """A manifest's `hardware` in one line."""
+    gpu = ", ".join(hardware["gpu"]) or "none"
+    return f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, GPU: {gpu}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

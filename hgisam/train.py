@@ -1,216 +1,251 @@
-"""Training a classifier on slice labels: one loop, on Lightning Fabric."""
+"""Training: one loop for every task, on two cores or on many GPUs, with Lightning Fabric.
+
+All randomness of a step follows from the seed, the epoch and the row numbers of its slices. So a training that was
+killed goes on to the weights that an undisturbed one reaches, and several processes learn what one would.
+"""
 
 import csv
-import logging
 import math
+import shutil
 import time
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import torch
-import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from hgisam.checkpoint import (
-    Checkpoint,
-    load_checkpoint,
-    load_training_state,
-    save_checkpoint,
-    save_training_state,
-)
-from hgisam.compute import make_fabric
-from hgisam.data import SliceDataset, augment, balanced_rows, batch_loader, channel_statistics, to_images
+from hgisam.augment import augment, draw_changes
+from hgisam.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_tensors
+from hgisam.data import Batch
 from hgisam.errors import InputError
-from hgisam.models import BLEEDING, CLASSES, build_classifier
+from hgisam.optimise import learning_rate, set_trunk_frozen
 from hgisam.prepared import PreparedDataset
+from hgisam.pretrained import checkpoint_folder
 from hgisam.profile import Profile
+from hgisam.session import Session, open_session
+from hgisam.state import Progress, load_state, remove_state, save_state
+from hgisam.validate import label_thresholds, validate
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What every epoch of a training uses."""
-
-    profile: Profile
-    prepared: PreparedDataset
-    slices: SliceDataset
-    train_rows: npt.NDArray[np.int64]
-    val_rows: npt.NDArray[np.int64]
-    mean: Tensor
-    std: Tensor
-    fabric: lightning.Fabric
-    model: Any
-    optimizer: Any
+LOOK_EVERY = 8  # steps between two looks at losses and clock, since a look waits for the GPU
 
 
 def fit(profile: Profile, prepared: PreparedDataset, folder: Path) -> Checkpoint:
-    """Trains until the validation AUROC stops rising or the epochs are over, and keeps the best epoch.
+    """Trains until the monitored metric stops improving or the epochs are over, and keeps the best epoch.
 
-    After every epoch the whole state is saved in `folder`; a call that finds one there goes on from it, and ends with
-    the weights that an undisturbed call would have ended with.
+    The whole state is saved in `folder` after every epoch and every `train.save_minutes`; a call that finds one there
+    goes on from it. Of several processes (see `hgisam.launch`) each calls this, and the first one writes.
 
     Args:
-        profile: Sections `model`, `train`, `windows`, `compute` and the seed.
+        profile: Sections `model`, `train`, `windows`, `compute`, the task and the seed.
         prepared: Needs slices with and without bleeding in both splits.
         folder: Gets `train.csv`, `predictions.parquet`, `model.safetensors` and `model.json`.
 
     Raises:
-        InputError: If the set has another grid than the profile, a split lacks a class, or the loss is no longer a
-            number.
+        InputError: If the set has another grid than the profile, a split lacks a class, the folder holds the state of
+            another training, or the loss is no longer a number.
     """
-    _check_grid(profile, prepared)
-    slices = SliceDataset(prepared)
-    train_rows, val_rows = (_rows_of_both_classes(prepared, split) for split in ("train", "val"))
-    fabric = make_fabric(profile.compute)
-    torch.manual_seed(profile.seed)
-    classifier = build_classifier(profile)
-    model, optimizer = fabric.setup(classifier, _optimizer(classifier, profile))
-    mean, std = channel_statistics(slices, train_rows, profile)
-    run = _Run(profile, prepared, slices, train_rows, val_rows, mean, std, fabric, model, optimizer)
-    history: list[dict[str, float]] = load_training_state(folder, classifier, optimizer) or []
-    with tqdm(total=profile.train.epochs, initial=len(history), desc="training", unit="epoch") as bar:
-        while len(history) < profile.train.epochs and _epochs_since_best(history) < profile.train.patience:
-            started = time.perf_counter()
-            trained = _train_epoch(run, len(history))
-            validated, scores = _validate(run)
-            history.append({**trained, **validated, "seconds": time.perf_counter() - started})
-            if _epochs_since_best(history) == 0:
-                _save_best(folder, run, classifier, history[-1], scores)
-            save_training_state(folder, classifier, optimizer, history)
-            _write_csv(folder / "train.csv", history)
-            bar.set_postfix(loss=f"{trained['train_loss']:.3f}", auroc=f"{validated['val_auroc']:.3f}")
-            bar.update()
-    (folder / "state.safetensors").unlink(missing_ok=True)
-    return load_checkpoint(folder, fabric.device)
+    session = open_session(profile, prepared, folder)
+    progress = load_state(session)
+    while len(progress.history) < profile.train.epochs and _since_best(progress, profile) < profile.train.patience:
+        _epoch(session, progress)
+    remove_state(session)
+    checkpoint = load_checkpoint(folder, session.fabric.device)
+    session.fabric.barrier()  # the folder may be moved once all have read it
+    return checkpoint
 
 
-def _train_epoch(run: _Run, epoch: int) -> dict[str, float]:
-    """One pass over a balanced draw; its randomness depends on the seed and the epoch alone, so it can be replayed."""
-    settings, seed = run.profile.train, run.profile.seed
-    bleeds = run.slices.any.numpy()[run.train_rows] == 1
-    rows = balanced_rows(run.train_rows, bleeds, np.random.default_rng((seed, epoch)))
-    torch.manual_seed(seed + 1 + epoch)
-    generator = torch.Generator(run.fabric.device).manual_seed(seed + 1 + epoch)
-    loader = batch_loader(run.slices, rows, settings.batch_size)
-    started, losses, rate = time.perf_counter(), [], 0.0
-    run.model.train()
-    for step, (hu, brain, target, _) in enumerate(tqdm(loader, desc=f"epoch {epoch + 1}", unit="batch", leave=False)):
-        rate = learning_rate(run.profile, epoch + step / len(loader))
-        for group in run.optimizer.param_groups:
-            group["lr"] = rate
-        hu, brain, target = run.fabric.to_device((hu, brain, target))
-        changed = augment(hu, brain, settings.augment, generator)
-        logits = run.model(to_images(*changed, run.profile, run.mean, run.std))
-        loss = F.cross_entropy(logits.float(), target, label_smoothing=settings.label_smoothing)
-        run.optimizer.zero_grad()
-        run.fabric.backward(loss)
-        run.fabric.clip_gradients(run.model, run.optimizer, max_norm=1.0)
-        run.optimizer.step()
-        losses.append(loss.detach())
-    mean_loss = float(torch.stack(losses).mean())
-    if not math.isfinite(mean_loss):
-        raise InputError("training loss", mean_loss, "a finite number", "Lower train.learning_rate.")
+def adopt(profile: Profile, prepared: PreparedDataset, folder: Path) -> Checkpoint:
+    """Takes `train.checkpoint` instead of training, and measures it on the validation patients.
+
+    Args:
+        profile: As for `fit`; must ask for the network that the checkpoint is.
+        prepared: As for `fit`.
+        folder: Gets the files of `fit`; `train.csv` is the checkpoint's own.
+
+    Raises:
+        InputError: If there is no such checkpoint, or it is of another network, grid or task.
+    """
+    source = checkpoint_folder(str(profile.train.checkpoint))
+    trained = load_checkpoint(source)
+    for section in ("task", "model", "windows", "data"):
+        got, wanted = (getattr(p, section) for p in (trained.profile, profile))
+        if got != wanted:
+            remedy = "Use the profile that it was trained with, or train.checkpoint=null to train."
+            raise InputError(
+                f"train.checkpoint {profile.train.checkpoint}", f"another {section}", "the profile's", remedy
+            )
+    session = open_session(profile, prepared, folder)
+    session.network.load_state_dict(trained.model.state_dict())
+    session = replace(session, profile=trained.profile, mean=trained.mean, std=trained.std)
+    validate(session)[0].to_parquet(folder / "predictions.parquet", index=False)
+    for name in ("model.safetensors", "model.json", "train.csv"):
+        shutil.copyfile(source / name, folder / name)
+    return trained
+
+
+def _epoch(session: Session, progress: Progress) -> None:
+    """What is left of the epoch, its validation, and the state from which the next one starts."""
+    epoch = len(progress.history)
+    trained = train_epoch(session, progress, epoch)
+    table, validated = validate(session)
+    row = {"epoch": epoch + 1, **trained, **validated, "seconds": progress.seconds}
+    progress.history.append(row)
+    progress.losses, progress.seconds = [], 0.0
+    if session.leads:
+        if _since_best(progress, session.profile) == 0:
+            thresholds = label_thresholds(table)
+            checkpoint = Checkpoint(session.network, session.profile, session.mean, session.std, thresholds["any"])
+            extra = {**session.facts, "validation": row, "thresholds": thresholds}
+            save_checkpoint(session.folder, checkpoint, extra)
+            table.to_parquet(session.folder / "predictions.parquet", index=False)
+        _write_history(session, progress)
+    save_state(session, progress)
+
+
+def train_epoch(session: Session, progress: Progress, epoch: int) -> dict[str, float]:
+    """One pass over a balanced draw, from the step on at which it was stopped.
+
+    Args:
+        session: The training.
+        progress: Where it stands; losses and seconds of the epoch are added to it.
+        epoch: Counted from 0.
+
+    Returns:
+        learning_rate of the last step, train_loss, images_per_s.
+
+    Raises:
+        InputError: If a loss is no number.
+    """
+    settings, fabric, first = session.profile.train, session.fabric, len(progress.losses)
+    set_trunk_frozen(session.network, epoch < settings.head_epochs)
+    session.model.train()
+    sizes = [len(batch) for batch in session.epoch_batches(epoch).batches]
+    steps = tqdm(
+        session.loader(session.epoch_batches(epoch, first=first)), initial=first, total=len(sizes), unit="batch",
+        desc=f"epoch {epoch + 1} of {settings.epochs}", leave=False, disable=not session.leads,
+    )  # fmt: skip
+    started = saved = time.perf_counter() - progress.seconds
+    recent: list[Tensor] = []
+    rates = [learning_rate(settings, epoch + step / len(sizes)) for step in range(len(sizes))]
+    for step, batch in enumerate(steps, first):
+        recent.append(_step(session, batch, epoch, step, rates[step], sizes[step]))
+        if (step + 1) % LOOK_EVERY and step + 1 < len(sizes):
+            continue
+        _look(session, progress, recent, epoch)
+        now = time.perf_counter()
+        progress.seconds = now - started
+        steps.set_postfix(
+            loss=f"{np.mean(progress.losses):.3f}", images_per_s=f"{sum(sizes[: step + 1]) / progress.seconds:.0f}"
+        )
+        if fabric.broadcast(now - saved > 60 * settings.save_minutes):
+            save_state(session, progress)
+            saved = now
     return {
-        "epoch": epoch + 1,
-        "learning_rate": rate,
-        "train_loss": mean_loss,
-        "images_per_s": len(rows) / (time.perf_counter() - started),
+        "learning_rate": rates[-1],
+        "train_loss": float(np.mean(progress.losses)),
+        "images_per_s": sum(sizes) / progress.seconds,
     }
 
 
-@torch.no_grad()
-def _validate(run: _Run) -> tuple[dict[str, float], npt.NDArray[np.float32]]:
-    """Loss and AUROC on the validation split, and the probability of bleeding [n] of its slices."""
-    run.model.eval()
-    logits = []
-    for hu, brain, _, _ in batch_loader(run.slices, run.val_rows, 2 * run.profile.train.batch_size):
-        hu, brain = run.fabric.to_device((hu, brain))
-        images = to_images(hu, brain, run.profile, run.mean, run.std)
-        logits.append(run.model(images).float().cpu())
-    joined = torch.cat(logits)
-    target = run.slices.any[run.val_rows]
-    scores: npt.NDArray[np.float32] = joined.softmax(dim=1)[:, BLEEDING].numpy()
-    loss = float(F.cross_entropy(joined, target))
-    return {"val_loss": loss, "val_auroc": float(roc_auc_score(target.numpy(), scores))}, scores
+def _step(session: Session, batch: Batch, epoch: int, step: int, rate: float, size: int) -> Tensor:
+    """One step of the optimizer.
 
+    Args:
+        session: The training.
+        batch: This process's share of the batch.
+        epoch: Counted from 0.
+        step: Within the epoch, from 0.
+        rate: Learning rate.
+        size: Slices of the whole batch.
 
-def learning_rate(profile: Profile, epoch: float) -> float:
-    """Linear warm-up, then a cosine down to one percent, at a fractional epoch."""
-    settings = profile.train
-    if epoch < settings.warmup_epochs:
-        return settings.learning_rate * (0.01 + 0.99 * epoch / settings.warmup_epochs)
-    done = (epoch - settings.warmup_epochs) / max(settings.epochs - settings.warmup_epochs, 1e-9)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
-
-
-def youden_threshold(bleeds: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:
-    """The score at which sensitivity + specificity is largest.
-
-    Source: Youden, Index for rating diagnostic tests, Cancer 1950.
+    Returns:
+        What this share adds to the batch's mean loss.
     """
-    false_positive, true_positive, thresholds = roc_curve(bleeds, scores)
-    return float(np.clip(thresholds[np.argmax(true_positive - false_positive)], 0, 1))
+    settings, fabric = session.profile.train, session.fabric
+    stream = np.random.SeedSequence((session.profile.seed, epoch, step, fabric.global_rank))
+    torch.manual_seed(int(stream.generate_state(1)[0]))  # for stochastic depth
+    for group in session.optimizer.param_groups:
+        group["lr"] = rate
+    parts = torch.arange(len(batch.rows)).tensor_split(min(settings.accumulate, len(batch.rows)))
+    total = torch.zeros((), device=fabric.device)
+    for number, part in enumerate(parts, start=1):
+        images, target = prepare_batch(session, _part(batch, part), epoch)
+        with fabric.no_backward_sync(session.model, enabled=number < len(parts)):
+            loss = session.task.loss(session.model(images), target, settings).sum() / size
+            fabric.backward(loss * fabric.world_size)  # since gradients are averaged over processes
+        total += loss.detach()
+    if settings.clip_norm > 0:
+        fabric.clip_gradients(
+            session.model, session.optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False
+        )  # `_look` stops at what is not finite, and names it
+    session.optimizer.step()
+    session.optimizer.zero_grad()
+    return total
 
 
-def _optimizer(model: torch.nn.Module, profile: Profile) -> torch.optim.AdamW:
-    """AdamW; norms, biases and relative position tables do not decay."""
-    decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and "relative_position" not in name]
-    chosen = {id(p) for p in decayed}
-    others = [p for p in model.parameters() if id(p) not in chosen]
-    groups = [{"params": decayed, "weight_decay": profile.train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=profile.train.learning_rate)
+def _part(batch: Batch, chosen: Tensor) -> Batch:
+    mask = None if batch.mask is None else batch.mask[chosen]
+    return Batch(batch.rows[chosen], batch.hu[chosen], batch.brain[chosen], batch.labels[chosen], mask)
 
 
-def _epochs_since_best(history: list[dict[str, float]]) -> int:
-    if not history:
-        return 0
-    scores = [row["val_auroc"] for row in history]
-    return len(scores) - 1 - int(np.argmax(scores))
+def prepare_batch(session: Session, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
+    """Slices → what the network sees of them in an epoch, changed at random, and what it should say.
+
+    Returns:
+        Images [B, C, H, W], and the task's target [B, …], both on the session's device.
+    """
+    changes = draw_changes(batch.rows.numpy(), session.profile.train.augment, session.profile.seed, epoch)
+    moved = session.fabric.to_device(batch)
+    hu, brain, *mask = augment(moved.hu, moved.brain, changes, moved.mask)
+    return session.images(hu, brain), session.task.target(moved._replace(mask=mask[0] if mask else None))
 
 
-def _check_grid(profile: Profile, prepared: PreparedDataset) -> None:
-    size_px, pixel_mm = prepared.meta["size_px"], prepared.slices["pixel_mm"].iloc[0]
-    if size_px != profile.data.image_px or abs(pixel_mm / profile.pixel_mm - 1) > 0.01:
-        wanted = profile.data
-        raise InputError(
-            f"slices of {prepared.path}",
-            f"{size_px} px of {pixel_mm:.3g} mm",
-            f"{wanted.image_px} px of {profile.pixel_mm:.3g} mm, as the profile says",
-            f"Prepare them with --image-px {wanted.image_px} --field-of-view-mm {wanted.field_of_view_mm:g}.",
-        )
+def _look(session: Session, progress: Progress, recent: list[Tensor], epoch: int) -> None:
+    """Moves the losses of the last steps to `progress`, and stops where one is no number.
+
+    Raises:
+        InputError: Names a file with what the network saw at that step.
+    """
+    losses: Any = session.fabric.all_reduce(torch.stack(recent), reduce_op="sum")
+    for loss in losses.tolist():
+        if not math.isfinite(loss):
+            step, file = len(progress.losses), session.folder / "bad_batch.safetensors"
+            if session.leads:
+                batch = session.slices[session.epoch_batches(epoch).batches[step]]
+                images, target = prepare_batch(session, batch, epoch)
+                save_tensors(file, {"rows": batch.rows, "images": images, "target": target})
+            raise InputError(
+                f"training loss of epoch {epoch + 1}, step {step + 1}", loss, "a finite number",
+                f"Lower train.learning_rate, or look at that batch: {file}.",
+            )  # fmt: skip
+        progress.losses.append(loss)
+    recent.clear()
 
 
-def _rows_of_both_classes(prepared: PreparedDataset, split: str) -> npt.NDArray[np.int64]:
-    rows = prepared.rows(split)
-    if set(prepared.slices["any"].iloc[rows]) != {0, 1}:
-        remedy = "Prepare more patients, or another data.validation_fraction."
-        raise InputError(
-            f"split {split} of {prepared.path.name}", "one class at most", "slices of both classes", remedy
-        )
-    return rows
-
-
-def _save_best(
-    folder: Path, run: _Run, classifier: Any, row: dict[str, float], scores: npt.NDArray[np.float32]
-) -> None:
-    table = run.prepared.slices.iloc[run.val_rows][["patient", "study", "any"]]
-    threshold = youden_threshold(table["any"].to_numpy() == 1, scores)
-    extra = {"classes": CLASSES, "validation": row}
-    save_checkpoint(folder, Checkpoint(classifier, run.profile, run.mean, run.std, threshold), extra)
-    predictions = pd.DataFrame({"row": run.val_rows, **table.reset_index(drop=True), "score": scores})
-    predictions.to_parquet(folder / "predictions.parquet", index=False)
-
-
-def _write_csv(path: Path, history: list[dict[str, float]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
+def _write_history(session: Session, progress: Progress) -> None:
+    """`train.csv`, and TensorBoard's events if the profile asks for them."""
+    scratch = session.folder / ".train.csv.tmp"
+    with scratch.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(progress.history[0]))
         writer.writeheader()
-        writer.writerows(history)
+        writer.writerows(progress.history)
+    scratch.replace(session.folder / "train.csv")
+    if session.profile.train.tensorboard:
+        epoch = len(progress.history)
+        with closing(SummaryWriter(session.folder / "tensorboard", purge_step=epoch)) as events:
+            for name, value in progress.history[-1].items():
+                events.add_scalar(name, value, epoch)
+
+
+def _since_best(progress: Progress, profile: Profile) -> int:
+    """Epochs since the one with the best monitored metric, the first of equals."""
+    values = [row[f"val_{profile.train.monitor}"] for row in progress.history]
+    if not values:
+        return 0
+    best = np.argmin(values) if profile.train.monitor == "loss" else np.argmax(values)
+    return len(values) - 1 - int(best)

@@ -18,6 +18,12 @@ TINY = (
     "compute.precision=32-true", "compute.accelerator=cpu", "maps.batch_size=8", "evaluate.thresholds=20",
 )  # fmt: skip
 
+NO_NUMBERS = [f"model.{key}=null" for key in ("patch_px", "channels", "depths", "heads")]  # for a Swin by its name
+SWIN_UNETR = [
+    "segmenter.architecture=swin_unetr", "segmenter.channels=null", "segmenter.norm=null",
+    "segmenter.feature_size=12", "segmenter.depths=[2,2,2,2]", "segmenter.heads=[2,4,8,16]",
+]  # fmt: skip
+
 
 @pytest.fixture
 def tiny() -> Profile:
@@ -55,7 +61,8 @@ def make_prepared(
             labels = dict.fromkeys(LABELS, 0) | {"any": bleeds, "intraparenchymal": bleeds}
             rows.append(
                 {"patient": f"p{p}", "study": f"s{p}", "slice_index": s, "source_index": s, "position_mm": 5.0 * s,
-                 "slice_mm": 5.0, "split": splits[p % 4 >= 2], "fold": p % 2, **labels, "pixel_mm": field_mm / size_px,
+                 "slice_mm": 5.0, "split": splits[p % 4 >= 2], "fold": p // 2 % 4, **labels,
+                 "pixel_mm": field_mm / size_px,
                  "native_rows": 64, "native_cols": 64, "native_row0": 0.5, "native_col0": 0.5, "native_step_row": 2.0,
                  "native_step_col": 2.0}
             )  # fmt: skip

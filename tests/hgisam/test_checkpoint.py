@@ -1,4 +1,4 @@
-"""Checkpoints and local pretrained weights."""
+"""Checkpoints."""
 
 from pathlib import Path
 
@@ -41,17 +41,3 @@ def test_broken_checkpoints_are_refused(tmp_path: Path, tiny: Profile) -> None:
     save_tensors(weights, build_classifier(other).state_dict())
     with pytest.raises(InputError, match="do not fit"):
         load_checkpoint(tmp_path)
-
-
-def test_pretrained_trunk_is_loaded_and_its_head_is_not(tmp_path: Path, tiny: Profile) -> None:
-    torch.manual_seed(5)
-    donor = build_classifier(tiny)
-    file = tmp_path / "trunk.safetensors"
-    save_tensors(file, donor.state_dict())
-    torch.manual_seed(6)
-    model = build_classifier(load_profile("smoke", [*TINY, f"model.pretrained={file}"]))
-    assert torch.equal(model.layers[0].blocks[0].mlp.fc1.weight, donor.layers[0].blocks[0].mlp.fc1.weight)
-    assert not torch.equal(model.head.fc.weight, donor.head.fc.weight)
-    for bad, message in [(tmp_path / "none.safetensors", "nothing is downloaded"), (file, "tensors differ")]:
-        with pytest.raises(InputError, match=message):
-            build_classifier(load_profile("smoke", [*TINY, f"model.pretrained={bad}", "model.channels=32"]))

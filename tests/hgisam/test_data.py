@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from hgisam.data import (
+    Batches,
     SliceDataset,
-    augment,
     balanced_rows,
     batch_loader,
     channel_statistics,
@@ -15,12 +15,10 @@ from hgisam.data import (
     soft_tissue,
     to_images,
 )
-from hgisam.prepared import open_prepared
-from hgisam.profile import Augment, Profile, Window, load_profile
+from hgisam.prepared import LABELS, open_prepared
+from hgisam.profile import Profile, Window, load_profile
 from hgisam.windows import apply_windows, to_uint8
 from tests.conftest import make_prepared
-
-STILL = Augment(flip=0, rotate_deg=0, scale=0, shift=0, gain=0, noise_hu=0, blur_px=0, hide=0, hide_cells=4)
 
 
 def test_windows_by_hand() -> None:
@@ -48,18 +46,21 @@ def test_batches_read_the_asked_rows(tmp_path: Path, tiny: Profile) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set"))
     slices = SliceDataset(prepared)
     rows = np.array([5, 3, 40, 0, 7])
-    got = list(batch_loader(slices, rows, 2))
-    assert [b[3].tolist() for b in got] == [[5, 3], [40, 0], [7]]
-    assert (got[1][0].numpy() == prepared.hu.oindex[[40, 0]]).all()
-    assert (got[1][1].numpy() == prepared.brain.oindex[[40, 0]]).all()
-    slices.hu, slices.brain = prepared.hu, prepared.brain  # a set that is too large for memory is read slice by slice
-    assert (slices[rows][0].numpy() == prepared.hu.oindex[rows]).all()
+    got = list(batch_loader(slices, Batches(rows, 2)))
+    assert [b.rows.tolist() for b in got] == [[5, 3], [40, 0], [7]]
+    assert (got[1].hu.numpy() == prepared.hu.oindex[[40, 0]]).all()
+    assert (got[1].brain.numpy() == prepared.brain.oindex[[40, 0]]).all()
+    assert (got[1].labels.numpy() == prepared.slices[list(LABELS)].to_numpy()[[40, 0]]).all()
+    assert got[1].mask is None
+    masked = SliceDataset(prepared, with_mask=True)[rows].mask
+    assert masked is not None
+    assert (masked.numpy() == prepared.mask.oindex[rows]).all()  # type: ignore[union-attr]
     mean, std = channel_statistics(slices, np.arange(48), tiny)
-    levelled, inside = soft_tissue(*slices[np.arange(48)][:2], tiny.pixel_mm)
+    levelled, inside = soft_tissue(*slices[np.arange(48)][1:3], tiny.pixel_mm)
     channels = apply_windows(levelled, tiny.windows).movedim(1, 0)[:, inside]
     torch.testing.assert_close(mean, channels.mean(dim=1))
     torch.testing.assert_close(std, channels.std(dim=1, correction=0), rtol=1e-4, atol=1e-5)
-    images = to_images(*slices[np.arange(48)][:2], tiny, mean, std).movedim(1, 0)
+    images = to_images(*slices[np.arange(48)][1:3], tiny, mean, std).movedim(1, 0)
     assert (images[:, ~inside] == 0).all()
     torch.testing.assert_close(images[:, inside].mean(dim=1), torch.zeros(3), rtol=0, atol=1e-4)
     torch.testing.assert_close(images[:, inside].std(dim=1), torch.ones(3), rtol=1e-3, atol=0)
@@ -100,39 +101,37 @@ def test_tissue_is_continued_to_the_bone() -> None:
     assert torch.isfinite(images).all()
 
 
-def test_no_augmentation_changes_nothing() -> None:
-    hu = torch.randint(-1000, 1500, (3, 16, 16), dtype=torch.int16)
-    brain = torch.randint(0, 2, (3, 16, 16), dtype=torch.uint8)
-    same, inside = augment(hu, brain, STILL, torch.Generator())
-    torch.testing.assert_close(same, hu.float(), atol=0.01, rtol=0)
-    assert (inside == brain).all()
+def test_batches_are_nearly_equal_and_shared_without_loss() -> None:
+    rows = np.arange(23)
+    sizes = [len(batch) for batch in Batches(rows, 8)]
+    assert sizes == [8, 8, 7]
+    whole = list(Batches(rows, 8))
+    for first in (0, 1, 3):
+        shares = [list(Batches(rows, 8, first=first, rank=rank, world=3)) for rank in range(3)]
+        assert [len(share) for share in shares] == [3 - first] * 3
+        for batch, *parts in zip(whole[first:], *shares, strict=True):
+            assert sorted(np.concatenate(parts).tolist()) == batch.tolist()
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_each_augmentation_acts_within_its_range() -> None:
-    hu = torch.full((64, 16, 16), 40, dtype=torch.int16)
-    hu[:, 4:8, 2:6] = 70
-
-    def changed(**settings: float) -> torch.Tensor:
-        moved, brain = augment(hu, hu == 70, STILL.model_copy(update=settings), torch.Generator().manual_seed(0))
-        if settings.keys() <= {"flip"}:
-            assert (brain == (moved > 55)).all()
-        return moved
-
-    flipped = changed(flip=1.0)
-    torch.testing.assert_close(flipped, hu.flip(2).float(), atol=0.01, rtol=0)
-    noise = changed(noise_hu=5.0) - hu
-    assert 0 < noise.std() < 5
-    for settings in ({"rotate_deg": 30.0}, {"scale": 0.3}, {"shift": 0.2}, {"blur_px": 1.0}, {"gain": 0.2}):
-        assert (changed(**settings) - hu).abs().max() > 1
-    assert changed(shift=0.5).min() < -900  # beyond the field lies air
+def test_a_set_too_large_for_memory_is_read_slice_by_slice_in_other_processes(tmp_path: Path) -> None:
+    prepared = open_prepared(make_prepared(tmp_path / "set"))
+    batches = Batches(np.array([5, 3, 40, 0, 7]), 2)
+    small = SliceDataset(prepared)
+    large = SliceDataset(prepared, most_bytes=0)
+    assert small.in_memory
+    assert not large.in_memory
+    loader = batch_loader(large, batches, workers=2)
+    assert loader.num_workers == 2
+    assert batch_loader(small, batches, workers=2).num_workers == 0
+    for a, b in zip(loader, batch_loader(small, batches), strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a[:4], b[:4], strict=True))
 
 
-def test_hidden_cells_count_as_outside_the_brain() -> None:
-    hu, brain = torch.full((64, 16, 16), 40.0), torch.ones(64, 16, 16)
-    settings = STILL.model_copy(update={"hide": 0.25})
-    same, shown = augment(hu, brain, settings, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(same, hu, atol=0.01, rtol=0)
-    cells = shown.view(64, 4, 4, 4, 4)
-    assert (cells == cells[:, :, :1, :, :1]).all()  # a cell is hidden as a whole
-    assert abs(shown.mean() - 0.75) < 0.05
-    assert len({tuple(image.flatten().tolist()) for image in shown}) > 50  # differently in each slice
+def test_the_published_recipe_stretches_each_channel_of_the_whole_slice() -> None:
+    profile = load_profile("smoke", ["train.recipe=published", "train.augment.hide=0"])
+    hu = torch.tensor([[[-1000, 20, 60, 3000]]], dtype=torch.int16)
+    images = to_images(hu, torch.zeros(1, 1, 4), profile, torch.zeros(3), torch.ones(3))
+    assert images[0, 0, 0].tolist() == [0, 0.25, 0.75, 1]  # brain window: 0 to 80 HU
+    constant = to_images(torch.full((1, 2, 2), 50), torch.ones(1, 2, 2), profile, torch.zeros(3), torch.ones(3))
+    assert (constant == 0).all()

@@ -16,7 +16,6 @@ from hgisam.checkpoint import Checkpoint
 from hgisam.errors import InputError
 from hgisam.extract import extract_maps, methods_of
 from hgisam.maps import METHODS
-from hgisam.models import BLEEDING
 from hgisam.prepared import PreparedDataset, open_prepared
 from hgisam.profile import Profile, load_profile
 from tests.conftest import TINY, make_prepared
@@ -65,7 +64,7 @@ def test_a_block_at_a_time_and_one_forward_pass_a_method(
     for name, method in methods_of(tiny).items():
         assert maps[name].dtype == np.float16
         assert maps[name].chunks == (20, 32, 32)
-        expected = method(checkpoint.model, images, BLEEDING).numpy()
+        expected = method(checkpoint.model, images, checkpoint.task.bleeding).numpy()
         np.testing.assert_allclose(maps[name][:], expected, atol=2e-3)
 
 

@@ -1,13 +1,16 @@
 """The prepared data set: what is written is read back, and a broken one is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS, MASK_VALUES, open_prepared, sha256_of
+from hgisam.prepared import LABELS, MASK_VALUES, by_fold, open_prepared, sha256_of, whole_folder
 from tests.conftest import make_prepared
 
 
@@ -69,3 +72,29 @@ def test_a_patient_in_two_splits_is_refused_and_nothing_is_left(tmp_path: Path) 
         write_prepared(tmp_path / "bad", slices=data.slices, blocks=[], size_px=32, with_mask=False, info=info)
     assert isinstance(slices, pd.DataFrame)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
+
+
+def test_one_fold_is_held_out_the_next_validates(tmp_path: Path) -> None:
+    prepared = open_prepared(make_prepared(tmp_path / "set"))
+    for fold in range(4):
+        split = by_fold(prepared, fold)
+        folds = {name: set(split.slices["fold"][split.slices["split"] == name]) for name in ("train", "val", "test")}
+        others = set(range(4)) - {fold, (fold + 1) % 4}
+        assert folds == {"test": {fold}, "val": {(fold + 1) % 4}, "train": others}
+        assert (split.slices.groupby("patient")["split"].nunique() == 1).all()
+    assert set(prepared.slices["split"]) == {"train", "val"}  # what was given is as it was
+    with pytest.raises(InputError, match=r"train\.fold: got 4"):
+        by_fold(prepared, 4)
+    with pytest.raises(InputError, match="three or more"):
+        by_fold(open_prepared(make_prepared(tmp_path / "small", patients=4)), 0)
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left, other = tmp_path / f".out.{gone.stdout.strip()}.tmp", tmp_path / f".out.{os.getppid()}.tmp"
+    for folder in (left, other):
+        folder.mkdir()
+        (folder / "half").touch()
+    with whole_folder(tmp_path / "out") as scratch:
+        (scratch / "whole").touch()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([other.name, "out"])  # its process is alive
