@@ -197,12 +197,18 @@ def _forward(model: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What it was measured on and with, without naming the machine; `engine`: hash of the code that makes the maps."""
+def machine(device: str, work: str = "maps") -> dict[str, Any]:
+    """What it was measured on and with, without naming the machine; `engine`: hash of the code that does the work.
+
+    Args:
+        device: "cpu" or "cuda".
+        work: "maps" or "train".
+    """
     about = environment()
     hardware, packages = about["hardware"], about["packages"]
-    read = sources_of("import hgisam.maps")
-    engine = [path for path in read if path.parent.name == "maps" or path.stem in ("attention", "swin", "watch")]
+    engine = sources_of(f"import hgisam.{work}")
+    if work == "maps":
+        engine = [path for path in engine if path.parent.name == "maps" or path.stem in ("attention", "swin", "watch")]
     return {
         "cpu": hardware["processor"],
         "cores": hardware["cores"],
