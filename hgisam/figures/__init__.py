@@ -1,21 +1,19 @@
 """Figures of the book: plotly, one function a figure, from plain arrays and data frames; no model is imported."""
 
 from hgisam.figures.attention import attention_rows, small_maps, stage_views, window_sums
-from hgisam.figures.charts import (
+from hgisam.figures.charts import counts, distributions, hu_histograms, intervals, scatter, threshold_curves
+from hgisam.figures.detection import (
     calibration,
-    counts,
-    distributions,
-    hu_histograms,
-    intervals,
+    confusion_by_type,
     roc,
-    scatter,
+    said_types,
     score_histogram,
-    threshold_curves,
-    training_curves,
+    sensitivity_by_size,
 )
 from hgisam.figures.explorer import Panels, map_explorer
 from hgisam.figures.page import HU_METHODS, METHOD_NAMES, SUBTYPE_COLOURS, TRUTH, finish, shrink, use_book_renderer
 from hgisam.figures.slices import contact_sheet, slice_viewer, window_slider
+from hgisam.figures.training import metric_over_time, training_curves
 
 __all__ = [
     "HU_METHODS",
@@ -25,6 +23,7 @@ __all__ = [
     "Panels",
     "attention_rows",
     "calibration",
+    "confusion_by_type",
     "contact_sheet",
     "counts",
     "distributions",
@@ -32,9 +31,12 @@ __all__ = [
     "hu_histograms",
     "intervals",
     "map_explorer",
+    "metric_over_time",
     "roc",
+    "said_types",
     "scatter",
     "score_histogram",
+    "sensitivity_by_size",
     "shrink",
     "slice_viewer",
     "small_maps",

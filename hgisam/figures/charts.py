@@ -1,4 +1,4 @@
-"""Charts: curves of a training, ROC, calibration, distributions, intervals."""
+"""Charts: counts, distributions, intervals, points."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,8 +8,6 @@ import numpy.typing as npt
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
-from sklearn.calibration import calibration_curve
-from sklearn.metrics import roc_auc_score, roc_curve
 
 from hgisam.figures.page import (
     BLUE,
@@ -39,111 +37,6 @@ def _label(name: str) -> str:
     """A method's name for readers, also as "name, gated"; any other as it is."""
     method, comma, rest = name.partition(",")
     return METHOD_NAMES.get(method, method) + comma + rest
-
-
-def training_curves(history: pd.DataFrame) -> go.Figure:
-    """Loss and validation AUROC, epoch by epoch.
-
-    Args:
-        history: `train.csv`: epoch, train_loss, val_loss, val_auroc.
-    """
-    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.08)
-    lines = [("training loss", "train_loss", BLUE, 1), ("validation loss", "val_loss", ORANGE, 1)]
-    for name, column, colour, row in [*lines, ("validation AUROC", "val_auroc", GREEN, 2)]:
-        style = {"mode": "lines+markers", "line": {"color": colour, "dash": "dot" if colour == ORANGE else "solid"}}
-        figure.add_trace(go.Scatter(x=history["epoch"], y=history[column], name=name, **style), row=row, col=1)
-    best = history.iloc[int(history["val_auroc"].to_numpy().argmax())]
-    marker = {"size": 15, "symbol": "circle-open", "color": VERMILION, "line": {"width": 3}}
-    kept = go.Scatter(x=[best["epoch"]], y=[best["val_auroc"]], mode="markers", marker=marker, name="kept epoch")
-    figure.add_trace(kept, row=2, col=1)
-    figure.update_yaxes(title="loss", row=1, col=1)
-    figure.update_yaxes(title="AUROC", row=2, col=1)
-    figure.update_xaxes(title="epoch", row=2, col=1)
-    alt = (
-        f"Training and validation loss over {len(history)} epochs, and below them the validation AUROC, which is best, "
-        f"{best['val_auroc']:.3f}, in epoch {best['epoch']:.0f}: the one that was kept."
-    )
-    return finish(figure, alt, "480px")
-
-
-def roc(curves: Mapping[str, tuple[Any, Any]], *, thresholds: Mapping[str, float] | None = None) -> go.Figure:
-    """ROC curves, with the point of the chosen threshold.
-
-    Args:
-        curves: Name → (labels 0/1 [n], scores [n]).
-        thresholds: Name → score at and above which a slice is called bleeding.
-    """
-    figure = go.Figure()
-    areas = []
-    for (name, (labels, scores)), colour, dash in zip(curves.items(), COLOURS, DASHES, strict=False):
-        labels, scores = np.asarray(labels), np.asarray(scores)
-        false_positive, true_positive, _ = roc_curve(labels, scores)
-        areas.append(f"{name} {roc_auc_score(labels, scores):.3f}")
-        line = {"color": colour, "dash": dash, "width": 3}
-        named = {"name": f"{name}, area {roc_auc_score(labels, scores):.3f}"}
-        hover = "1 - specificity %{x:.2f}, sensitivity %{y:.2f}<extra></extra>"
-        figure.add_trace(go.Scatter(x=false_positive, y=true_positive, line=line, hovertemplate=hover, **named))
-        if thresholds and name in thresholds:
-            said = scores >= thresholds[name]
-            point = {"x": [said[labels == 0].mean()], "y": [said[labels == 1].mean()]}
-            marker = {"size": 13, "color": colour, "symbol": "diamond", "line": {"width": 1, "color": "white"}}
-            figure.add_trace(go.Scatter(**point, mode="markers", marker=marker, name=f"{name}, chosen threshold"))
-    chance = {"color": "rgba(128,128,128,0.7)", "dash": "dot"}
-    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=chance, name="chance", hoverinfo="skip"))
-    figure.update_xaxes(title="1 - specificity", range=[-0.02, 1.02])
-    figure.update_yaxes(title="sensitivity", range=[-0.02, 1.02])
-    return finish(figure, f"ROC curves; area under each: {', '.join(areas)}.", "460px")
-
-
-def score_histogram(labels: Any, scores: Any, threshold: float) -> go.Figure:
-    """How the scores of bleeding and other slices lie about the threshold.
-
-    Args:
-        labels: [n] 0/1.
-        scores: [n] in [0, 1].
-        threshold: Score at and above which a slice is called bleeding.
-    """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    figure = go.Figure()
-    groups = [("no bleeding", scores[labels == 0], SKY, "/"), ("bleeding", scores[labels == 1], VERMILION, "")]
-    for name, values, colour, pattern in groups:
-        share, edges = np.histogram(values, bins=np.linspace(0, 1, 26))
-        bars = {"width": 0.04, "marker": {"color": colour, "opacity": 0.65, "pattern": {"shape": pattern}}}
-        hover = "score near %{x:.2f}: %{y:.1%} of its slices<extra></extra>"
-        y = share / max(len(values), 1)
-        figure.add_trace(go.Bar(x=(edges[:-1] + edges[1:]) / 2, y=y, name=name, hovertemplate=hover, **bars))
-    figure.add_vline(x=threshold, line_dash="dash", line_color=BLUE, annotation_text=f"threshold {threshold:.2f}")
-    figure.update_layout(barmode="overlay")
-    figure.update_xaxes(title="score: probability of bleeding", range=[0, 1])
-    figure.update_yaxes(title="share of slices", tickformat=".0%")
-    beyond = [float((values >= threshold).mean()) for _, values, _, _ in groups]
-    alt = (
-        f"Histograms of the scores of slices without and with bleeding. At the threshold {threshold:.2f}, "
-        f"{beyond[1]:.0%} of the bleeding slices and {beyond[0]:.0%} of the others are called bleeding."
-    )
-    return finish(figure, alt, "400px")
-
-
-def calibration(labels: Any, scores: Any, *, bins: int = 8) -> go.Figure:
-    """Reliability: of the slices with a score near s, what share bleeds?
-
-    Args:
-        labels: [n] 0/1.
-        scores: [n] in [0, 1].
-        bins: Groups of equal size.
-    """
-    labels, scores = np.asarray(labels), np.asarray(scores)
-    share, mean = calibration_curve(labels, scores, n_bins=bins, strategy="quantile")
-    figure = go.Figure()
-    ideal = {"color": "rgba(128,128,128,0.7)", "dash": "dot"}
-    figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=ideal, name="calibrated", hoverinfo="skip"))
-    style = {"mode": "lines+markers", "line": {"color": BLUE}, "marker": {"size": 9}}
-    figure.add_trace(go.Scatter(x=mean, y=share, name="classifier", **style))
-    figure.update_xaxes(title="mean score of the group", range=[-0.02, 1.02])
-    figure.update_yaxes(title="share that bleeds", range=[-0.02, 1.02])
-    gap = float(np.abs(share - mean).mean())
-    alt = f"Reliability of the scores in {len(mean)} groups: on average {gap:.2f} away from perfect calibration."
-    return finish(figure, alt, "400px")
 
 
 def counts(table: pd.DataFrame, alt: str, *, unit: str) -> go.Figure:

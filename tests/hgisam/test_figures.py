@@ -190,29 +190,6 @@ def test_small_maps_scale_each_panel_on_demand() -> None:
     assert [np.ravel(trace.z).tolist() for trace in figure.data] == [[0, 1], [0, 1], [0, 0]]
 
 
-def test_roc_marks_the_operating_point() -> None:
-    labels, scores = [0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9]
-    figure = figures.roc({"x": (labels, scores)}, thresholds={"x": 0.5})
-    point = next(trace for trace in figure.data if trace.name == "x, chosen threshold")
-    assert (point.x[0], point.y[0]) == (0.5, 0.5)
-    assert "0.750" in alt_of(figure)
-
-
-def test_training_curves_mark_the_kept_epoch() -> None:
-    history = pd.DataFrame(
-        {"epoch": [1, 2, 3], "train_loss": [3, 2, 1], "val_loss": [3, 2, 2], "val_auroc": [0.6, 0.9, 0.8]}
-    )
-    figure = figures.training_curves(history)
-    kept = next(trace for trace in figure.data if trace.name == "kept epoch")
-    assert (kept.x[0], kept.y[0]) == (2, 0.9)
-    assert "epoch 2" in alt_of(figure)
-
-
-def test_score_histogram_tells_shares_beyond_the_threshold() -> None:
-    figure = figures.score_histogram([0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.7, 0.4, 0.9], 0.5)
-    assert "50% of the bleeding slices and 25% of the others" in alt_of(figure)
-
-
 def test_intervals_leave_out_what_was_not_measured() -> None:
     table = pd.DataFrame(
         [
@@ -240,12 +217,11 @@ def test_distributions_thin_out_large_groups() -> None:
     assert figure.data[0].name == "HGI-SAM"
 
 
-@pytest.mark.parametrize("group", ["calibration", "counts", "hu", "scatter", "sums"])
+@pytest.mark.parametrize("group", ["counts", "hu", "scatter", "sums"])
 def test_every_chart_has_alt_text_and_a_height(group: str) -> None:
     numbers = np.linspace(0, 1, 40)
     table = pd.DataFrame({"x": numbers, "y": numbers, "method": "grad_cam"})
     drawn = {
-        "calibration": lambda: figures.calibration(np.arange(40) % 2, numbers),
         "counts": lambda: figures.counts(pd.DataFrame({"a": [1, 2]}, index=["u", "v"]), "counts", unit="slices"),
         "hu": lambda: figures.hu_histograms({"brain": 40 * numbers, "none": numbers[:0]}, low=0, high=80, title="t"),
         "scatter": lambda: figures.scatter(
