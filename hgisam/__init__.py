@@ -7,13 +7,14 @@ from hgisam.errors import InputError
 from hgisam.prepared import open_prepared
 from hgisam.profile import load_profile
 
-MAPS = ("grad_cam", "hgi_sam", "swin_sam")  # imported when asked for, since the rest of the package needs no torch
+# imported when asked for, since the rest of the package needs no torch
+LATER = dict.fromkeys(("grad_cam", "hgi_sam", "swin_sam"), "hgisam.maps") | {"load_pretrained": "hgisam.pretrained"}
 
-__all__ = ["InputError", "grad_cam", "hgi_sam", "load_profile", "open_prepared", "swin_sam"]
+__all__ = ["InputError", "grad_cam", "hgi_sam", "load_pretrained", "load_profile", "open_prepared", "swin_sam"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in MAPS:
-        return getattr(import_module("hgisam.maps"), name)
+    if name in LATER:
+        return getattr(import_module(LATER[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

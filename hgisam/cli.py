@@ -1,4 +1,4 @@
-"""The command line: `hgisam train | map | evaluate`."""
+"""The command line: `hgisam train | map | evaluate | export | record`."""
 
 import errno
 import logging
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, laptop, paper, or the path of a .yaml file.")]
 SetOption = Annotated[list[str], typer.Option("--set", help="Change one key: --set train.epochs=3. May be repeated.")]
+RunArgument = Annotated[Path, typer.Argument(help="A finished run, e.g. runs/laptop.")]
 RunsOption = Annotated[Path, typer.Option("--runs-dir", help="Where runs live.")]
 
 
@@ -65,6 +66,32 @@ def evaluate(
         got += ["--profile"] * (profile is not None) + ["--set"] * bool(set_)
         expected = "either --profile (and --set), or all of --run, --data and --out"
         raise InputError("hgisam evaluate", " ".join(got), expected, "See hgisam evaluate --help.")
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    name: Annotated[str, typer.Argument(help="Of the folder to make, e.g. phantom-binary.")],
+    out: Annotated[Path | None, typer.Option(help="Where to make it; without, it ships with the package.")] = None,
+) -> None:
+    """Make of a run's training a small checkpoint with a card, to give away."""
+    from hgisam.export import export_checkpoint
+    from hgisam.pretrained import SHIPPED
+
+    typer.echo(export_checkpoint(run / "train", (out or SHIPPED) / name))
+
+
+@app.command()
+def record(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(help="Folder to make, e.g. book/recorded/NAME.")],
+    note: Annotated[str, typer.Option(help="What a reader should know of it, in a sentence.")] = "",
+    with_checkpoint: Annotated[bool, typer.Option("--with-checkpoint", help="Also its weights, in float16.")] = False,
+) -> None:
+    """Pack the results of a finished run for readers who can't repeat it: no patients, no paths."""
+    from hgisam.recorded_runs import record_run
+
+    typer.echo(record_run(run, out, note=note, with_checkpoint=with_checkpoint))
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from IPython.display import HTML, Markdown
 
 from hgisam.figures import HU_METHODS, METHOD_NAMES
 from hgisam.profile import Profile
-from hgisam.run import environment, read_manifest
+from hgisam.run import environment, hardware_words, read_manifest
 
 PHANTOM_NOTE = (
     "> **Synthetic patients.** The studies of this page are phantoms. They exercise the whole method, but what is "
@@ -138,7 +138,6 @@ def manifest(profile: Profile, *folders: Path, **hashes: str) -> HTML:
         hashes: Name → SHA-256 of what the page read or wrote besides.
     """
     here = environment()
-    machine = here["hardware"]
     rows = {
         "profile": profile.name,
         "seed": str(profile.seed),
@@ -146,8 +145,7 @@ def manifest(profile: Profile, *folders: Path, **hashes: str) -> HTML:
         "code": f"sha256 {here['code_hash'][:16]}",
         "python": here["python"],
         "packages": ", ".join(f"{name} {version}" for name, version in here["packages"].items()),
-        "machine": f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
-        f"GPU: {', '.join(machine['gpu']) or 'none'}",
+        "machine": hardware_words(here["hardware"]),
     }
     for folder in folders:
         about = read_manifest(folder)

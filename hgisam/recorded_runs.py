@@ -1,0 +1,168 @@
+"""Runs that a reader can't repeat: their small results, packed with hashes, without patients and without paths.
+
+A recorded run is laid out as the run itself, `record.json` beside it: what it is, where and how long it ran, and the
+hash of every file.
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hgisam.errors import InputError
+from hgisam.export import export_checkpoint, portable_manifest
+from hgisam.prepared import sha256_of, whole_folder
+from hgisam.run import hardware_words, read_json, read_manifest, write_json
+
+log = logging.getLogger(__name__)
+
+STEPS = ("train", "maps", "evaluate")
+MOST_METRICS_KB = 300
+MOST_CHECKPOINT_KB = 8000
+Manifests = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """What is left of a run.
+
+    Attributes:
+        record: name, note, tier ("laptop" or "GPU"), profile, hardware in words, durations_s by step,
+            files with their hashes.
+        summary: As the run's `summary.json`.
+        thresholds: As its `evaluate/thresholds.json`.
+        history: A row an epoch.
+        manifests: Step → manifest.
+        metrics: As its `evaluate/metrics.parquet`, patients and studies numbered; None where it was absent or large.
+    """
+
+    record: dict[str, Any]
+    summary: dict[str, Any]
+    thresholds: dict[str, Any]
+    history: pd.DataFrame
+    manifests: dict[str, dict[str, Any]]
+    metrics: pd.DataFrame | None
+
+
+def record_run(run: Path, out: Path, *, note: str = "", with_checkpoint: bool = False) -> Path:
+    """Packs a finished run.
+
+    Args:
+        run: `runs/<profile>`.
+        out: Folder to make; its name is the record's. An earlier record there is replaced.
+        note: What a reader should know of it.
+        with_checkpoint: Also the weights, as `hgisam.export` makes them.
+
+    Raises:
+        InputError: If the run is not finished, its steps are not of one run, or a file is not what its step wrote;
+            if the checkpoint is too large; if `out` holds something else.
+    """
+    if out.exists() and not (out / "record.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(str(out), "a folder with something else", "none, or an earlier record", "Name another folder.")
+    manifests = _manifests_of_one_run(run)
+    with whole_folder(out) as folder:
+        for step in STEPS:
+            (folder / step).mkdir()
+            write_json(folder / step / "manifest.json", portable_manifest(run / step))
+        for source, target in (
+            ("train/train.csv", "train/train.csv"),
+            ("evaluate/thresholds.json", "evaluate/thresholds.json"),
+            ("evaluate/summary.json", "summary.json"),
+        ):
+            shutil.copyfile(_as_written(run, source, manifests), folder / target)
+        if "metrics.parquet" in manifests["evaluate"]["outputs"]:
+            _pack_metrics(_as_written(run, "evaluate/metrics.parquet", manifests), folder / "evaluate/metrics.parquet")
+        if with_checkpoint:
+            _pack_checkpoint(run / "train", folder / "train")
+        write_json(folder / "record.json", _record(out.name, note, manifests, folder))
+    return out
+
+
+def read_runs(folder: Path) -> dict[str, RecordedRun]:
+    """Name → recorded run, of every folder with a `record.json`; none where there is no such folder.
+
+    Raises:
+        InputError: If a file of one is absent, or another than was recorded; names it.
+    """
+    return {path.parent.name: _read_run(path.parent) for path in sorted(folder.glob("*/record.json"))}
+
+
+def _manifests_of_one_run(run: Path) -> dict[str, dict[str, Any]]:
+    """Manifests of the steps, each of which must have read what the one before it wrote."""
+    for step in STEPS:
+        if not (run / step / "manifest.json").is_file():
+            raise InputError(f"run {run}", f"no finished {step} in it", "the folder of a whole run", "Finish it first.")
+    manifests = {step: read_manifest(run / step) for step in STEPS}
+    trained, mapped = (manifests[step]["outputs"] for step in ("train", "maps"))
+    links = {"maps": ("train", trained["model.safetensors"]), "evaluate": ("maps", mapped["maps.zarr"])}
+    for step, (before, wrote) in links.items():
+        if manifests[step]["inputs"][before] != wrote:
+            got = f"a step {step} that read another {before}"
+            raise InputError(f"run {run}", got, "steps of one run", "Finish it: run its notebooks again.")
+    return manifests
+
+
+def _as_written(run: Path, name: str, manifests: Manifests) -> Path:
+    """A file of a step, once it is known to be what the step wrote."""
+    step, file = name.split("/")
+    path = run / step / file
+    if not path.is_file() or sha256_of(path) != manifests[step]["outputs"][file]:
+        raise InputError(str(path), "absent or changed", "the file that the step wrote", "Make the step again.")
+    return path
+
+
+def _pack_metrics(source: Path, target: Path) -> None:
+    """The table with numbers in place of the names of patients and studies, unless it is large."""
+    table = pd.read_parquet(source)
+    numbered = {column: pd.factorize(table[column])[0] for column in ("patient", "study")}
+    table.assign(**numbered).to_parquet(target, index=False, compression="zstd")
+    if target.stat().st_size > 1000 * MOST_METRICS_KB:
+        log.info("metrics.parquet is left out: more than %d kB", MOST_METRICS_KB)
+        target.unlink()
+
+
+def _pack_checkpoint(trained: Path, target: Path) -> None:
+    """Puts an export of the training in the place of its history and manifest, which it holds too."""
+    shutil.rmtree(target)
+    export_checkpoint(trained, target)
+    if (size := (target / "model.safetensors").stat().st_size) > 1000 * MOST_CHECKPOINT_KB:
+        remedy = "Record it without the checkpoint."
+        raise InputError("checkpoint to record", f"{size / 1e6:.1f} MB", f"at most {MOST_CHECKPOINT_KB} kB", remedy)
+
+
+def _record(name: str, note: str, manifests: Manifests, folder: Path) -> dict[str, Any]:
+    trained = manifests["train"]
+    on_gpu = bool(trained["hardware"]["gpu"]) and trained["profile"]["compute"]["accelerator"] != "cpu"
+    machines = dict.fromkeys(hardware_words(manifests[step]["hardware"]) for step in STEPS)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {
+        "name": name,
+        "note": note,
+        "tier": "GPU" if on_gpu else "laptop",
+        "profile": trained["profile"]["name"],
+        "hardware": "; ".join(machines),
+        "durations_s": {step: manifests[step]["duration_s"] for step in STEPS},
+        "files": {file: sha256_of(folder / file) for file in files},
+    }
+
+
+def _read_run(folder: Path) -> RecordedRun:
+    record = read_json(folder / "record.json")
+    for name, wanted in record["files"].items():
+        path = folder / name
+        if not path.is_file() or sha256_of(path) != wanted:
+            got = "another content than was recorded" if path.is_file() else "no such file"
+            raise InputError(str(path), got, f"SHA-256 {wanted[:12]}…", "Restore it, or record the run again.")
+    metrics = folder / "evaluate" / "metrics.parquet"
+    return RecordedRun(
+        record=record,
+        summary=read_json(folder / "summary.json"),
+        thresholds=read_json(folder / "evaluate" / "thresholds.json"),
+        history=pd.read_csv(folder / "train" / "train.csv"),
+        manifests={step: read_manifest(folder / step) for step in STEPS},
+        metrics=pd.read_parquet(metrics) if metrics.is_file() else None,
+    )

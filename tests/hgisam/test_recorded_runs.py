@@ -1,0 +1,167 @@
+"""Recorded runs: what was packed is read again as it was, and nothing else gets in."""
+
+import json
+import logging
+import platform
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hgisam import pipeline, recorded_runs
+from hgisam.cli import app
+from hgisam.errors import InputError
+from hgisam.prepared import open_prepared
+from hgisam.pretrained import load_pretrained
+from hgisam.profile import load_profile
+from hgisam.recorded_runs import read_runs, record_run
+from hgisam.run import read_json, read_manifest, write_json
+from tests.conftest import TINY, make_prepared
+
+FILES = {
+    "record.json", "summary.json", "train/train.csv", "train/manifest.json", "maps/manifest.json",
+    "evaluate/manifest.json", "evaluate/thresholds.json", "evaluate/metrics.parquet",
+}  # fmt: skip
+WEIGHTS = {"train/model.safetensors", "train/model.json", "train/README.md"}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run whose training took its weights from a folder whose name nobody should see."""
+    runs = tmp_path_factory.mktemp("home-of-alice")
+    for name, splits in (("rsna", ("train", "val")), ("ct-ich", ("val", "test"))):
+        make_prepared(runs / "smoke" / "prepared" / name, patients=12, splits=splits)
+    pipeline.train_step(load_profile("smoke", TINY), runs)
+    profile = load_profile("smoke", [*TINY, f"train.checkpoint={shutil.move(runs / 'smoke/train', runs / 'given')}"])
+    for step in (pipeline.train_step, pipeline.map_step, pipeline.evaluate_step):
+        step(profile, runs)
+    return runs / "smoke"
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    """The run, to be spoilt."""
+    return Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("prepared")))
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_was_packed_is_read_again(run: Path, tmp_path: Path) -> None:
+    record_run(run, tmp_path / "first", note="A first try.")
+    runs = read_runs(tmp_path)
+    assert list(runs) == ["first"]
+    found = runs["first"]
+    assert found.record["note"] == "A first try."
+    assert (found.record["name"], found.record["profile"], found.record["tier"]) == ("first", "smoke", "laptop")
+    durations = {step: read_manifest(run / step)["duration_s"] for step in ("train", "maps", "evaluate")}
+    assert found.record["durations_s"] == durations
+    assert found.record["hardware"].endswith("GPU: none")
+    assert found.summary == read_json(run / "summary.json")
+    assert found.thresholds == read_json(run / "evaluate" / "thresholds.json")
+    assert found.manifests["maps"]["outputs"] == read_manifest(run / "maps")["outputs"]
+    pd.testing.assert_frame_equal(found.history, pd.read_csv(run / "train" / "train.csv"))
+    assert files_of(tmp_path / "first") == FILES
+    assert set(found.record["files"]) == FILES - {"record.json"}
+    assert read_runs(tmp_path / "nowhere") == {}
+
+
+def test_patients_are_numbers(run: Path, tmp_path: Path) -> None:
+    out = record_run(run, tmp_path / "first", with_checkpoint=True)
+    metrics, full = read_runs(tmp_path)["first"].metrics, pd.read_parquet(run / "evaluate" / "metrics.parquet")
+    assert metrics is not None
+    assert sorted(metrics["patient"].unique()) == list(range(full["patient"].nunique()))
+    np.testing.assert_array_equal(metrics["value"], full["value"])
+    by_patient = [table.groupby("patient", sort=False)["value"].mean().to_numpy() for table in (metrics, full)]
+    np.testing.assert_array_equal(*by_patient)
+    slices = open_prepared(run / "prepared" / "ct-ich").slices
+    for path in out.rglob("*.json"):
+        text = path.read_text()
+        assert not any(f'"{name}"' in text for column in ("patient", "study") for name in slices[column]), path
+    assert not list(out.rglob("predictions*"))
+
+
+def test_no_place_of_this_machine_is_given_away(run: Path, tmp_path: Path) -> None:
+    assert "alice" in (run / "train" / "manifest.json").read_text()
+    out = record_run(run, tmp_path / "first", with_checkpoint=True)
+    for path in out.rglob("*"):
+        for secret in ("alice", str(tmp_path), platform.node(), str(Path.home()) + "/"):
+            assert path.is_dir() or secret.encode() not in path.read_bytes(), (path, secret)
+
+
+def test_a_checkpoint_goes_along_if_it_is_small(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = record_run(run, tmp_path / "first", with_checkpoint=True)
+    assert files_of(out) == FILES | WEIGHTS
+    assert load_pretrained(str(out / "train")).profile.name == "smoke"
+    monkeypatch.setattr(recorded_runs, "MOST_CHECKPOINT_KB", 1)
+    with pytest.raises(InputError, match="at most 1 kB"):
+        record_run(run, tmp_path / "second", with_checkpoint=True)
+    assert list(read_runs(tmp_path)) == ["first"]
+
+
+def test_large_metrics_are_left_out(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recorded_runs, "MOST_METRICS_KB", 1)
+    with caplog.at_level(logging.INFO):
+        out = record_run(run, tmp_path / "first")
+    assert files_of(out) == FILES - {"evaluate/metrics.parquet"}
+    assert read_runs(tmp_path)["first"].metrics is None
+    assert "metrics.parquet is left out: more than 1 kB" in caplog.messages
+
+
+def test_a_gpu_makes_another_tier_only_where_it_was_used(copy: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(copy / "train")
+    manifest["hardware"]["gpu"] = ["a card"]
+    write_json(copy / "train" / "manifest.json", manifest)
+    record_run(copy, tmp_path / "runs" / "cpu")
+    manifest["profile"]["compute"]["accelerator"] = "auto"
+    write_json(copy / "train" / "manifest.json", manifest)
+    record_run(copy, tmp_path / "runs" / "gpu")
+    found = {name: run.record for name, run in read_runs(tmp_path / "runs").items()}
+    assert {name: record["tier"] for name, record in found.items()} == {"cpu": "laptop", "gpu": "GPU"}
+    assert found["gpu"]["hardware"].count("GPU: ") == 2  # two machines
+
+
+@pytest.mark.parametrize("name", sorted(FILES - {"record.json"}))
+def test_a_changed_or_lost_file_is_named(run: Path, tmp_path: Path, name: str) -> None:
+    path = record_run(run, tmp_path / "first") / name
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(InputError, match=f"{name}: got another content"):
+        read_runs(tmp_path)
+    path.unlink()
+    with pytest.raises(InputError, match=f"{name}: got no such file"):
+        read_runs(tmp_path)
+
+
+def test_only_one_whole_run_is_recorded(copy: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    summary = (copy / "evaluate" / "summary.json").read_text()
+    (copy / "evaluate" / "summary.json").write_text(summary.replace("1", "9", 1))
+    with pytest.raises(InputError, match=r"summary\.json: got absent or changed"):
+        record_run(copy, out)
+    manifest = read_manifest(copy / "maps")
+    write_json(copy / "maps" / "manifest.json", manifest | {"inputs": manifest["inputs"] | {"train": "0" * 64}})
+    with pytest.raises(InputError, match="a step maps that read another train"):
+        record_run(copy, out)
+    shutil.rmtree(copy / "maps")
+    with pytest.raises(InputError, match="no finished maps"):
+        record_run(copy, out)
+    assert not out.exists()
+    (tmp_path / "run" / "letter").write_text("mine")
+    with pytest.raises(InputError, match="something else"):
+        record_run(copy, copy)
+
+
+def test_the_command_line_exports_and_records(run: Path, tmp_path: Path) -> None:
+    def call(*arguments: str) -> None:
+        app([*arguments], standalone_mode=False)
+
+    call("export", str(run), "small", "--out", str(tmp_path))
+    assert load_pretrained(str(tmp_path / "small")).profile.name == "smoke"
+    call("record", str(run), str(tmp_path / "runs" / "tiny"), "--note", "Two cores.", "--with-checkpoint")
+    assert json.loads((tmp_path / "runs" / "tiny" / "record.json").read_text())["note"] == "Two cores."
+    assert (tmp_path / "runs" / "tiny" / "train" / "model.safetensors").is_file()
