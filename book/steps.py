@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from hgisam.profile import Compute
 from hgisam.sources import sources_of
 
 BOOK = Path(__file__).parent
@@ -20,13 +21,15 @@ class Step:
         notebook: Name without its ending.
         needs: Notebooks that must have run before.
         makes: Files under `runs/<profile>/` that prove it whole.
-        shows: Folder under `book/` whose JSON files it shows, given to it as a parameter of that name.
+        shows: Folder under `book/` whose contents it shows, given to it as a parameter of that name.
+        gpus: What it can use: "none", "one", or "all" that the profile names.
     """
 
     notebook: str
     needs: tuple[str, ...]
     makes: tuple[str, ...]
     shows: str = ""
+    gpus: str = "none"
 
 
 STEPS = {
@@ -38,12 +41,13 @@ STEPS = {
             ("01_problem_and_data",),
             ("prepared/rsna/dataset.json", "prepared/ct-ich/dataset.json"),
         ),
-        Step("04_training", ("02_data_preparation",), ("train/manifest.json",)),
+        Step("04_training", ("02_data_preparation",), ("train/manifest.json",), shows="recorded", gpus="all"),
         Step("03_swin_attention", ("04_training",), ()),
-        Step("05_hgi_sam", ("04_training",), ("maps/manifest.json",)),
+        Step("05_hgi_sam", ("04_training",), ("maps/manifest.json",), gpus="one"),
         Step("06_results", ("05_hgi_sam",), ("evaluate/manifest.json", "summary.json")),
-        Step("07_which_layer", ("04_training",), ()),
-        Step("08_performance", ("04_training",), (), shows="recorded"),
+        Step("07_which_layer", ("04_training",), (), gpus="one"),
+        Step("08_performance", ("04_training",), (), shows="recorded", gpus="one"),
+        Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one"),
     )
 }
 
@@ -52,6 +56,16 @@ def products(notebook: str, *, rsna: str = "", ct_ich: str = "") -> list[str]:
     """Files that a notebook leaves, under the run's folder; no phantom is made where real studies are given."""
     given = {"phantom/rsna/phantom.json": rsna, "phantom/ct-ich/phantom.json": ct_ich}
     return [name for name in STEPS[notebook].makes if not given.get(name)]
+
+
+def gpus_of(step: Step, compute: Compute) -> int:
+    """GPUs that a notebook asks a cluster for; one machine gives what it has without being asked."""
+    return 0 if compute.accelerator == "cpu" else {"none": 0, "one": 1, "all": compute.devices}[step.gpus]
+
+
+def shown_by(step: Step) -> list[Path]:
+    """Files of the folder that a notebook shows."""
+    return sorted(path for path in (BOOK / step.shows).rglob("*") if path.is_file()) if step.shows else []
 
 
 def code_of(notebook: Path, root: Path) -> list[Path]:

@@ -2,8 +2,11 @@ import json
 from pathlib import Path
 
 import build
+import pytest
 import steps
 from run_notebook import declared_parameters
+
+from hgisam.profile import load_profile
 
 
 def test_code_of_follows_imports(tmp_path: Path) -> None:
@@ -52,7 +55,27 @@ def test_a_notebook_whose_products_are_gone_runs_again(tmp_path: Path) -> None:
 
 def test_what_a_notebook_shows_is_a_folder_and_one_of_its_parameters() -> None:
     shown = [step for step in steps.STEPS.values() if step.shows]
-    assert [step.notebook for step in shown] == ["08_performance"]
+    assert [step.notebook for step in shown] == ["04_training", "08_performance", "09_training_at_scale"]
     for step in shown:
         assert (steps.BOOK / step.shows).is_dir()
         assert step.shows in declared_parameters(steps.BOOK / f"{step.notebook}.ipynb")
+
+
+def test_training_asks_for_the_gpus_of_its_profile_and_maps_for_one() -> None:
+    compute = load_profile("paper", ["compute.devices=8"]).compute
+    asked = {name: steps.gpus_of(step, compute) for name, step in steps.STEPS.items()}
+    assert asked["02_data_preparation"] == asked["06_results"] == 0
+    assert asked["04_training"] == 8
+    assert asked["05_hgi_sam"] == asked["09_training_at_scale"] == 1
+    on_cpu = load_profile("paper", ["compute.devices=8", "compute.accelerator=cpu"]).compute
+    assert {steps.gpus_of(step, on_cpu) for step in steps.STEPS.values()} == {0}
+
+
+def test_all_of_a_shown_folder_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "BOOK", tmp_path)
+    (tmp_path / "recorded" / "run").mkdir(parents=True)
+    files = [tmp_path / "recorded" / name for name in ("bench.json", "run/train.csv")]
+    for file in files:
+        file.write_text("")
+    assert steps.shown_by(steps.Step("a", (), (), shows="recorded")) == files
+    assert steps.shown_by(steps.Step("b", (), ())) == []

@@ -1,0 +1,43 @@
+"""The example of a SLURM cluster: it names rules, options and resources that there are."""
+
+from typing import Any
+
+import pytest
+import steps
+import yaml
+from snakemake.cli import get_argument_parser
+
+FILE = steps.BOOK / "profiles" / "slurm" / "config.yaml"
+# of snakemake-executor-plugin-slurm 2.8, which is no dependency: its options, and the resources that it makes sbatch's
+# options of
+PLUGIN_OPTIONS = {"slurm-requeue"}
+RESOURCES = {
+    "slurm_account", "slurm_partition", "slurm_extra", "runtime", "mem_mb", "mem_mb_per_cpu", "cpus_per_task",
+    "cpus_per_gpu", "gpu", "gpu_model", "gres", "nodes", "tasks", "constraint", "qos",
+}  # fmt: skip
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """The file."""
+    read: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return read
+
+
+def test_options_and_resources_exist(settings: dict[str, Any]) -> None:
+    known = {option.removeprefix("--") for action in get_argument_parser()._actions for option in action.option_strings}
+    assert settings["executor"] == "slurm"
+    assert set(settings) <= known | PLUGIN_OPTIONS
+    for asked in (settings["default-resources"], *settings["set-resources"].values()):
+        assert set(asked) <= RESOURCES
+
+
+def test_what_uses_a_gpu_is_sent_where_there_are_some(settings: dict[str, Any]) -> None:
+    usual = settings["default-resources"]["slurm_partition"]
+    elsewhere = {rule for rule, asked in settings["set-resources"].items() if asked["slurm_partition"] != usual}
+    assert elsewhere == {f"notebook_{name}" for name, step in steps.STEPS.items() if step.gpus != "none"}
+
+
+def test_rules_share_what_is_there(settings: dict[str, Any]) -> None:
+    assert 0 < settings["max-threads"] <= settings["cores"]
+    assert settings["default-resources"]["nodes"] == 1  # one command starts the processes of one node alone
