@@ -43,17 +43,17 @@ def open_step_data(profile: Profile, runs_dir: Path, name: str) -> PreparedDatas
     return open_prepared(require_step(profile, runs_dir, f"prepared/{name}"))
 
 
-def train_step(profile: Profile, runs_dir: Path) -> Path:
-    """Trains, or takes `train.checkpoint`; returns `runs/<profile>/train`.
+def train_step(profile: Profile, runs_dir: Path, step: str = "train", data: PreparedDataset | None = None) -> Path:
+    """Trains, or takes `train.checkpoint`; returns `runs/<profile>/<step>`.
 
     Classifiers learn from the slice labels of the prepared `rsna` set, segmenters from the masks of all but two folds
-    of `ct-ich`.
+    of `ct-ich`, unless other `data` are given.
 
     A machine that is not the first of `compute.nodes` joins the training and leaves the folder to the first.
     """
     name = "ct-ich" if profile.task == "segmentation" else "rsna"
-    data = open_step_data(profile, runs_dir, name)
-    folder = step_dir(profile, runs_dir, "train")
+    data = data or open_step_data(profile, runs_dir, name)
+    folder = step_dir(profile, runs_dir, step)
     if profile.compute.nodes > 1 and node_rank() > 0:
         launch(profile, data.path, partial_of(folder))
         return folder
@@ -64,11 +64,14 @@ def train_step(profile: Profile, runs_dir: Path) -> Path:
     return run_step(
         profile,
         runs_dir,
-        "train",
+        step,
         lambda folder: launch(profile, data.path, folder),
         code=["hgisam.launch"],
         sections=("task", "data", "windows", "model", "segmenter", "train", "compute"),
-        inputs={f"prepared/{name}": data.fingerprint, **{key: sha256_of(file) for key, file in files.items()}},
+        inputs={
+            f"prepared/{data.path.name}": data.fingerprint,
+            **{key: sha256_of(file) for key, file in files.items()},
+        },
     )
 
 

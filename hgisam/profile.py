@@ -77,6 +77,9 @@ class Train(_Section):
     recipe: Literal["corrected", "published"]  # see hgisam.recipes
     start_from: str | None  # a trained run's folder, or the name of a shipped checkpoint: its trunk
     fold: Annotated[int, Field(ge=0)]  # of the pixel-labelled set, held out while a segmenter trains on the others
+    patients: Positive | None  # so many bleeding training patients, and as many others, at random; null is all
+    shuffle_labels: bool  # a sanity check: each training slice gets the labels of another
+    crop_px: Positive | None  # side of the squares of slices that a segmenter learns from; null is whole slices
     head_epochs: Annotated[int, Field(ge=0)]  # the first epochs, in which the head alone learns
     head_learning_rate: PositiveFloat
     epochs: Positive
@@ -111,6 +114,14 @@ class Evaluate(_Section):
     bootstrap: Annotated[int, Field(ge=100)]
 
 
+class Study(_Section):
+    """The trainings of the book's studies, besides the run's own."""
+
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]  # of binary against subtype
+    label_budget: Annotated[list[Positive], Field(min_length=1)]  # drawn scans that a segmenter may learn from
+    trainings: dict[str, dict[str, Any]]  # name → key → value: what it changes of the profile, see `Profile.variant`
+
+
 class Compute(_Section):
     """What it runs on."""
 
@@ -137,7 +148,26 @@ class Profile(_Section):
     train: Train
     maps: Maps
     evaluate: Evaluate
+    study: Study
     compute: Compute
+
+    def variant(self, training: str, overrides: Sequence[str] = ()) -> "Profile":
+        """The profile of one of `study.trainings`.
+
+        Args:
+            training: Its name.
+            overrides: `section.key=value` settings besides its own.
+
+        Raises:
+            InputError: If there is none of that name, or its settings do not fit.
+        """
+        if training not in self.study.trainings:
+            expected = f"one of {', '.join(self.study.trainings)}"
+            raise InputError(f"training {training!r}", "not in study.trainings", expected, "Add it to the profile.")
+        values = self.model_dump(mode="json")
+        for key, value in self.study.trainings[training].items():
+            _put(values, key, value)
+        return _validated(values, overrides)
 
     @property
     def pixel_mm(self) -> float:
@@ -170,6 +200,15 @@ class Profile(_Section):
             raise ValueError(f"train.monitor: {train.monitor} is not measured for the task {self.task}")
         if self.task == "segmentation" and (train.head_epochs or train.start_from or train.focal_gamma):
             raise ValueError("train.head_epochs, start_from and focal_gamma are for classifiers, not for segmentation")
+        if self.task == "segmentation" and train.shuffle_labels:
+            raise ValueError("train.shuffle_labels is for classifiers; a segmenter learns from masks")
+        if self.task != "segmentation" and train.crop_px:
+            raise ValueError("train.crop_px is for segmentation; classifiers see whole slices")
+        if train.crop_px and (train.crop_px > self.data.image_px or train.crop_px % 2**self.segmenter.halvings):
+            raise ValueError(
+                f"train.crop_px = {train.crop_px} must be a multiple of {2**self.segmenter.halvings} for a "
+                f"{self.segmenter.architecture}, and no more than data.image_px = {self.data.image_px}"
+            )
         if self.task != "segmentation" and train.fold:
             raise ValueError("train.fold is for segmentation; classifiers train on a set of its own, so it must be 0")
         if train.fold >= self.data.folds:
@@ -200,7 +239,10 @@ def load_profile(name: str | Path, overrides: Sequence[str] = ()) -> Profile:
     Raises:
         InputError: For an unknown profile or key, or a value that does not fit.
     """
-    values = _read(name)
+    return _validated(_read(name), overrides)
+
+
+def _validated(values: dict[str, Any], overrides: Sequence[str]) -> Profile:
     for override in overrides:
         _apply(values, override)
     try:
@@ -231,15 +273,10 @@ def _read(name: str | Path) -> dict[str, Any]:
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
-    """Sets one `a.b=c` in place; a list entry is named by its number (`model.depths.2=18`)."""
+    """Sets one `a.b=c` in place."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError("--set", repr(override), "section.key=value", "For example --set train.epochs=3.")
-    node: Any = values
-    *parents, last = key.split(".")
-    for part in parents:
-        node = _child(node, part, key)
-    _child(node, last, key)
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -247,6 +284,16 @@ def _apply(values: dict[str, Any], override: str) -> None:
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
         with contextlib.suppress(ValueError):
             value = float(value)
+    _put(values, key, value)
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets the value of a dotted key in place; a list entry is named by its number (`model.depths.2`)."""
+    node: Any = values
+    *parents, last = key.split(".")
+    for part in parents:
+        node = _child(node, part, key)
+    _child(node, last, key)
     node[int(last) if isinstance(node, list) else last] = value
 
 

@@ -34,6 +34,11 @@ NOTEBOOK_OF_STEP = {
     "train": "04_training",
     "maps": "05_hgi_sam",
     "evaluate": "06_results",
+    "classifiers": "10_binary_or_subtype",
+    "baselines": "11_baselines",
+    "refined": "12_refined_maps",
+    "ablations": "13_ablations",
+    "results": "14_all_results",
 }
 
 

@@ -1,6 +1,6 @@
 """What every epoch of a training uses: data, network, optimizer, device, and which slices this process gets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,15 @@ def open_session(profile: Profile, prepared: PreparedDataset, folder: Path) -> S
         require_masks(prepared)
         prepared = by_fold(prepared, profile.train.fold)
     _check_grid(profile, prepared)
-    train_rows, val_rows = (_rows_of_both_classes(prepared, split) for split in ("train", "val"))
     compute, settings = profile.compute, profile.train
+    prepared = _fewer_patients(prepared, settings.patients, profile.seed)
+    train_rows, val_rows = (_rows_of_both_classes(prepared, split) for split in ("train", "val"))
     fabric = make_fabric(compute, processes=True, some_unused=settings.head_epochs > 0)
     fabric.launch()
     slices = SliceDataset(prepared, with_mask=profile.task == "segmentation")
+    if settings.shuffle_labels:
+        shuffled = np.random.default_rng(profile.seed).permutation(train_rows)
+        slices.labels[train_rows] = slices.labels[shuffled]
     torch.manual_seed(profile.seed)
     network: Any = build_network(profile)
     if settings.start_from is not None:
@@ -120,6 +124,23 @@ def open_session(profile: Profile, prepared: PreparedDataset, folder: Path) -> S
         profile, prepared, folder, TASKS[profile.task], slices, train_rows, val_rows, mean, std, fabric, network, model,
         optimizer,
     )  # fmt: skip
+
+
+def _fewer_patients(prepared: PreparedDataset, count: int | None, seed: int) -> PreparedDataset:
+    """The set with no more than `count` bleeding training patients, and as many others, drawn at random.
+
+    A smaller draw is part of every larger one with the same seed.
+    """
+    if count is None:
+        return prepared
+    bleeds = prepared.slices[prepared.slices["split"] == "train"].groupby("patient")["any"].max()
+    bleeds = bleeds.sample(frac=1, random_state=seed)
+    if (found := int(bleeds.sum())) < count:
+        remedy = "Lower it, or use null for all."
+        raise InputError("train.patients", count, f"at most {found}, the bleeding training patients", remedy)
+    kept = {patient for value in (0, 1) for patient in bleeds.index[bleeds == value][:count]}
+    left_out = (prepared.slices["split"] == "train") & ~prepared.slices["patient"].isin(kept)
+    return replace(prepared, slices=prepared.slices.assign(split=prepared.slices["split"].mask(left_out, "left out")))
 
 
 def _checkpoint_activations(network: Any) -> None:

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from hgisam.augment import augment, draw_changes
 from hgisam.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_tensors
+from hgisam.crop import crop
 from hgisam.data import Batch
 from hgisam.errors import InputError
 from hgisam.optimise import learning_rate, set_trunk_frozen
@@ -202,7 +203,10 @@ def prepare_batch(session: Session, batch: Batch, epoch: int) -> tuple[Tensor, T
     changes = draw_changes(batch.rows.numpy(), session.profile.train.augment, session.profile.seed, epoch)
     moved = session.fabric.to_device(batch)
     hu, brain, *mask = augment(moved.hu, moved.brain, changes, moved.mask)
-    return session.images(hu, brain), session.task.target(moved._replace(mask=mask[0] if mask else None))
+    images, target = session.images(hu, brain), session.task.target(moved._replace(mask=mask[0] if mask else None))
+    if (side := session.profile.train.crop_px) is not None:
+        return crop(images, target, side, [(session.profile.seed, epoch, row) for row in batch.rows.tolist()])
+    return images, target
 
 
 def _look(session: Session, progress: Progress, recent: list[Tensor], epoch: int) -> None:

@@ -37,7 +37,7 @@ TRAINED = {
     "train.clip_norm": 1e-3, "train.focal_gamma": 2, "train.label_smoothing": 0.2, "train.augment.flip": 0,
     "train.augment.rotate_deg": 0, "train.augment.scale": 0, "train.augment.shift": 0, "train.augment.gain": 0.5,
     "train.augment.noise_hu": 0, "train.augment.blur_px": 0, "train.augment.hide": 0, "train.augment.hide_cells": 2,
-    "compute.precision": "bf16-mixed",
+    "train.patients": 1, "train.shuffle_labels": True, "compute.precision": "bf16-mixed",
 }  # fmt: skip
 REFUSED = {
     "data.image_px": 64, "data.field_of_view_mm": 240, "model.patch_px": 4, "model.window_tokens": 4,
@@ -189,6 +189,24 @@ def test_the_fold_that_is_held_out(prepared: PreparedDataset) -> None:
             profile_of(*overrides)
 
 
+def test_squares_of_slices(prepared: PreparedDataset) -> None:
+    task = ["task=segmentation", "train.monitor=dice", "train.augment.hide=0"]
+    sides = []
+    for side in ("null", 16):
+        session = session_of(prepared, *task, "segmenter.channels=[8,16]", f"train.crop_px={side}")
+        batch = next(iter(session.loader(session.epoch_batches(0))))
+        sides.append([tensor.shape[-1] for tensor in train.prepare_batch(session, batch, 0)])
+    assert sides == [[32, 32], [16, 16]]
+    for wrong in (["train.crop_px=16"], [*task, "train.crop_px=20"], [*task, "train.crop_px=64"]):
+        with pytest.raises(InputError, match=r"train\.crop_px"):
+            profile_of(*wrong)
+
+
+def test_the_trainings_of_the_studies() -> None:
+    changed = profile_of("study.trainings={longer: {train.epochs: 9}}").variant("longer", ["seed=5"])
+    assert (changed.train.epochs, changed.seed) == (9, 5)
+
+
 def test_segmenters() -> None:
     def shapes(*overrides: str) -> list[Any]:
         network = build_segmenter(profile_of("data.image_px=64", *overrides))
@@ -204,11 +222,11 @@ def test_segmenters() -> None:
 def test_no_key_is_left_out() -> None:
     elsewhere = {  # tests above, and in test_pipeline (bootstrap) and test_train (checkpoint, start_from, tensorboard)
         "name", "train.patience", "train.save_minutes", "train.head_learning_rate", "train.checkpoint",
-        "train.tensorboard", "train.fold", "compute.devices", "compute.nodes", "compute.compile",
+        "train.tensorboard", "train.fold", "train.crop_px", "compute.devices", "compute.nodes", "compute.compile",
         "compute.checkpointing",
         "compute.jobs", "compute.accelerator", "evaluate.thresholds", "evaluate.bootstrap",
     }  # fmt: skip
-    sections = {"phantom.", "maps.", "segmenter.", "data."}
+    sections = {"phantom.", "maps.", "segmenter.", "data.", "study."}
     keys = set(leaves(load_profile("smoke").model_dump()))
     missing = {k for k in keys - TRAINED.keys() - REFUSED.keys() - elsewhere if not k.startswith(tuple(sections))}
     assert missing == set()

@@ -54,3 +54,27 @@ def test_bad_files(tmp_path: Path) -> None:
     file.write_text(shipped.read_text().replace("\n  epochs:", "\n  epoch:", 1))
     with pytest.raises(InputError, match="Did you mean epochs"):
         load_profile(file)
+
+
+def test_a_variant_changes_what_its_training_says() -> None:
+    profile = load_profile("smoke", ["study.trainings={wide: {model.channels: 48, model.heads.0: 3}}"])
+    wide = profile.variant("wide", ["seed=9"])
+    assert (wide.model.channels, wide.model.heads[0], wide.seed) == (48, 3, 9)  # type: ignore[index]
+    assert wide.train == profile.train
+    assert profile.model.channels != 48
+
+
+def test_a_variant_that_does_not_exist_or_fit() -> None:
+    profile = load_profile("smoke", ["study.trainings={wrong: {train.epoch: 3}}"])
+    with pytest.raises(InputError, match="not in study"):
+        profile.variant("unknown")
+    with pytest.raises(InputError, match="Did you mean epochs"):
+        profile.variant("wrong")
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_training_of_a_shipped_profile_fits(name: str) -> None:
+    profile = load_profile(name)
+    assert [profile.variant(training).name for training in profile.study.trainings] == [name] * len(
+        profile.study.trainings
+    )
