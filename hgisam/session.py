@@ -73,10 +73,14 @@ class Session:
         return to_images(hu, brain, self.profile, self.mean, self.std)
 
     def epoch_batches(self, epoch: int, *, first: int = 0) -> Batches:
-        """A balanced draw in batches, of which this process gets its share."""
+        """The balanced draws of an epoch, `train.passes` of them, in batches of which this process gets its share."""
         bleeds = self.slices.labels[self.train_rows, LABELS.index("any")].numpy() == 1
-        rows = balanced_rows(self.train_rows, bleeds, np.random.default_rng((self.profile.seed, epoch)))
-        return self._shared(rows, self.profile.train.batch_size, first)
+        passes = self.profile.train.passes
+        draws = [
+            balanced_rows(self.train_rows, bleeds, np.random.default_rng((self.profile.seed, number)))
+            for number in range(epoch * passes, (epoch + 1) * passes)
+        ]
+        return self._shared(np.concatenate(draws), self.profile.train.batch_size, first)
 
     def validation_batches(self) -> Batches:
         """The validation slices in their order, of which this process gets its share."""
