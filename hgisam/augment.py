@@ -67,7 +67,7 @@ def draw_changes(rows: npt.NDArray[np.int64], settings: Augment, seed: int, epoc
 def _draw(
     rng: np.random.Generator, settings: Augment
 ) -> tuple[npt.NDArray[np.float64], list[float], int, npt.NDArray[np.bool_], list[float]]:
-    """One slice: its affine [2, 3], the five numbers of its scanner, the seed of its noise, its cells, power and zoom."""
+    """One slice: its affine [2, 3], the five numbers of its scanner, the seed of its noise, cells, power and zoom."""
     angle = np.deg2rad(rng.uniform(-settings.rotate_deg, settings.rotate_deg))
     scale = 1 + rng.uniform(-settings.scale, settings.scale)
     flip = -1.0 if rng.random() < settings.flip else 1.0
@@ -106,8 +106,8 @@ def augment(hu: Tensor, brain: Tensor, changes: Changes, mask: Tensor | None = N
         HU and brain, both [B, H, W] float32, and the mask likewise, 0 or 1, if there is one.
 
     Source: hidden cells as in Singh and Lee, Hide-and-Seek, ICCV 2017; all else as in Isensee et al., nnU-Net, Nature
-        Methods 2021, but drawn for every slice, and without two of its changes: brightness, since every slice is brought
-        to the same level before a network sees it, and mirroring front to back, since heads have a front.
+        Methods 2021, but drawn for every slice, and without two of its changes: brightness, since every slice is
+        brought to the same level before a network sees it, and mirroring front to back, since heads have a front.
     """
     device, size = hu.device, hu.shape[1:]
     grid = _sources(changes.affine.to(device), *size)

@@ -1,7 +1,8 @@
 """Training: one loop for every task, on two cores or on many GPUs, with Lightning Fabric.
 
-All randomness of a step follows from the seed, the draw of slices and the row numbers of those in the step. So a training
-that was killed goes on to the weights that an undisturbed one reaches, and several processes learn what one would.
+All randomness of a step follows from the seed, the draw of slices and the row numbers of those in the step. So a
+training that was killed goes on to the weights that an undisturbed one reaches, and several processes learn what one
+would.
 """
 
 import csv
