@@ -49,47 +49,47 @@ def cause(found: Mask, truth: Mask, *, said: bool) -> str:
 
 
 def failures(
-    prepared: PreparedDataset, values: Values, method: str, thresholds: pd.Series, predictions: pd.DataFrame
+    prepared: PreparedDataset, values: Values, thresholds: pd.DataFrame, predictions: pd.DataFrame
 ) -> pd.DataFrame:
-    """Why each slice is wrong, and what lies where blood was found in vain.
+    """Why each slice is wrong by each method, and what lies where blood was found in vain.
 
     Args:
         prepared: With masks.
         values: From `read_values`.
-        method: Of `candidates`.
-        thresholds: One a slice of the set, a column of `thresholds_by_slice`.
+        thresholds: From `thresholds_by_slice`; its columns are the methods.
         predictions: The slices, from `predictions_table`.
 
     Returns:
-        A row a slice: row, patient, dice and cause (both missing where nothing is drawn), vain_mm2 (area found where
-        nothing is drawn), vain_at_edge (the share of it within `EDGE_MM` of the brain's edge) and vain_hu (its median);
-        the last two are missing where nothing was found in vain.
+        A row a slice and method: method, row, patient, dice and cause (both missing where nothing is drawn), vain_mm2
+        (area found where nothing is drawn), vain_at_edge (the share of it within `EDGE_MM` of the brain's edge) and
+        vain_hu (its median); the last two are missing where nothing was found in vain.
     """
     records = []
     for _, slices in predictions.groupby("study", sort=False):
-        rows = slices["row"].to_numpy()
+        rows, said = slices["row"].to_numpy(), slices["bleeds"].to_numpy()
         brain, hu = (array.oindex[rows] for array in (prepared.brain, prepared.hu))
         truth = require_masks(prepared).oindex[rows] > 0
-        found = segment(values_at(method, values, prepared, rows, brain), thresholds.iloc[rows].to_numpy(), brain)
         pixel_mm = prepared.slices["pixel_mm"].iloc[rows].to_numpy()
-        for i, (patient, said) in enumerate(zip(slices["patient"], slices["bleeds"], strict=True)):
-            record = {
-                "row": rows[i],
-                "patient": patient,
-                **_in_vain(found[i] & ~truth[i], brain[i], hu[i], pixel_mm[i]),
-            }
-            if truth[i].any():
-                record["dice"] = metrics.dice((found[i] & truth[i]).sum(), found[i].sum(), truth[i].sum())
-                record["cause"] = cause(found[i], truth[i], said=bool(said))
-            records.append(record)
-    columns = ["row", "patient", "dice", "cause", "vain_mm2", "vain_at_edge", "vain_hu"]
+        depth_mm = [
+            distance_transform_edt(np.pad(b > 0, 1))[1:-1, 1:-1] * p for b, p in zip(brain, pixel_mm, strict=True)
+        ]
+        for method in thresholds:
+            given = values_at(str(method), values, prepared, rows, brain)
+            found = segment(given, thresholds[method].iloc[rows].to_numpy(), brain)
+            for i, row in enumerate(rows):
+                vain = found[i] & ~truth[i]
+                record = {"method": method, "row": row, "patient": slices["patient"].iloc[0]}
+                record |= _in_vain(vain, depth_mm[i], hu[i]) | {"vain_mm2": vain.sum() * pixel_mm[i] ** 2}
+                if truth[i].any():
+                    record["dice"] = metrics.dice((found[i] & truth[i]).sum(), found[i].sum(), truth[i].sum())
+                    record["cause"] = cause(found[i], truth[i], said=bool(said[i]))
+                records.append(record)
+    columns = ["method", "row", "patient", "dice", "cause", "vain_mm2", "vain_at_edge", "vain_hu"]
     return pd.DataFrame(records, columns=columns)
 
 
-def _in_vain(vain: Mask, brain: npt.NDArray[np.uint8], hu: npt.NDArray[np.int16], pixel_mm: float) -> dict[str, Any]:
-    """Area, place and density of what was found in vain in one slice."""
-    area = {"vain_mm2": float(vain.sum() * pixel_mm**2)}
+def _in_vain(vain: Mask, depth_mm: npt.NDArray[np.floating], hu: npt.NDArray[np.int16]) -> dict[str, Any]:
+    """Place and density of what was found in vain in one slice, if anything was."""
     if not vain.any():
-        return area
-    depth_mm = distance_transform_edt(np.pad(brain > 0, 1))[1:-1, 1:-1] * pixel_mm
-    return area | {"vain_at_edge": float((depth_mm[vain] <= EDGE_MM).mean()), "vain_hu": float(np.median(hu[vain]))}
+        return {}
+    return {"vain_at_edge": float((depth_mm[vain] <= EDGE_MM).mean()), "vain_hu": float(np.median(hu[vain]))}

@@ -15,6 +15,7 @@ from hgisam.checkpoint import Checkpoint, load_checkpoint
 from hgisam.diagnosis import with_lesion_sizes
 from hgisam.evaluate import measure, predictions_table
 from hgisam.extract import extract_maps
+from hgisam.failure_causes import failures
 from hgisam.launch import launch, node_rank
 from hgisam.prepared import PreparedDataset, open_prepared, sha256_of
 from hgisam.pretrained import checkpoint_folder
@@ -95,7 +96,7 @@ def evaluate_step(profile: Profile, runs_dir: Path) -> Path:
 
 
 def results_step(profile: Profile, runs_dir: Path) -> Path:
-    """The same for all methods whose values the run holds: maps, baselines and refined masks.
+    """The same for all methods whose values the run holds (maps, baselines, refined masks), and why each mask is wrong.
 
     Returns:
         `runs/<profile>/results`; `summary.json` is copied to `runs/<profile>`.
@@ -104,11 +105,16 @@ def results_step(profile: Profile, runs_dir: Path) -> Path:
     maps = require_step(profile, runs_dir, "maps")
     others = sorted(path.parent for kind in OTHER_VALUES for path in run.glob(f"{kind}/manifest.json"))
     sources = {folder.relative_to(run).as_posix(): folder for folder in (maps, *others)}
-    return _measure_step(profile, runs_dir, "results", sources)
+    return _measure_step(profile, runs_dir, "results", sources, explain=True)
 
 
-def _measure_step(profile: Profile, runs_dir: Path, step: str, sources: Mapping[str, Path]) -> Path:
-    """Measures all values of some steps, the classifier's maps first, whose scores are the detection."""
+def _measure_step(
+    profile: Profile, runs_dir: Path, step: str, sources: Mapping[str, Path], *, explain: bool = False
+) -> Path:
+    """Measures all values of some steps, the classifier's maps first, whose scores are the detection.
+
+    Where asked to `explain`, it also leaves `failures.parquet`.
+    """
     data = open_step_data(profile, runs_dir, "ct-ich")
     trained = require_step(profile, runs_dir, "train")
     written = {name: read_manifest(folder)["outputs"] for name, folder in sources.items()}
@@ -122,13 +128,17 @@ def _measure_step(profile: Profile, runs_dir: Path, step: str, sources: Mapping[
         write_json(folder / "thresholds.json", thresholds)
         scores = pd.read_parquet(mapped / "scores.parquet")
         write_evaluation(folder, load_checkpoint(trained), profile, data, values, scores, thresholds)
+        if explain:
+            predictions = pd.read_parquet(folder / "predictions.parquet")
+            causes = failures(data, values, thresholds_by_slice(data, thresholds), predictions)
+            causes.to_parquet(folder / "failures.parquet", index=False)
 
     folder = run_step(
         profile,
         runs_dir,
         step,
         work,
-        code=["hgisam.evaluate", "hgisam.summary", "hgisam.thresholds", "hgisam.diagnosis"],
+        code=["hgisam.evaluate", "hgisam.summary", "hgisam.thresholds", "hgisam.diagnosis", "hgisam.failure_causes"],
         sections=("maps", "evaluate"),
         inputs={
             "prepared/ct-ich": data.fingerprint,

@@ -106,7 +106,7 @@ def _threshold(method: str, figures: Mapping[str, Any]) -> str:
 
 
 def error_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
-    """Distances and volumes of `summary["segmentation"]` as text, a row a method; arguments as in `segmentation_table`."""
+    """`summary["segmentation"]`'s distances and volumes as text, a row a method; arguments as in `segmentation_table`."""
     suffix = "_gated" if gated else ""
     rows = {}
     for method, figures in segmentation.items():
@@ -118,6 +118,21 @@ def error_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.D
             "without its sign": estimate(figures[f"absolute_volume_error_ml{suffix}"], 1),
             "as a share of the bleed": estimate(figures[f"relative_volume_error{suffix}"]),
         }
+    return pd.DataFrame(rows).T
+
+
+def groups_table(segmentation: Mapping[str, Any], key: str, names: Mapping[str, str]) -> pd.DataFrame:
+    """What each method reaches in each group of slices or scans, as text.
+
+    Args:
+        segmentation: Method → figures.
+        key: Of the figures, e.g. "dice_by_type".
+        names: Group → title of its column.
+    """
+    rows = {
+        METHOD_NAMES.get(method, method): {title: estimate(figures[key][name]) for name, title in names.items()}
+        for method, figures in segmentation.items()
+    }
     return pd.DataFrame(rows).T
 
 

@@ -61,7 +61,9 @@ def test_failures_of_a_set(tmp_path: Path) -> None:
     predictions = predictions_table(prepared, scores, 0.5)
 
     def of(threshold: float) -> pd.DataFrame:
-        return failures(prepared, {}, "hu_threshold", pd.Series([threshold] * 12), predictions).set_index("row")
+        found = failures(prepared, {}, pd.DataFrame({"hu_threshold": [threshold] * 12}), predictions)
+        assert set(found["method"]) == {"hu_threshold"}
+        return found.set_index("row")
 
     exact = of(60)
     assert exact["cause"].dropna().to_dict() == {2: causes.GOOD, 3: causes.GOOD}

@@ -52,6 +52,12 @@ def test_tables_hold_every_method_and_the_unit_of_the_floor() -> None:
     assert (report.segmentation_table(summary, gated=True)["Dice per slice"] == "0.50 (0.40 to 0.60)").all()
 
 
+def test_groups_are_columns_in_the_order_asked_for() -> None:
+    groups = {"small": {"mean": 0.1, "ci95": None}, "large": {"mean": 0.9, "ci95": [0.8, 1.0]}}
+    table = report.groups_table({"unet": {"dice_by_size": groups}}, "dice_by_size", {"large": "≥ 5", "small": "< 5"})
+    assert table.loc["U-Net"].to_dict() == {"≥ 5": "0.90 (0.80 to 1.00)", "< 5": "0.10"}
+
+
 def test_interval_rows_find_nested_figures_and_leave_out_none() -> None:
     measured = {"mean": 0.5, "ci95": [0.4, 0.6]}
     types = {"subdural": measured, "epidural": {"mean": None, "ci95": None}}
@@ -92,7 +98,7 @@ def test_thresholds_of_folds_are_a_range_and_a_rule_has_none() -> None:
 def test_error_table_says_how_many_distances_there_are_not() -> None:
     value = {"mean": 3.0, "ci95": None}
     keys = ("hd95_mm_slice", "volume_error_ml", "absolute_volume_error_ml", "relative_volume_error")
-    figures = {key: value for key in keys} | {"n_hd95_undefined": 2, "n_slices": 9}
+    figures = dict.fromkeys(keys, value) | {"n_hd95_undefined": 2, "n_slices": 9}
     row = report.error_table({"hgi_sam": figures}).loc["HGI-SAM"]
     assert row.tolist() == ["3.0", "2 of 9", "3.0", "3.0", "3.00"]
 
