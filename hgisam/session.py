@@ -107,7 +107,7 @@ def open_session(profile: Profile, prepared: PreparedDataset, folder: Path) -> S
         prepared = by_fold(prepared, profile.train.fold)
     _check_grid(profile, prepared)
     compute, settings = profile.compute, profile.train
-    prepared = _fewer_patients(prepared, settings.patients, profile.seed)
+    prepared = fewer_patients(prepared, settings.patients, profile.seed)
     train_rows, val_rows = (_rows_of_both_classes(prepared, split) for split in ("train", "val"))
     fabric = make_fabric(compute, processes=True, some_unused=settings.head_epochs > 0)
     fabric.launch()
@@ -130,7 +130,7 @@ def open_session(profile: Profile, prepared: PreparedDataset, folder: Path) -> S
     )  # fmt: skip
 
 
-def _fewer_patients(prepared: PreparedDataset, count: int | None, seed: int) -> PreparedDataset:
+def fewer_patients(prepared: PreparedDataset, count: int | None, seed: int) -> PreparedDataset:
     """The set with no more than `count` bleeding training patients, and as many others, drawn at random.
 
     A smaller draw is part of every larger one with the same seed.
