@@ -48,7 +48,16 @@ STEPS = {
         Step("07_which_layer", ("04_training",), (), gpus="one"),
         Step("08_performance", ("04_training",), (), shows="recorded", gpus="one"),
         Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one"),
-        Step("14_all_results", ("06_results",), ("results/manifest.json", "summary.json")),
+        Step(
+            "11_baselines",
+            ("05_hgi_sam",),
+            tuple(
+                f"baselines/{name}/manifest.json"
+                for name in ("unet/maps", "swin_unetr/maps", "unet_published/maps", "label_budget/table")
+            ),
+            gpus="all",
+        ),
+        Step("14_all_results", ("06_results", "11_baselines"), ("results/manifest.json", "summary.json")),
     )
 }
 
