@@ -198,7 +198,7 @@ def test_squares_of_slices(prepared: PreparedDataset) -> None:
         batch = next(iter(session.loader(session.epoch_batches(0))))
         sides.append([tensor.shape[-1] for tensor in train.prepare_batch(session, batch, 0)])
     assert sides == [[32, 32], [16, 16]]
-    for wrong in (["train.crop_px=16"], [*task, "train.crop_px=20"], [*task, "train.crop_px=64"]):
+    for wrong in (["train.crop_px=16"], *([*task, f"train.crop_px={side}"] for side in (8, 20, 64))):
         with pytest.raises(InputError, match=r"train\.crop_px"):
             profile_of(*wrong)
 
