@@ -69,18 +69,18 @@ def plan_budgets(profile: Profile, data: PreparedDataset) -> tuple[list[Budget],
         data: The pixel-labelled set.
 
     Returns:
-        The trainings; and what is left out, as scans, fold and the bleeding training patients that are there (found).
+        The trainings; and what is left out, as scans and found: in one of the folds no more than that bleed in training.
+        A budget is tried in all folds or in none, so that all budgets are measured on the same patients.
     """
-    planned, left_out = [], []
-    for fold in _folds(data)[:REPEATS]:
-        split = by_fold(data, fold)
-        whole, found = _slices_of_a_draw(split), _bleeding_patients(split)
-        for scans in profile.study.label_budget:
-            if scans > found:
-                left_out.append({"scans": scans, "fold": fold, "found": found})
-                continue
-            few = _slices_of_a_draw(fewer_patients(split, scans, profile.seed))
-            planned.append(Budget(scans, fold, max(1, round(whole / max(few, 1)))))
+    splits = {fold: by_fold(data, fold) for fold in _folds(data)[:REPEATS]}
+    found = min(map(_bleeding_patients, splits.values()))
+    planned = [
+        Budget(scans, fold, _passes(split, fewer_patients(split, scans, profile.seed)))
+        for fold, split in splits.items()
+        for scans in profile.study.label_budget
+        if scans < found
+    ]
+    left_out = [{"scans": scans, "found": found} for scans in profile.study.label_budget if scans >= found]
     return planned, left_out
 
 
@@ -152,6 +152,11 @@ def _weights(trained: Iterable[Path]) -> dict[str, str]:
 def _bleeding_patients(split: PreparedDataset) -> int:
     train = split.slices[split.slices["split"] == "train"]
     return int(train.groupby("patient")["any"].max().sum())
+
+
+def _passes(whole: PreparedDataset, few: PreparedDataset) -> int:
+    """How often to pass over a draw of few patients, for about as many slices as one of all."""
+    return max(1, round(_slices_of_a_draw(whole) / max(_slices_of_a_draw(few), 1)))
 
 
 def _slices_of_a_draw(split: PreparedDataset) -> int:
