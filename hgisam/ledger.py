@@ -158,15 +158,16 @@ def verdicts(ledger: Ledger, summaries: Mapping[str, Summary]) -> pd.DataFrame:
 
     Returns:
         The columns of a claim with `wanted`, and place, run, profile, mean, low, high, verdict; a row for each claim
-        and run, and one without a run where none was made on the data set of the claim.
+        and run, and one with run "" where none was made on the data set of the claim.
     """
     rows = []
     for claim in ledger.claims:
-        about = {**claim.model_dump(), "wanted": claim.wanted}
+        texts = {key: getattr(claim, key) or "" for key in ("source", "of", "because")}
+        about = {**claim.model_dump(), **texts, "wanted": claim.wanted}
         mine = [_verdict(claim, name, summary, ledger) for name, summary in summaries.items()]
         if claim.dataset not in [row["place"] for row in mine]:
-            nothing = dict.fromkeys(("run", "profile", "mean", "low", "high"))
-            mine.insert(0, {"place": claim.dataset, **nothing, "verdict": NOT_RUN})
+            nothing = dict.fromkeys(("mean", "low", "high"))
+            mine.insert(0, {"place": claim.dataset, "run": "", "profile": "", **nothing, "verdict": NOT_RUN})
         rows += [about | row for row in mine]
     return pd.DataFrame(rows)
 

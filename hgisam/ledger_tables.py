@@ -31,7 +31,7 @@ def print_ledger(verdicts: pd.DataFrame) -> None:
         verdicts: From `hgisam.ledger.verdicts`.
     """
     console = Console(width=WIDTH, highlight=False)
-    runs = verdicts.dropna(subset="run").drop_duplicates("run")[["run", "profile", "place"]]
+    runs = verdicts[verdicts["run"] != ""].drop_duplicates("run")[["run", "profile", "place"]]
     numbers = {run: number for number, run in enumerate(runs["run"], start=1)}
     for row in runs.itertuples():
         console.print(f"({numbers[row.run]}) {row.run}: profile {row.profile}, {_in_words(row.place)}", markup=False)
@@ -128,12 +128,12 @@ def _html_row(mine: pd.DataFrame, places: dict[str, str], own_run: str) -> str:
 def _html_cell(rows: pd.DataFrame) -> str:
     lines = []
     for _, row in rows.iterrows():
-        word, run = row["verdict"], f"<small>{html.escape(row['run'])}</small>" if pd.notna(row["run"]) else ""
+        word, run = row["verdict"], f"<small>{html.escape(row['run'])}</small>" if row["run"] else ""
         kind = word.lower().replace(" ", "-")
         lines.append(f'<div><span class="verdict {kind}">{word}</span> {_value(row)}{run}</div>')
     return "".join(lines)
 
 
-def _source_words(key: str | None) -> str:
+def _source_words(key: str) -> str:
     """A citation key as readers write it: "rasoulian2023" is "Rasoulian 2023"."""
-    return re.sub(r"(\D+)(\d+)", r"\1 \2", key).capitalize() if key else ""
+    return re.sub(r"(\D+)(\d+)", r"\1 \2", key).capitalize()
