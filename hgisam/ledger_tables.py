@@ -105,27 +105,30 @@ def _terminal_cell(rows: pd.DataFrame, numbers: Mapping[str, int]) -> Text:
 
 
 def _html_part(rows: pd.DataFrame, places: dict[str, str], own_run: str) -> str:
-    heads = "".join(
-        f'<th scope="col">{html.escape(text)}</th>' for text in ("claim", "wanted", *places.values(), "see")
-    )
-    body = "".join(_html_row(mine, places, own_run) for _, mine in rows.groupby("id", sort=False))
-    return f'<table class="dataframe ledger"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+    heads = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in ("claim", "wanted", *places.values()))
+    body = "".join(_html_claim(mine, places, own_run) for _, mine in rows.groupby("id", sort=False))
+    return f'<table class="dataframe ledger"><thead><tr>{heads}</tr></thead>{body}</table>'
 
 
-def _html_row(mine: pd.DataFrame, places: dict[str, str], own_run: str) -> str:
+def _html_claim(mine: pd.DataFrame, places: dict[str, str], own_run: str) -> str:
+    """A claim's row and, where it fails, one below it with the reason."""
     claim = mine.iloc[0]
-    notes = [", ".join(filter(None, (_source_words(claim["source"]), claim["unit"])))]
-    notes += [f"Tolerance: {claim['because']}"] if claim["because"] else []
-    notes += [f"Why it may fail: {claim['explanation']}"] if len(failing(mine)) else []
-    said = html.escape(claim["claim"]) + "".join(f"<small>{html.escape(note)}</small>" for note in notes)
-    cells = [said, html.escape(claim["wanted"]), *(_html_cell(mine[mine["place"] == place]) for place in places)]
-    shown = (mine["run"] == own_run) & mine["mean"].notna()
-    page, _, anchor = claim["see"].partition("#")
-    cells.append(f'<a href="{page}.html{"#" * bool(anchor)}{anchor}">{page}</a>' if shown.any() else "–")
-    return f'<tr id="row-{html.escape(claim["id"])}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    name, wanted = html.escape(claim["id"]), html.escape(claim["wanted"])
+    about = html.escape(", ".join(filter(None, (_source_words(claim["source"]), claim["unit"]))))
+    if ((mine["run"] == own_run) & mine["mean"].notna()).any():
+        page, hashtag, anchor = claim["see"].partition("#")
+        about += f' → <a href="{page}.html{hashtag}{anchor}">{page}</a>'
+    notes = [about, *([f"Tolerance: {html.escape(claim['because'])}"] if claim["because"] else [])]
+    said = f"<b>{name}</b> {html.escape(claim['claim'])}" + "".join(f"<small>{note}</small>" for note in notes)
+    cells = (said, wanted, *(_html_cell(mine[mine["place"] == place]) for place in places))
+    row = f'<tr id="row-{name}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+    if len(failing(mine)):
+        row += f'<tr><td colspan="{len(cells)}"><small>{html.escape(claim["explanation"])}</small></td></tr>'
+    return f"<tbody>{row}</tbody>"
 
 
 def _html_cell(rows: pd.DataFrame) -> str:
+    """For each run: verdict, value, and its name in small."""
     lines = []
     for _, row in rows.iterrows():
         word, run = row["verdict"], f"<small>{html.escape(row['run'])}</small>" if row["run"] else ""
