@@ -3,6 +3,7 @@
 import html
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
@@ -33,8 +34,9 @@ def print_ledger(verdicts: pd.DataFrame) -> None:
     console = Console(width=WIDTH, highlight=False)
     runs = verdicts[verdicts["run"] != ""].drop_duplicates("run")[["run", "profile", "place"]]
     numbers = {run: number for number, run in enumerate(runs["run"], start=1)}
-    for row in runs.itertuples():
-        console.print(f"({numbers[row.run]}) {row.run}: profile {row.profile}, {_in_words(row.place)}", markup=False)
+    for row in runs.to_dict("records"):
+        about = f"profile {row['profile']}, {_in_words(row['place'])}"
+        console.print(f"({numbers[row['run']]}) {row['run']}: {about}", markup=False)
     for title, rows, places in _parts(verdicts):
         table = Table("row", "claim", "wanted", *places.values(), title=title, title_justify="left", box=SIMPLE)
         for _, mine in rows.groupby("id", sort=False):
@@ -42,7 +44,7 @@ def print_ledger(verdicts: pd.DataFrame) -> None:
             said = Text.assemble(claim["claim"], (f" {claim['unit']} → {claim['see'].partition('#')[0]}", "dim"))
             table.add_row(claim["id"], said, claim["wanted"], *(_terminal_cell(each, numbers) for each in found))
         console.print(table)
-    for _, row in failing(verdicts).iterrows():
+    for row in failing(verdicts).to_dict("records"):
         console.print(Text.assemble((f"{row['id']}: {row['verdict']}. ", "bold"), row["explanation"]))
     console.print(count_words(verdicts))
 
@@ -76,7 +78,8 @@ def count_words(verdicts: pd.DataFrame) -> str:
 
 def _parts(verdicts: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, str]]]:
     """Title, rows, and place → heading of its column: that of the claims first, then where else they were looked at."""
-    for (kind, dataset), rows in verdicts.groupby(["kind", "dataset"], sort=False):
+    for _, rows in verdicts.groupby(["kind", "dataset"], sort=False):
+        kind, dataset = rows["kind"].iloc[0], rows["dataset"].iloc[0]
         places = {dataset: f"{'met' if kind == 'own target' else 'reproduced'} on {_in_words(dataset)}"}
         others = [place for place in rows["place"].unique() if place != dataset]
         yield TITLES[kind], rows, places | {place: f"holds on {_in_words(place)}" for place in others}
@@ -86,7 +89,7 @@ def _in_words(place: str) -> str:
     return "the phantom" if place == "phantom" else place
 
 
-def _value(row: Mapping[str, float]) -> str:
+def _value(row: Mapping[Any, Any]) -> str:
     """A value with its interval; nothing where there is none."""
     if pd.isna(row["mean"]):
         return ""
@@ -97,7 +100,7 @@ def _value(row: Mapping[str, float]) -> str:
 def _terminal_cell(rows: pd.DataFrame, numbers: Mapping[str, int]) -> Text:
     """A line for each run: verdict, value, number of the run."""
     lines = []
-    for _, row in rows.iterrows():
+    for row in rows.to_dict("records"):
         word, number = row["verdict"], f" ({numbers[row['run']]})" if row["run"] in numbers else ""
         value = f" {_value(row)}".rstrip()
         lines.append(Text.assemble((word, STYLES.get(word, "dim")), value, (number, "dim")))
@@ -130,7 +133,7 @@ def _html_claim(mine: pd.DataFrame, places: dict[str, str], own_run: str) -> str
 def _html_cell(rows: pd.DataFrame) -> str:
     """For each run: verdict, value, and its name in small."""
     lines = []
-    for _, row in rows.iterrows():
+    for row in rows.to_dict("records"):
         word, run = row["verdict"], f"<small>{html.escape(row['run'])}</small>" if row["run"] else ""
         kind = word.lower().replace(" ", "-")
         lines.append(f'<div><span class="verdict {kind}">{word}</span> {_value(row)}{run}</div>')
