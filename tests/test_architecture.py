@@ -38,6 +38,9 @@ ALLOWED = {
     "export": {"checkpoint", "model_card", "prepared", "pretrained", "report", "run"},
     "model_card": {"checkpoint", "models"},
     "recorded_runs": {"export", "prepared", "run"},
+    "summary": {"run"},
+    "ledger": {"summary"},
+    "ledger_tables": {"ledger", "report"},
 }
 
 
