@@ -106,7 +106,7 @@ def _threshold(method: str, figures: Mapping[str, Any]) -> str:
 
 
 def error_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
-    """`summary["segmentation"]`'s distances and volumes as text, a row a method; arguments as in `segmentation_table`."""
+    """Distances and volumes of each method as text; arguments as in `segmentation_table`."""
     suffix = "_gated" if gated else ""
     rows = {}
     for method, figures in segmentation.items():
