@@ -54,7 +54,8 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="With --run: folder to make.")] = None,
 ) -> None:
     """Choose thresholds and measure; or, with --run, --data and --out, try a finished run on another prepared set."""
-    from hgisam.pipeline import evaluate_elsewhere, evaluate_step
+    from hgisam.elsewhere import evaluate_elsewhere
+    from hgisam.pipeline import evaluate_step
 
     elsewhere = (run, data, out)
     if run is not None and data is not None and out is not None and profile is None and not set_:
@@ -105,7 +106,7 @@ def ledger(
     """Every published claim and target of our own: what was said, what runs measured, PASS, FAIL or NOT RUN."""
     from hgisam.ledger import FAIL, load_ledger, verdicts
     from hgisam.ledger_tables import print_ledger
-    from hgisam.summary import read_summary
+    from hgisam.summary_query import read_summary
 
     runs = run or [path.parent for path in sorted(runs_dir.glob("*/summary.json"))]
     table = verdicts(load_ledger(), {str(folder): read_summary(folder) for folder in runs})

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hgisam.errors import InputError
-from hgisam.summary import Finite, Measured, Summary, find, place_of
+from hgisam.summary_query import Finite, Measured, Summary, find, place_of
 
 SHIPPED = Path(__file__).with_suffix(".yaml")
 PASS, FAIL, NOT_RUN = "PASS", "FAIL", "NOT RUN"  # where the claim was made
@@ -43,7 +43,7 @@ class Claim(BaseModel):
         rule: "at_least": value ≥ number − tolerance. "within": |value − number| ≤ tolerance. "better": the 95 %
             interval of a paired difference lies above 0. "not_worse": it lies above −tolerance, the margin of
             non-inferiority. "share_of": value ≥ number × that of another query.
-        value: Query of the value in a run's summary; see `hgisam.summary.find`.
+        value: Query of the value in a run's summary; see `hgisam.summary_query.find`.
         of: Query of the other value.
         number: Published, or aimed at.
         unit: Of number and value.

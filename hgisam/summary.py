@@ -1,79 +1,123 @@
-"""What a run's `summary.json` says: on which data it was measured, and single values by their names."""
+"""How well does it detect, how well does it segment, and how sure can we be? The figures that a run is known by."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from itertools import combinations
+from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+import numpy as np
+import pandas as pd
 
-from hgisam.errors import InputError
-from hgisam.run import read_json
+from hgisam import metrics
+from hgisam.prepared import SUBTYPES
 
-COMPARED = "dice_slice"  # the metric of a run's paired comparisons
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Summary = Mapping[str, Any]
-
-
-class Measured(BaseModel):
-    """A value with its interval; None where nothing could be measured."""
-
-    mean: Finite | None
-    ci95: tuple[Finite, Finite] | None
+VOLUME_EDGES_ML = (5, 15, 30, 60)  # between the groups of bleeds of a scan
+AREA_EDGES_MM2 = (100, 300, 1000)  # between those of a slice
 
 
-def read_summary(run: Path) -> dict[str, Any]:
-    """What a finished run is known by.
+def summarise(
+    predictions: pd.DataFrame,
+    measured: pd.DataFrame | None,
+    thresholds: Mapping[str, Mapping[str, Any]],
+    *,
+    detection_threshold: float,
+    bootstrap: int,
+    seed: int,
+) -> dict[str, Any]:
+    """The figures that a run is known by, each measured value as {"mean", "ci95"} with intervals over patients.
 
-    Raises:
-        InputError: If it has none, or one that doesn't say on which data and with which profile.
+    Args:
+        predictions: From `predictions_table`, the slices that were measured; with area_mm2 if there are masks.
+        measured: From `measure`, or None for a set without masks: then only detection is summarised.
+        thresholds: Method → threshold, and what else is to stand beside it.
+        detection_threshold: Score at and above which a slice is said to bleed.
+        bootstrap: Samples of patients.
+        seed: Of the bootstrap.
     """
-    path = run / "summary.json"
-    if not path.is_file():
-        raise InputError(f"run {run}", "no summary.json in it", "a run with results", "Run its notebooks first.")
-    summary = read_json(path)
-    keys = ("profile", "dataset", "source")
-    if not isinstance(summary, dict) or not all(isinstance(summary.get(key), str) for key in keys):
-        raise InputError(str(path), "another content", f"the keys {', '.join(keys)} and figures", "Make it again.")
+    options: dict[str, Any] = {"count": bootstrap, "generator": np.random.default_rng(seed)}
+    summary: dict[str, Any] = {
+        "detection": {"swin": metrics.detection(predictions, detection_threshold, **options)},
+        "segmentation": {},
+        "comparisons": [],
+    }
+    if measured is None:
+        return summary
+    labelled = measured.merge(predictions[["row", *SUBTYPES, "area_mm2"]], on="row", how="left")
+    for method, threshold in thresholds.items():
+        mine = labelled[labelled["method"] == method]
+        summary["segmentation"][method] = {**threshold, **_segmentation(mine, options)}
+    summary["comparisons"] = _comparisons(measured, options)
     return summary
 
 
-def place_of(summary: Summary) -> str:
-    """On what a run was measured: "CT-ICH" only for the real studies, "phantom", or the name of other data."""
-    dataset, source = summary["dataset"], summary["source"]
-    if "phantom" in f"{dataset} {source}".lower():
-        return "phantom"
-    return "CT-ICH" if dataset == source == "ct-ich" else f"{dataset} of {source}"
+def _comparisons(measured: pd.DataFrame, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Each pair of methods tested on the same patients, and what is left of each p-value where so many are tested."""
+    dice = measured[(measured["level"] == "slice") & (measured["metric"] == "dice") & ~measured["gated"]]
+    per_patient = dice.groupby(["method", "patient"], sort=False)["value"].mean()
+    tests = [
+        {"a": a, "b": b, "metric": "dice_slice", **metrics.compare(per_patient[a], per_patient[b], **options)}
+        for a, b in combinations(dice["method"].unique(), 2)
+    ]
+    corrected = metrics.holm([test["p_value"] for test in tests])
+    return [test | {"p_holm": p} for test, p in zip(tests, corrected, strict=True)]
 
 
-def find(summary: Summary, query: str) -> Measured | None:
-    """The value that a query names; None where the run doesn't have it.
-
-    Args:
-        summary: Of a run.
-        query: Keys joined by dots. `comparisons.a.b` is the paired difference a − b, in whichever order it was stored.
-
-    Raises:
-        InputError: If there is something else than a value with its interval.
-    """
-    section, *keys = query.split(".")
-    node = summary.get(section)
-    if section == "comparisons" and len(keys) == 2:
-        node, keys = _difference(node or [], *keys), []
-    for key in keys:
-        node = node.get(key) if isinstance(node, Mapping) else None
-    if node is None:
-        return None
-    try:
-        measured = Measured.model_validate(node)
-    except ValidationError:
-        raise InputError(f"{query} of a summary", repr(node)[:80], "mean and ci95", "Make the run again.") from None
-    return measured if measured.mean is not None else None
+def _segmentation(mine: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures of one method; see `summarise`."""
+    figures: dict[str, Any] = {}
+    for gated, suffix in ((False, ""), (True, "_gated")):
+        part = mine[mine["gated"] == gated]
+        found = {
+            **_of_slices(part[part["level"] == "slice"], options),
+            **_of_scans(part[part["level"] == "scan"], options),
+        }
+        figures |= {f"{name}{suffix}": value for name, value in found.items()}
+    counted = mine[~mine["gated"]]
+    slices, scans = (
+        counted[(counted["level"] == level) & (counted["metric"] == "dice")] for level in ("slice", "scan")
+    )
+    figures["n_slices"], figures["n_scans"] = len(slices), len(scans)
+    figures["n_slices_by_type"] = {name: int((slices[name] == 1).sum()) for name in SUBTYPES}
+    figures["n_scans_negative"] = int((counted["metric"] == "false_positive_ml").sum())
+    return figures
 
 
-def _difference(comparisons: list[dict[str, Any]], a: str, b: str) -> dict[str, Any] | None:
-    for stored in comparisons:
-        if stored["metric"] == COMPARED and {stored["a"], stored["b"]} == {a, b}:
-            sign, ends = (1 if stored["a"] == a else -1), stored["ci95"]
-            mean = None if stored["difference"] is None else sign * stored["difference"]
-            return {"mean": mean, "ci95": ends and sorted(sign * end for end in ends)}
-    return None
+def _estimate(chosen: pd.DataFrame, options: Mapping[str, Any]) -> metrics.Estimate:
+    return metrics.bootstrap_mean(chosen["value"], chosen["patient"], **options)
+
+
+def _by_size(chosen: pd.DataFrame, group: pd.Series, options: Mapping[str, Any]) -> dict[str, metrics.Estimate]:
+    """An estimate for each group of sizes, and of how many."""
+    return {
+        str(name): {**_estimate(chosen[group == name], options), "n": int((group == name).sum())}
+        for name in group.cat.categories
+    }
+
+
+def _of_slices(slices: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
+    dice, apart = (slices[slices["metric"] == metric] for metric in ("dice", "hd95_mm"))
+    defined = apart[apart["value"].notna()]
+    return {
+        "dice_slice": _estimate(dice, options),
+        "iou_slice": _estimate(slices[slices["metric"] == "iou"], options),
+        "dice_by_type": {name: _estimate(dice[dice[name] == 1], options) for name in SUBTYPES},
+        "dice_by_area_mm2": _by_size(dice, metrics.size_groups(dice["area_mm2"], AREA_EDGES_MM2, "mm²"), options),
+        "hd95_mm_slice": _estimate(defined, options),
+        "n_hd95_undefined": len(apart) - len(defined),
+    }
+
+
+def _of_scans(scans: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
+    dice, error = (scans[scans["metric"] == metric] for metric in ("dice", "volume_error_ml"))
+    true_ml = scans[scans["metric"] == "volume_ml"].set_index("study")["value"]
+    size = metrics.size_groups(dice["study"].map(true_ml), VOLUME_EDGES_ML, "ml")
+    absolute = error.assign(value=error["value"].abs())
+    return {
+        "dice_scan": _estimate(dice, options),
+        "dice_by_volume_ml": _by_size(dice, size, options),
+        "volume_error_ml": _estimate(error, options),
+        "absolute_volume_error_ml": _estimate(absolute, options),
+        "relative_volume_error": _estimate(
+            absolute.assign(value=absolute["value"] / absolute["study"].map(true_ml)), options
+        ),
+        "false_positive_ml": _estimate(scans[scans["metric"] == "false_positive_ml"], options),
+    }

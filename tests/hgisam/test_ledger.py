@@ -10,7 +10,7 @@ import yaml
 
 from hgisam.errors import InputError
 from hgisam.ledger import SHIPPED, Claim, Ledger, holds, load_ledger, measure, verdicts
-from hgisam.summary import Measured, find
+from hgisam.summary_query import Measured, find
 
 ROW: dict[str, Any] = {
     "id": "a", "kind": "published", "claim": "It works.", "source": "somebody2020", "dataset": "CT-ICH",

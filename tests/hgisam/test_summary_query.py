@@ -7,7 +7,7 @@ import pytest
 
 from hgisam.errors import InputError
 from hgisam.run import write_json
-from hgisam.summary import find, place_of, read_summary
+from hgisam.summary_query import find, place_of, read_summary
 
 VALUE = {"mean": 0.5, "ci95": [0.4, 0.6]}
 PAIR = {"a": "x", "b": "y", "metric": "dice_slice", "difference": 0.1, "ci95": [-0.05, 0.25]}
