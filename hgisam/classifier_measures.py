@@ -64,7 +64,7 @@ def slice_scores(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDat
             images = images_of(checkpoint, prepared.hu[rows], prepared.brain[rows], device)
             with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
                 logits = checkpoint.model(images)
-            labels = torch.from_numpy(prepared.slices[list(LABELS)].to_numpy()[rows]).to(device)
+            labels = torch.tensor(prepared.slices[list(LABELS)].to_numpy()[rows], device=device)
             said.append(task.measure(logits, labels).cpu())
             bar.update(len(images))
     table = prepared.slices[["patient", *LABELS]].copy()
@@ -72,9 +72,7 @@ def slice_scores(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDat
     return table.assign(**dict(zip(task.columns, torch.cat(said).double().numpy().T, strict=True)))
 
 
-def dice_of_bleeding(
-    checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, rows: Rows
-) -> pd.DataFrame:
+def dice_of_bleeding(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, rows: Rows) -> pd.DataFrame:
     """Dice of the maps of "any bleed", by `METHODS`.
 
     Args:
@@ -123,9 +121,7 @@ def of_class(method: Method, number: int) -> Method:
     return ask
 
 
-def dice_by_folds(
-    prepared: PreparedDataset, rows: Rows, curves: Curves, grid: npt.NDArray[np.float64]
-) -> pd.DataFrame:
+def dice_by_folds(prepared: PreparedDataset, rows: Rows, curves: Curves, grid: npt.NDArray[np.float64]) -> pd.DataFrame:
     """Dice of every slice at the threshold that is best on the slices of the next fold, see `by_fold`.
 
     Args:

@@ -62,9 +62,7 @@ def study_step(profile: Profile, runs_dir: Path) -> Path:
     Returns:
         `runs/<profile>/classifiers/study`.
     """
-    measured = {
-        (task, seed): measure_step(profile, runs_dir, task, seed) for task, seed in classifiers_of(profile)
-    }
+    measured = {(task, seed): measure_step(profile, runs_dir, task, seed) for task, seed in classifiers_of(profile)}
 
     def work(folder: Path) -> None:
         tables = {}
@@ -75,9 +73,7 @@ def study_step(profile: Profile, runs_dir: Path) -> Path:
             tables[name] = pd.concat(parts, ignore_index=True)
             tables[name].to_parquet(folder / name, index=False)
         options = {"bootstrap": profile.evaluate.bootstrap, "seed": profile.seed}
-        write_json(
-            folder / "study.json", summarise_study(tables["dice.parquet"], tables["scores.parquet"], **options)
-        )
+        write_json(folder / "study.json", summarise_study(tables["dice.parquet"], tables["scores.parquet"], **options))
 
     inputs = {
         f"{path.name}/{name}": read_manifest(path)["outputs"][name] for path in measured.values() for name in TABLES
