@@ -54,7 +54,8 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="With --run: folder to make.")] = None,
 ) -> None:
     """Choose thresholds and measure; or, with --run, --data and --out, try a finished run on another prepared set."""
-    from hgisam.pipeline import evaluate_elsewhere, evaluate_step
+    from hgisam.elsewhere import evaluate_elsewhere
+    from hgisam.pipeline import evaluate_step
 
     elsewhere = (run, data, out)
     if run is not None and data is not None and out is not None and profile is None and not set_:

@@ -1,7 +1,6 @@
 """What a classifier misses, how far its scores can be believed, and how long it took to learn: numbers from tables."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import brier_score_loss
 
 from hgisam.errors import InputError
-from hgisam.metrics import bootstrap_mean
+from hgisam.metrics import bootstrap_mean, size_groups
 from hgisam.prepared import SUBTYPES, PreparedDataset, require_masks
 
 CALIBRATION_GROUPS = 10
@@ -145,12 +144,10 @@ def sensitivity_by_size(
     Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
     """
     unit = {"area_mm2": "mm²", "volume_ml": "ml"}[size]
-    between = [f"{low:g}–{high:g} {unit}" for low, high in pairwise(edges)]
-    names = [f"< {edges[0]:g} {unit}", *between, f"≥ {edges[-1]:g} {unit}"]
     drawn = sized[sized[size] > 0]
-    group = pd.cut(drawn[size], [0, *edges, np.inf], right=False, labels=names)
+    group = size_groups(drawn[size], edges, unit)
     rows = {}
-    for name in names:
+    for name in group.cat.categories:
         mine = drawn[group == name]
         found = mine["score"] >= threshold
         rows[name] = {"n": len(mine), "patients": mine["patient"].nunique()}

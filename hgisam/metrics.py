@@ -1,12 +1,13 @@
-"""Detection and segmentation figures, intervals over patients, and the paired test."""
+"""Detection and segmentation figures, intervals over patients, and paired tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.stats import wilcoxon
+from scipy.stats import rankdata, wilcoxon
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 Estimate = dict[str, Any]  # {"mean": float | None, "ci95": [low, high] | None}
@@ -89,6 +90,59 @@ def detection(table: pd.DataFrame, threshold: float, *, count: int, generator: n
     return result
 
 
+def size_names(edges: Sequence[float], unit: str) -> list[str]:
+    """Names of the groups of `size_groups`, from small to large: "< 5 ml", "5–15 ml", "≥ 15 ml"."""
+    between = [f"{low:g}–{high:g} {unit}" for low, high in pairwise(edges)]
+    return [f"< {edges[0]:g} {unit}", *between, f"≥ {edges[-1]:g} {unit}"]
+
+
+def size_groups(sizes: pd.Series, edges: Sequence[float], unit: str) -> pd.Series:
+    """Sorts bleeds by their size.
+
+    Args:
+        sizes: [n] above 0.
+        edges: Where one group ends and the next begins, ascending.
+        unit: Of both, for the names.
+
+    Returns:
+        [n] of `size_names`, as categories.
+    """
+    return pd.cut(sizes, [0, *edges, np.inf], right=False, labels=size_names(edges, unit))
+
+
+def rank_biserial(difference: npt.NDArray[np.floating]) -> float | None:
+    """Effect size of the signed-rank test: how much of the ranks favours a, less how much favours b.
+
+    Args:
+        difference: [n] of pairs; zeros are left out, as the test does.
+
+    Returns:
+        From -1 (b is always ahead) to 1 (a is always ahead); None where all are zero.
+
+    Source: Kerby, The simple difference formula, Comprehensive Psychology 2014.
+    """
+    different = difference[difference != 0]
+    if not len(different):
+        return None
+    ranks = rankdata(np.abs(different))
+    return float((ranks * np.sign(different)).sum() / ranks.sum())
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values that hold for all tests together: the chance of a single false alarm among them stays below each.
+
+    Args:
+        p_values: One a test; None where there was nothing to test, which counts as a test all the same.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 1979.
+    """
+    p = np.array([1.0 if value is None else value for value in p_values])
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1))
+    return [None if value is None else float(c) for value, c in zip(p_values, corrected, strict=True)]
+
+
 def compare(a: pd.Series, b: pd.Series, *, count: int, generator: np.random.Generator) -> dict[str, Any]:
     """Is method a better than method b on the same patients?
 
@@ -99,7 +153,8 @@ def compare(a: pd.Series, b: pd.Series, *, count: int, generator: np.random.Gene
         generator: Where the randomness comes from.
 
     Returns:
-        Mean difference over patients with interval, and the p-value of a two-sided Wilcoxon signed-rank test.
+        Mean difference over patients with interval, the p-value of a two-sided Wilcoxon signed-rank test (None where no
+        patient differs), and its effect size, see `rank_biserial`.
     """
     difference = (a - b.reindex(a.index)).rename("difference")
     estimate = bootstrap_mean(difference, pd.Series(difference.index), count=count, generator=generator)
@@ -108,6 +163,7 @@ def compare(a: pd.Series, b: pd.Series, *, count: int, generator: np.random.Gene
         "difference": estimate["mean"],
         "ci95": estimate["ci95"],
         "p_value": float(test.pvalue) if test is not None else None,
+        "effect_size": rank_biserial(difference.to_numpy()),
         "test": "Wilcoxon signed-rank over patients, two-sided",
         "n_patients": len(difference),
     }

@@ -1,4 +1,4 @@
-"""The three heavy steps, each from one folder of a run to the next: train, map, evaluate.
+"""The heavy steps, each from one folder of a run to the next: train, map, evaluate, and all results together.
 
 Notebooks and command line call these, so that both make the same files.
 """
@@ -10,28 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import zarr
 
-from hgisam.checkpoint import load_checkpoint
-from hgisam.errors import InputError
-from hgisam.evaluate import FLOORS, choose_thresholds, measure, predictions_table, summarise
+from hgisam.checkpoint import Checkpoint, load_checkpoint
+from hgisam.diagnosis import with_lesion_sizes
+from hgisam.evaluate import measure, predictions_table
 from hgisam.extract import extract_maps
+from hgisam.failure_causes import failures
 from hgisam.launch import launch, node_rank
-from hgisam.prepared import PreparedDataset, open_prepared, sha256_of, whole_folder
+from hgisam.prepared import PreparedDataset, open_prepared, sha256_of
 from hgisam.pretrained import checkpoint_folder
 from hgisam.profile import Profile
-from hgisam.run import (
-    environment,
-    partial_of,
-    read_json,
-    read_manifest,
-    require_step,
-    run_step,
-    step_dir,
-    write_json,
-)
+from hgisam.run import partial_of, read_manifest, require_step, run_step, step_dir, write_json
+from hgisam.summary import summarise
+from hgisam.thresholds import choose_thresholds, chosen_on, thresholds_by_slice
+from hgisam.values import Values, candidates, read_values
 
 log = logging.getLogger(__name__)
+
+OTHER_VALUES = ("baselines/*", "refined")  # steps besides "maps" that leave values to threshold
 
 
 def open_step_data(profile: Profile, runs_dir: Path, name: str) -> PreparedDataset:
@@ -91,108 +87,108 @@ def map_step(profile: Profile, runs_dir: Path) -> Path:
 
 
 def evaluate_step(profile: Profile, runs_dir: Path) -> Path:
-    """Thresholds from the validation patients of `ct-ich`, figures from its test patients.
+    """Thresholds and figures of the classifier's maps on `ct-ich`, every patient at a threshold chosen on others.
 
     Returns:
         `runs/<profile>/evaluate`; `summary.json` is copied to `runs/<profile>`.
     """
+    return _measure_step(profile, runs_dir, "evaluate", {"maps": require_step(profile, runs_dir, "maps")})
+
+
+def results_step(profile: Profile, runs_dir: Path) -> Path:
+    """The same for all methods whose values the run holds (maps, baselines, refined masks), and why each mask is wrong.
+
+    Returns:
+        `runs/<profile>/results`; `summary.json` is copied to `runs/<profile>`.
+    """
+    run = step_dir(profile, runs_dir, "")
+    maps = require_step(profile, runs_dir, "maps")
+    others = sorted(path.parent for kind in OTHER_VALUES for path in run.glob(f"{kind}/manifest.json"))
+    sources = {folder.relative_to(run).as_posix(): folder for folder in (maps, *others)}
+    return _measure_step(profile, runs_dir, "results", sources, explain=True)
+
+
+def _measure_step(
+    profile: Profile, runs_dir: Path, step: str, sources: Mapping[str, Path], *, explain: bool = False
+) -> Path:
+    """Measures all values of some steps, the classifier's maps first, whose scores are the detection.
+
+    Where asked to `explain`, it also leaves `failures.parquet`.
+    """
     data = open_step_data(profile, runs_dir, "ct-ich")
-    trained, mapped = (require_step(profile, runs_dir, step) for step in ("train", "maps"))
+    trained = require_step(profile, runs_dir, "train")
+    written = {name: read_manifest(folder)["outputs"] for name, folder in sources.items()}
+    mapped = sources["maps"]
 
     def work(folder: Path) -> None:
-        maps = zarr.open_group(mapped / "maps.zarr", mode="r")
-        methods = [*profile.maps.methods, *FLOORS]
-        chosen = choose_thresholds(data, maps, methods, count=profile.evaluate.thresholds)
-        thresholds = {"dataset": data.fingerprint, "split": "val", "methods": chosen}
+        found = read_values(*(source / "maps.zarr" for source in sources.values()))
+        values = {name: found[name] for name in dict.fromkeys((*profile.maps.methods, *found))}
+        chosen = choose_thresholds(data, values, candidates(values), count=profile.evaluate.thresholds)
+        thresholds = {"dataset": data.fingerprint, "split": "folds", "methods": chosen}
         write_json(folder / "thresholds.json", thresholds)
-        _evaluate(folder, profile, trained, data, mapped, thresholds, split="test")
+        scores = pd.read_parquet(mapped / "scores.parquet")
+        write_evaluation(folder, load_checkpoint(trained), profile, data, values, scores, thresholds)
+        if explain:
+            predictions = pd.read_parquet(folder / "predictions.parquet")
+            causes = failures(data, values, thresholds_by_slice(data, thresholds), predictions)
+            causes.to_parquet(folder / "failures.parquet", index=False)
 
-    outputs = read_manifest(mapped)["outputs"]
     folder = run_step(
         profile,
         runs_dir,
-        "evaluate",
+        step,
         work,
-        code=["hgisam.evaluate"],
+        code=["hgisam.evaluate", "hgisam.summary", "hgisam.thresholds", "hgisam.diagnosis", "hgisam.failure_causes"],
         sections=("maps", "evaluate"),
-        inputs={"prepared/ct-ich": data.fingerprint, "maps": outputs["maps.zarr"], "scores": outputs["scores.parquet"]},
+        inputs={
+            "prepared/ct-ich": data.fingerprint,
+            "scores": written["maps"]["scores.parquet"],
+            **{name: outputs["maps.zarr"] for name, outputs in written.items()},
+        },
     )
     shutil.copyfile(folder / "summary.json", folder.parent / "summary.json")
     return folder
 
 
-def evaluate_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
-    """Tries a finished run, with its own stored thresholds, on another prepared set.
-
-    All patients of the set are measured; of the set that the thresholds were chosen on, only its test patients.
+def write_evaluation(
+    folder: Path,
+    checkpoint: Checkpoint,
+    profile: Profile,
+    data: PreparedDataset,
+    values: Values,
+    scores: pd.DataFrame,
+    thresholds: Mapping[str, Any],
+) -> None:
+    """Writes predictions, metrics and summary of all slices of a set into `folder`.
 
     Args:
-        run: `runs/<profile>` of a finished run.
-        data_path: A prepared set.
-        out: Folder to make: the files of `evaluate_step`, and the maps.
-
-    Raises:
-        InputError: If the run is not finished, the data do not fit, or `out` is something else than such a folder.
+        folder: Exists.
+        checkpoint: Of the classifier, for its own threshold of what bleeds.
+        profile: Section `evaluate` and the seed.
+        data: With masks, or only detection is measured.
+        values: From `read_values`.
+        scores: row, score.
+        thresholds: As `thresholds.json`.
     """
-    _check_out(run, data_path, out)
-    for step in ("train", "evaluate"):
-        if not (run / step / "manifest.json").is_file():
-            raise InputError(f"run {run}", f"no finished {step} in it", "the folder of a whole run", "Finish it first.")
-    profile = load_checkpoint(run / "train").profile
-    data = open_prepared(data_path, verify=True)
-    thresholds = read_json(run / "evaluate" / "thresholds.json")
-    with whole_folder(out) as folder:
-        extract_maps(load_checkpoint(run / "train"), profile, data, folder)
-        split = "test" if thresholds["dataset"] == data.fingerprint else None
-        write_json(folder / "thresholds.json", thresholds)
-        _evaluate(folder, profile, run / "train", data, folder, thresholds, split=split)
-        manifest = {
-            "step": "evaluate elsewhere",
-            "profile": profile.model_dump(mode="json"),
-            "inputs": {"data": data.fingerprint, "checkpoint": sha256_of(run / "train" / "model.safetensors")},
-            **environment(),
-        }
-        write_json(folder / "manifest.json", manifest)
-    return out
-
-
-def _evaluate(
-    folder: Path,
-    profile: Profile,
-    trained: Path,
-    data: PreparedDataset,
-    mapped: Path,
-    thresholds: Mapping[str, Any],
-    *,
-    split: str | None,
-) -> None:
-    """Writes predictions, metrics and summary of one split, or of all slices, into `folder`."""
-    maps = zarr.open_group(mapped / "maps.zarr", mode="r")
-    detection_threshold = load_checkpoint(trained).detection_threshold
-    predictions = predictions_table(data, pd.read_parquet(mapped / "scores.parquet"), detection_threshold)
-    predictions = predictions.iloc[data.rows(split)].reset_index(drop=True)
-    methods = {name: chosen["threshold"] for name, chosen in thresholds["methods"].items()}
-    measured = measure(data, maps, methods, predictions) if data.mask is not None else None
-    if measured is None:
+    predictions = predictions_table(data, scores, checkpoint.detection_threshold)
+    measured, own = None, chosen_on(data, thresholds)
+    if data.mask is None:
         log.warning("%s has no masks: detection only", data.path)
     else:
+        predictions = with_lesion_sizes(predictions, data)
+        measured = measure(data, values, thresholds_by_slice(data, thresholds), predictions)
         measured.to_parquet(folder / "metrics.parquet", index=False)
     predictions.to_parquet(folder / "predictions.parquet", index=False)
+    used = {
+        name: {"threshold": chosen["threshold"], **({"thresholds_by_fold": chosen["folds"]} if own else {})}
+        for name, chosen in thresholds["methods"].items()
+    }
     options = {"bootstrap": profile.evaluate.bootstrap, "seed": profile.seed}
-    summary = summarise(predictions, measured, methods, detection_threshold=detection_threshold, **options)
+    summary = summarise(predictions, measured, used, detection_threshold=checkpoint.detection_threshold, **options)
     about = {
         "profile": profile.name,
         "dataset": data.meta["name"],
         "source": data.meta["source"],
-        "split": split or "all",
+        "split": "folds" if own else "all",
     }
     write_json(folder / "summary.json", {**about, **summary})
-
-
-def _check_out(run: Path, data: Path, out: Path) -> None:
-    """Refuses to replace anything but an earlier result."""
-    remedy = "Name a folder that does not exist yet."
-    if out.resolve() in {run.resolve(), data.resolve(), *run.resolve().parents, *data.resolve().parents}:
-        raise InputError("--out", out, "a folder apart from the run and the data", remedy)
-    if out.exists() and not (out / "summary.json").is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError("--out", f"{out}, which holds something else", "a new folder or an earlier result", remedy)

@@ -11,6 +11,7 @@ from IPython.display import HTML, Markdown
 from hgisam.figures import HU_METHODS, METHOD_NAMES
 from hgisam.profile import Profile
 from hgisam.run import environment, hardware_words, read_manifest
+from hgisam.values import MASK_FREE
 
 PHANTOM_NOTE = (
     "> **Synthetic patients.** The studies of this page are phantoms. They exercise the whole method, but what is "
@@ -90,9 +91,48 @@ def segmentation_table(segmentation: Mapping[str, Any], *, gated: bool = False) 
     }
     rows = {}
     for method, figures in segmentation.items():
-        unit = " HU" if method in HU_METHODS else ""
         cells = {title: estimate(figures.get(key + suffix), 1 if "ml" in key else 2) for key, title in columns.items()}
-        rows[METHOD_NAMES.get(method, method)] = {"threshold": f"{figures['threshold']:.3g}{unit}", **cells}
+        rows[METHOD_NAMES.get(method, method)] = {"threshold": _threshold(method, figures), **cells}
+    return pd.DataFrame(rows).T
+
+
+def _threshold(method: str, figures: Mapping[str, Any]) -> str:
+    """What a method was thresholded at: one number, or the range of those of the folds."""
+    if method in MASK_FREE:
+        return "none"
+    used = figures.get("thresholds_by_fold", [figures["threshold"]])
+    unit = " HU" if method in HU_METHODS else ""
+    return " to ".join(f"{value:.3g}" for value in sorted({min(used), max(used)})) + unit
+
+
+def error_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
+    """Distances and volumes of each method as text; arguments as in `segmentation_table`."""
+    suffix = "_gated" if gated else ""
+    rows = {}
+    for method, figures in segmentation.items():
+        undefined = figures[f"n_hd95_undefined{suffix}"]
+        rows[METHOD_NAMES.get(method, method)] = {
+            "HD95 per slice in mm": estimate(figures[f"hd95_mm_slice{suffix}"], 1),
+            "without HD95": f"{undefined} of {figures['n_slices']}",
+            "volume error in ml": estimate(figures[f"volume_error_ml{suffix}"], 1),
+            "without its sign": estimate(figures[f"absolute_volume_error_ml{suffix}"], 1),
+            "as a share of the bleed": estimate(figures[f"relative_volume_error{suffix}"]),
+        }
+    return pd.DataFrame(rows).T
+
+
+def groups_table(segmentation: Mapping[str, Any], key: str, names: Mapping[str, str]) -> pd.DataFrame:
+    """What each method reaches in each group of slices or scans, as text.
+
+    Args:
+        segmentation: Method → figures.
+        key: Of the figures, e.g. "dice_by_type".
+        names: Group → title of its column.
+    """
+    rows = {
+        METHOD_NAMES.get(method, method): {title: estimate(figures[key][name]) for name, title in names.items()}
+        for method, figures in segmentation.items()
+    }
     return pd.DataFrame(rows).T
 
 
@@ -122,11 +162,33 @@ def comparison_table(comparisons: list[dict[str, Any]]) -> pd.DataFrame:
             "comparison": f"{METHOD_NAMES.get(c['a'], c['a'])} − {METHOD_NAMES.get(c['b'], c['b'])}",
             "difference of Dice": estimate({"mean": c["difference"], "ci95": c["ci95"]}, 3),
             "p": p_value(c["p_value"]),
+            "p, Holm": p_value(c.get("p_holm")),
+            "effect size": "–" if c.get("effect_size") is None else f"{c['effect_size']:+.2f}",
             "patients": c.get("n_patients"),
         }
         for c in comparisons
     ]
     return pd.DataFrame(rows).set_index("comparison").rename_axis(None) if rows else pd.DataFrame()
+
+
+def comparison_matrix(comparisons: list[dict[str, Any]], *, significant: float = 0.05) -> pd.DataFrame:
+    """All of `summary["comparisons"]` at a glance.
+
+    Args:
+        comparisons: Each pair once.
+        significant: P-values after Holm's correction below it get a star.
+
+    Returns:
+        Row less column, as text: the mean difference of Dice.
+    """
+    methods = list(dict.fromkeys(name for c in comparisons for name in (c["a"], c["b"])))
+    names = [METHOD_NAMES.get(method, method) for method in methods]
+    table = pd.DataFrame("", index=names, columns=names)
+    for c in comparisons:
+        a, b = (METHOD_NAMES.get(c[key], c[key]) for key in "ab")
+        star = " *" if c["p_holm"] is not None and c["p_holm"] < significant else ""
+        table.loc[a, b], table.loc[b, a] = f"{c['difference']:+.2f}{star}", f"{-c['difference']:+.2f}{star}"
+    return table
 
 
 def manifest(profile: Profile, *folders: Path, **hashes: str) -> HTML:

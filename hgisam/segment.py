@@ -20,15 +20,18 @@ def threshold_grid(count: int) -> npt.NDArray[np.float64]:
     return grid
 
 
-def segment(maps: npt.NDArray[np.floating], threshold: float, brain: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+def segment(
+    maps: npt.NDArray[np.floating], threshold: npt.ArrayLike, brain: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.bool_]:
     """Pixels of the brain at or above the threshold.
 
     Args:
         maps: [slice, row, col], a map in [0, 1], or HU for the floor.
-        threshold: In the unit of `maps`.
+        threshold: In the unit of `maps`; one, or one a slice.
         brain: [slice, row, col], 0 outside.
     """
-    return (maps >= threshold) & (brain > 0)
+    found: npt.NDArray[np.bool_] = (maps >= np.reshape(threshold, (-1, 1, 1))) & (brain > 0)
+    return found
 
 
 def smoothed_hu(hu: npt.NDArray[np.number], brain: npt.NDArray[np.uint8], pixel_mm: float) -> npt.NDArray[np.float32]:

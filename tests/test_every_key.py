@@ -15,7 +15,6 @@ from hgisam import train
 from hgisam.checkpoint import Checkpoint, load_tensors
 from hgisam.data import Batches
 from hgisam.errors import InputError
-from hgisam.evaluate import choose_thresholds
 from hgisam.extract import maps_of, methods_of
 from hgisam.launch import _config
 from hgisam.models import build_network
@@ -23,6 +22,7 @@ from hgisam.prepared import PreparedDataset, open_prepared
 from hgisam.profile import Profile, load_profile
 from hgisam.segmenters import build_segmenter
 from hgisam.session import Session, open_session
+from hgisam.thresholds import choose_thresholds
 from tests.conftest import SWIN_UNETR, TINY, make_prepared
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -176,7 +176,7 @@ def test_maps_and_thresholds(prepared: PreparedDataset) -> None:
 
         maps_of(method, checkpoint, torch.rand(8, 3, 32, 32), profile_of(f"maps.batch_size={size}"), 32)
         assert seen == [size] * (8 // size)
-    maps = {"hgi_sam": prepared.brain}
+    maps = {"hgi_sam": (prepared.brain, prepared.brain)}
     grids = (choose_thresholds(prepared, maps, ["hgi_sam"], count=count)["hgi_sam"]["grid"] for count in (5, 9))
     assert [len(grid) for grid in grids] == [5, 9]
 

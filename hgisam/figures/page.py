@@ -28,6 +28,7 @@ METHOD_COLOURS = {
     "hgi_sam": BLUE,
     "swin_sam": ORANGE,
     "grad_cam": PINK,
+    "unet": SKY,
     "hu_threshold": GREEN,
     "smooth_hu_threshold": VERMILION,
 }
@@ -40,6 +41,12 @@ METHOD_NAMES = {
     "rollout": "attention rollout",
     "relevance": "gradient-weighted relevance",
     "gradient_input": "gradient × input",
+    "hgi_sam_otsu": "HGI-SAM, Otsu",
+    "hgi_sam_mass": "HGI-SAM, half the mass",
+    "hgi_sam_refined": "HGI-SAM, refined",
+    "unet": "U-Net",
+    "swin_unetr": "Swin-UNETR",
+    "unet_published": "U-Net, published",
     "hu_threshold": "HU threshold",
     "smooth_hu_threshold": "HU threshold, smoothed",
 }

@@ -3,20 +3,21 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-import zarr
 from torch import Tensor, nn
 
 from hgisam.checkpoint import Checkpoint
 from hgisam.compare import bleeding_rows, compare_methods, dice_curves, head_contrasts
 from hgisam.errors import InputError
-from hgisam.evaluate import choose_thresholds, measure, predictions_table
+from hgisam.evaluate import measure, predictions_table
 from hgisam.extract import extract_maps, methods_of
 from hgisam.maps import METHODS
 from hgisam.prepared import PreparedDataset, open_prepared
 from hgisam.profile import Profile
 from hgisam.segment import threshold_grid
+from hgisam.values import read_values
 from tests.conftest import make_prepared
 
 
@@ -52,17 +53,16 @@ def test_figures_are_those_of_the_evaluation(
     rows = {split: bleeding_rows(prepared, split, most=100, seed=0) for split in ("val", "test")}
     found = compare_methods(checkpoint, tiny, prepared, methods_of(tiny), rows)
     extract_maps(checkpoint, tiny, prepared, tmp_path / "maps")
-    maps = zarr.open_group(tmp_path / "maps" / "maps.zarr", mode="r")
-    chosen = choose_thresholds(prepared, maps, tiny.maps.methods, count=tiny.evaluate.thresholds)
-    thresholds = {name: value["threshold"] for name, value in chosen.items()}
+    values = read_values(tmp_path / "maps" / "maps.zarr")
+    thresholds = pd.DataFrame([found["threshold"].to_dict()] * len(prepared.slices))
     scores = prepared.slices[["study"]].assign(row=range(len(prepared.slices)), score=0.5)[["row", "score"]]
-    table = predictions_table(prepared, scores, 0.5).iloc[prepared.rows("test")]
-    measured = measure(prepared, maps, thresholds, table)
+    table = predictions_table(prepared, scores, 0.5)
+    measured = measure(prepared, values, thresholds, table)
     dice = measured[(measured["level"] == "slice") & (measured["metric"] == "dice") & ~measured["gated"]]
     for name in tiny.maps.methods:
-        assert found.loc[name, "threshold"] == thresholds[name]
-        assert found.loc[name, "validation_dice"] == pytest.approx(chosen[name]["validation_dice"])
-        assert found.loc[name, "mean"] == pytest.approx(dice[dice["method"] == name]["value"].mean())
+        mine = dice[dice["method"] == name].set_index("row")["value"]
+        assert found.loc[name, "validation_dice"] == pytest.approx(mine[rows["val"]].mean())
+        assert found.loc[name, "mean"] == pytest.approx(mine[rows["test"]].mean())
         assert found.loc[name, "low"] <= found.loc[name, "mean"] <= found.loc[name, "high"]
 
 

@@ -51,3 +51,34 @@ def test_paired_test_sees_a_small_but_steady_difference() -> None:
     assert 0.05 < result["ci95"][0] < result["difference"] < result["ci95"][1] < 0.06
     assert result["p_value"] < 1e-6
     assert metrics.compare(base, base, **_options())["p_value"] is None
+
+
+def test_holm_by_hand() -> None:
+    """Ordered 0.01, 0.02, 0.03, 0.04: times 4, 3, 2, 1 is 0.04, 0.06, 0.06, 0.04; none may be below the one before."""
+    assert metrics.holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert metrics.holm([0.5, None, 0.4]) == [1, None, 1]
+    assert metrics.holm([0.02, None]) == [0.04, None]  # what could not be tested counts all the same
+    assert metrics.holm([]) == []
+
+
+def test_rank_biserial_by_hand() -> None:
+    """Ranks of 0.1, -0.2, 0.3, 0.4 are 1 to 4: (1 + 3 + 4 - 2) / 10; ties share a rank, zeros have none."""
+    assert metrics.rank_biserial(np.array([0.1, -0.2, 0.0, 0.3, 0.4])) == pytest.approx(0.6)
+    assert metrics.rank_biserial(np.array([0.5, -0.5])) == 0
+    assert metrics.rank_biserial(np.array([0.5, 0.1])) == 1
+    assert metrics.rank_biserial(np.zeros(3)) is None
+
+
+def test_effect_size_turns_with_the_methods() -> None:
+    rng = np.random.default_rng(2)
+    a, b = (pd.Series(rng.random(12)) for _ in range(2))
+    forth, back = metrics.compare(a, b, **_options()), metrics.compare(b, a, **_options())
+    assert forth["effect_size"] == pytest.approx(-back["effect_size"])
+    assert forth["p_value"] == back["p_value"]
+    assert metrics.compare(a, a, **_options())["effect_size"] is None
+
+
+def test_sizes_fall_into_groups_that_begin_with_their_edge() -> None:
+    found = metrics.size_groups(pd.Series([0.1, 4.9, 5.0, 15.0, 900.0]), (5, 15), "ml")
+    assert found.tolist() == ["< 5 ml", "< 5 ml", "5–15 ml", "≥ 15 ml", "≥ 15 ml"]
+    assert list(found.cat.categories) == metrics.size_names((5, 15), "ml")

@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 import zarr
 
-from hgisam import evaluate, extract, figures, pipeline
+from hgisam import extract, figures, pipeline
 from hgisam.cli import main
-from hgisam.errors import InputError
-from hgisam.prepared import open_prepared
+from hgisam.elsewhere import evaluate_elsewhere
+from hgisam.prepared import SUBTYPES, open_prepared
 from hgisam.profile import Profile, load_profile
 from hgisam.run import read_manifest, run_step
+from hgisam.values import FLOORS, MASK_FREE
 from tests.conftest import TINY, make_prepared
 
 STILL = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "gain", "noise_hu", "blur_px")]
@@ -38,17 +39,26 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_summary_holds_what_it_promises(runs: Path) -> None:
     summary = json.loads((runs / "smoke" / "summary.json").read_text())
     assert summary == json.loads((runs / "smoke" / "evaluate" / "summary.json").read_text())
-    assert set(summary["segmentation"]) == {"hgi_sam", "swin_sam", "grad_cam", *evaluate.FLOORS}
+    assert set(summary["segmentation"]) == {"hgi_sam", "swin_sam", "grad_cam", *MASK_FREE, *FLOORS}
+    assert summary["split"] == "folds"
     for method in summary["segmentation"].values():
         for name in ("dice_slice", "dice_scan", "iou_slice", "dice_slice_gated", "false_positive_ml"):
             low, high = method[name]["ci95"]
             assert 0 <= low <= method[name]["mean"] <= high
-        assert set(method["dice_by_type"]) == set(evaluate.SUBTYPES)
-        assert method["n_slices"] > 0 < method["n_scans"]
-    assert evaluate.FLOORS == figures.HU_METHODS == ("hu_threshold", "smooth_hu_threshold")
+        assert set(method["dice_by_type"]) == set(SUBTYPES)
+        assert (method["n_slices"], method["n_scans"], method["n_scans_negative"]) == (12, 6, 6)
+        assert sum(group["n"] for group in method["dice_by_area_mm2"].values()) == 12
+        assert sum(group["n"] for group in method["dice_by_volume_ml"].values()) == 6
+        assert len(method["thresholds_by_fold"]) == 4
+        assert method["absolute_volume_error_ml"]["mean"] >= abs(method["volume_error_ml"]["mean"])
+    assert FLOORS == figures.HU_METHODS == ("hu_threshold", "smooth_hu_threshold")
     assert summary["segmentation"]["hu_threshold"]["dice_slice"]["mean"] > 0.9  # bright squares: the floor is easy here
     assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
-    assert len(summary["comparisons"]) == 10
+    assert summary["segmentation"]["hu_threshold"]["n_hd95_undefined"] == 0
+    assert summary["segmentation"]["hgi_sam_mass"]["thresholds_by_fold"] == [0.5] * 4
+    assert len(summary["comparisons"]) == 7 * 6 / 2
+    for pair in summary["comparisons"]:
+        assert pair["p_value"] is None or pair["p_value"] <= pair["p_holm"] <= 1
 
 
 def test_figures_are_those_of_the_arrays(runs: Path) -> None:
@@ -59,11 +69,12 @@ def test_figures_are_those_of_the_arrays(runs: Path) -> None:
     thresholds = json.loads((run / "evaluate" / "thresholds.json").read_text())["methods"]
     table = pd.read_parquet(run / "evaluate" / "metrics.parquet")
     slices = table[(table["level"] == "slice") & (table["metric"] == "dice") & ~table["gated"]]
-    assert set(slices["row"]) == set(data.rows("test")) & set(np.flatnonzero((data.mask[:] > 0).any(axis=(1, 2))))
-    row = slices[slices["method"] == "hgi_sam"].iloc[0]
-    found = (maps["hgi_sam"][int(row["row"])] >= thresholds["hgi_sam"]["threshold"]) & (data.brain[int(row["row"])] > 0)
-    truth = data.mask[int(row["row"])] > 0
-    assert row["value"] == pytest.approx(2 * (found & truth).sum() / (found.sum() + truth.sum()))
+    assert set(slices["row"]) == set(np.flatnonzero((data.mask[:] > 0).any(axis=(1, 2))))
+    for row, value in slices[slices["method"] == "hgi_sam"][["row", "value"]].itertuples(index=False):
+        threshold = thresholds["hgi_sam"]["folds"][data.slices["fold"].iloc[row]]
+        found = (maps["hgi_sam"][row].astype(np.float32) >= threshold) & (data.brain[row] > 0)
+        truth = data.mask[row] > 0
+        assert value == pytest.approx(2 * (found & truth).sum() / (found.sum() + truth.sum()))
     negative = table[table["metric"] == "false_positive_ml"]
     assert set(negative["study"]).isdisjoint(slices["study"])
 
@@ -151,14 +162,14 @@ def test_a_run_is_tried_on_another_set_of_another_size(runs: Path, tmp_path: Pat
     )
     assert code == 0, error
     again = json.loads((tmp_path / "own" / "summary.json").read_text())
-    assert again["split"] == "test"
+    assert again["split"] == "folds"
     assert again["segmentation"]["hgi_sam"]["dice_slice"]["mean"] == pytest.approx(
         stored["segmentation"]["hgi_sam"]["dice_slice"]["mean"], abs=2e-3
     )
 
 
 def test_a_set_without_masks_gets_detection_only(runs: Path, tmp_path: Path) -> None:
-    out = pipeline.evaluate_elsewhere(runs / "smoke", runs / "smoke" / "prepared" / "rsna", tmp_path / "out")
+    out = evaluate_elsewhere(runs / "smoke", runs / "smoke" / "prepared" / "rsna", tmp_path / "out")
     summary = json.loads((out / "summary.json").read_text())
     assert summary["segmentation"] == {}
     assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
@@ -188,7 +199,33 @@ def test_users_mistakes_are_one_line_and_exit_code_2(runs: Path, tmp_path: Path,
     assert not (tmp_path / "o").exists()
 
 
-def test_no_bleeding_on_validation_patients_is_refused(tmp_path: Path) -> None:
-    data = open_prepared(make_prepared(tmp_path / "set", patients=2, splits=("test", "val")))
-    with pytest.raises(InputError, match="no bleeding slice"):
-        evaluate.choose_thresholds(data, {}, ["hu_threshold"], count=10)
+def test_results_take_what_other_steps_left(runs: Path, tmp_path: Path) -> None:
+    """A perfect network, less perfect on the fold that fold 0's threshold is chosen on, beside the maps of the run."""
+    copy = tmp_path / "runs" / "smoke"
+    for step in ("prepared", "train", "maps"):
+        (copy / step).parent.mkdir(parents=True, exist_ok=True)
+        (copy / step).symlink_to(runs / "smoke" / step)
+    data = open_prepared(copy / "prepared" / "ct-ich")
+    truth = (data.mask[:] > 0).astype("float16")
+    profile = load_profile("smoke", OPTIONS)
+
+    def work(folder: Path) -> None:
+        root = zarr.create_group(folder / "maps.zarr")
+        root.create_array("unet", data=truth)
+        ground = 0.3 * (data.slices["fold"] == 1).to_numpy()[:, None, None]
+        root.create_array("unet_validation", data=np.maximum(truth, ground).astype("float16"))
+
+    arguments = {"code": ["hgisam.errors"], "sections": ("train",), "inputs": {"a": "1"}}
+    run_step(profile, tmp_path / "runs", "baselines/unet", work, **arguments)
+    folder = pipeline.results_step(profile, tmp_path / "runs")
+    assert read_manifest(folder)["inputs"].keys() == {"prepared/ct-ich", "scores", "maps", "baselines/unet"}
+    assert (copy / "summary.json").read_text() == (folder / "summary.json").read_text()
+    summary = json.loads((folder / "summary.json").read_text())
+    tried = [(step / 20) ** 2 for step in (1, 11)]  # the least of all, and the least above 0.3
+    assert summary["segmentation"]["unet"]["thresholds_by_fold"] == pytest.approx([tried[1], *[tried[0]] * 3])
+    assert summary["segmentation"]["unet"]["dice_slice"]["mean"] == 1
+    alone = json.loads((runs / "smoke" / "evaluate" / "summary.json").read_text())
+    for name, method in alone["segmentation"].items():
+        assert summary["segmentation"][name]["thresholds_by_fold"] == method["thresholds_by_fold"]
+        assert summary["segmentation"][name]["dice_slice"]["mean"] == method["dice_slice"]["mean"]
+    assert {pair["a"] for pair in summary["comparisons"]} >= {"hgi_sam", "unet"}

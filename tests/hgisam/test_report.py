@@ -9,6 +9,11 @@ from hgisam import report
 from hgisam.profile import Profile, load_profile
 from hgisam.run import run_step
 
+COMPARED = {
+    "a": "hgi_sam", "b": "grad_cam", "difference": 0.1, "ci95": [0.0, 0.2], "p_value": 0.01, "p_holm": 0.02,
+    "effect_size": 0.6, "n_patients": 9,
+}  # fmt: skip
+
 
 def test_notes_say_what_profile_and_data_are_worth(tiny: Profile) -> None:
     smoke = report.notes(tiny, phantom=True).data
@@ -47,6 +52,12 @@ def test_tables_hold_every_method_and_the_unit_of_the_floor() -> None:
     assert (report.segmentation_table(summary, gated=True)["Dice per slice"] == "0.50 (0.40 to 0.60)").all()
 
 
+def test_groups_are_columns_in_the_order_asked_for() -> None:
+    groups = {"small": {"mean": 0.1, "ci95": None}, "large": {"mean": 0.9, "ci95": [0.8, 1.0]}}
+    table = report.groups_table({"unet": {"dice_by_size": groups}}, "dice_by_size", {"large": "≥ 5", "small": "< 5"})
+    assert table.loc["U-Net"].to_dict() == {"≥ 5": "0.90 (0.80 to 1.00)", "< 5": "0.10"}
+
+
 def test_interval_rows_find_nested_figures_and_leave_out_none() -> None:
     measured = {"mean": 0.5, "ci95": [0.4, 0.6]}
     types = {"subdural": measured, "epidural": {"mean": None, "ci95": None}}
@@ -62,10 +73,34 @@ def test_interval_rows_of_nothing_have_their_columns() -> None:
 
 
 def test_comparison_table() -> None:
-    one = {"a": "hgi_sam", "b": "grad_cam", "difference": 0.1, "ci95": [0.0, 0.2], "p_value": 0.01, "n_patients": 9}
-    table = report.comparison_table([one])
-    assert table.loc["HGI-SAM − GradCAM"].tolist() == ["0.100 (0.000 to 0.200)", "0.010", 9]
+    table = report.comparison_table([COMPARED])
+    assert table.loc["HGI-SAM − GradCAM"].tolist() == ["0.100 (0.000 to 0.200)", "0.010", "0.020", "+0.60", 9]
     assert report.comparison_table([]).empty
+
+
+def test_comparison_matrix_turns_the_sign_and_stars_what_holds_for_all() -> None:
+    same = COMPARED | {"b": "unet", "difference": -0.3, "p_value": None, "p_holm": None}
+    table = report.comparison_matrix([COMPARED, same])
+    assert table.loc["HGI-SAM"].tolist() == ["", "+0.10 *", "-0.30"]
+    assert table["HGI-SAM"].tolist() == ["", "-0.10 *", "+0.30"]
+    assert report.comparison_matrix([COMPARED], significant=0.02).loc["HGI-SAM", "GradCAM"] == "+0.10"
+
+
+def test_thresholds_of_folds_are_a_range_and_a_rule_has_none() -> None:
+    found = {
+        "hgi_sam": {"threshold": 0.2, "thresholds_by_fold": [0.3, 0.1, 0.2]},
+        "hu_threshold": {"threshold": 50.0, "thresholds_by_fold": [50.0, 50.0]},
+        "hgi_sam_otsu": {"threshold": 0.5, "thresholds_by_fold": [0.5]},
+    }
+    assert report.segmentation_table(found)["threshold"].tolist() == ["0.1 to 0.3", "50 HU", "none"]
+
+
+def test_error_table_says_how_many_distances_there_are_not() -> None:
+    value = {"mean": 3.0, "ci95": None}
+    keys = ("hd95_mm_slice", "volume_error_ml", "absolute_volume_error_ml", "relative_volume_error")
+    figures = dict.fromkeys(keys, value) | {"n_hd95_undefined": 2, "n_slices": 9}
+    row = report.error_table({"hgi_sam": figures}).loc["HGI-SAM"]
+    assert row.tolist() == ["3.0", "2 of 9", "3.0", "3.0", "3.00"]
 
 
 def test_manifest_is_folded_and_tells_what_was_read_and_written(tiny: Profile, tmp_path: Path) -> None:
