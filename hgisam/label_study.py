@@ -35,7 +35,7 @@ def summarise_study(dice: pd.DataFrame, scores: pd.DataFrame, *, bootstrap: int,
     """
     options: dict[str, Any] = {"count": bootstrap, "generator": np.random.default_rng(seed)}
     bleeding = dice[dice["target"] == "any"]
-    found = {name: compare_tasks(own, options) for name, own in bleeding.groupby("method", sort=False)}
+    found = {str(name): compare_tasks(own, options) for name, own in bleeding.groupby("method", sort=False)}
     return {
         **found,
         "auroc": compare_auroc(scores, options),
