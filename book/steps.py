@@ -48,6 +48,7 @@ STEPS = {
         Step("07_which_layer", ("04_training",), (), gpus="one"),
         Step("08_performance", ("04_training",), (), shows="recorded", gpus="one"),
         Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one"),
+        Step("10_binary_or_subtype", ("02_data_preparation",), ("classifiers/study/manifest.json",), gpus="all"),
         Step("14_all_results", ("06_results",), ("results/manifest.json", "summary.json")),
         Step("15_ledger", ("06_results",), (), shows="recorded"),
     )

@@ -23,12 +23,12 @@ Rows = npt.NDArray[np.int64]
 Curves = npt.NDArray[np.float64]
 
 
-def bleeding_rows(prepared: PreparedDataset, split: str, *, most: int, seed: int) -> Rows:
-    """Slices of a split in which something is drawn, in their order; where there are more, `most` of them.
+def bleeding_rows(prepared: PreparedDataset, split: str | None, *, most: int, seed: int) -> Rows:
+    """Slices of a split, or of all, in which something is drawn, in their order; of more than `most`, so many of them.
 
     Args:
         prepared: With masks.
-        split: "val" or "test".
+        split: "val", "test", or None for all patients.
         most: How many at most.
         seed: Decides which.
 
@@ -38,8 +38,9 @@ def bleeding_rows(prepared: PreparedDataset, split: str, *, most: int, seed: int
     rows = prepared.rows(split)
     rows = rows[(require_masks(prepared).oindex[rows] > 0).any(axis=(1, 2))]
     if not len(rows):
+        whose = f"{split or 'all'} patients of {prepared.path.name}"
         remedy = "Prepare more patients, or another data.validation_fraction."
-        raise InputError(f"{split} patients of {prepared.path.name}", "no bleeding slice", "at least one", remedy)
+        raise InputError(whose, "no bleeding slice", "at least one", remedy)
     return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
 
 
