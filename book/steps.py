@@ -49,8 +49,17 @@ STEPS = {
         Step("08_performance", ("04_training",), (), shows="recorded", gpus="one"),
         Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one"),
         Step("10_binary_or_subtype", ("02_data_preparation",), ("classifiers/study/manifest.json",), gpus="all"),
-        Step("14_all_results", ("06_results",), ("results/manifest.json", "summary.json")),
-        Step("15_ledger", ("06_results",), (), shows="recorded"),
+        Step(
+            "11_baselines",
+            ("05_hgi_sam",),
+            tuple(
+                f"baselines/{name}/manifest.json"
+                for name in ("unet/maps", "swin_unetr/maps", "unet_published/maps", "label_budget/table")
+            ),
+            gpus="all",
+        ),
+        Step("14_all_results", ("06_results", "11_baselines"), ("results/manifest.json", "summary.json")),
+        Step("15_ledger", ("14_all_results",), (), shows="recorded"),
     )
 }
 

@@ -31,6 +31,8 @@ class Changes:
         grain_px: Standard deviation of the noise's own blur [B].
         noise_seed: Where the noise comes from [B].
         shown: 1 where a cell is shown, 0 where it is hidden [B, cells, cells].
+        gamma: Power of soft tissue [B].
+        zoom: Share of the pixels along a side that are left [B].
     """
 
     affine: Tensor
@@ -41,6 +43,8 @@ class Changes:
     grain_px: Tensor
     noise_seed: tuple[int, ...]
     shown: Tensor
+    gamma: Tensor
+    zoom: Tensor
 
 
 def draw_changes(rows: npt.NDArray[np.int64], settings: Augment, seed: int, epoch: int) -> Changes:
@@ -53,16 +57,17 @@ def draw_changes(rows: npt.NDArray[np.int64], settings: Augment, seed: int, epoc
         epoch: Counted from 0.
     """
     drawn = [_draw(np.random.default_rng((seed, epoch, int(row))), settings) for row in rows]
-    affine, scanner, noise_seed, shown = zip(*drawn, strict=True)
+    affine, scanner, noise_seed, shown, quality = zip(*drawn, strict=True)
     blur, soft, dense, noise, grain = torch.tensor(np.array(scanner), dtype=torch.float32).unbind(dim=1)
+    gamma, zoom = torch.tensor(np.array(quality), dtype=torch.float32).unbind(dim=1)
     stacked = (torch.tensor(np.array(values), dtype=torch.float32) for values in (affine, shown))
-    return Changes(next(stacked), blur, soft, dense, noise, grain, noise_seed, next(stacked))
+    return Changes(next(stacked), blur, soft, dense, noise, grain, noise_seed, next(stacked), gamma, zoom)
 
 
 def _draw(
     rng: np.random.Generator, settings: Augment
-) -> tuple[npt.NDArray[np.float64], list[float], int, npt.NDArray[np.bool_]]:
-    """One slice: its affine [2, 3], the five numbers of its scanner, the seed of its noise, its cells."""
+) -> tuple[npt.NDArray[np.float64], list[float], int, npt.NDArray[np.bool_], list[float]]:
+    """One slice: its affine [2, 3], the five numbers of its scanner, the seed of its noise, cells, power and zoom."""
     angle = np.deg2rad(rng.uniform(-settings.rotate_deg, settings.rotate_deg))
     scale = 1 + rng.uniform(-settings.scale, settings.scale)
     flip = -1.0 if rng.random() < settings.flip else 1.0
@@ -78,7 +83,11 @@ def _draw(
     ]
     noise_seed = int(rng.integers(2**63 - 1))
     shown = rng.random((settings.hide_cells, settings.hide_cells)) >= settings.hide
-    return affine, scanner, noise_seed, shown
+    power = np.exp(rng.uniform(-settings.gamma, settings.gamma))
+    zoom = 1 - max(
+        0.0, rng.uniform(-settings.low_resolution, settings.low_resolution)
+    )  # half stay as sharp as they are
+    return affine, scanner, noise_seed, shown, [power, zoom]
 
 
 def augment(hu: Tensor, brain: Tensor, changes: Changes, mask: Tensor | None = None) -> tuple[Tensor, ...]:
@@ -96,7 +105,9 @@ def augment(hu: Tensor, brain: Tensor, changes: Changes, mask: Tensor | None = N
     Returns:
         HU and brain, both [B, H, W] float32, and the mask likewise, 0 or 1, if there is one.
 
-    Source: hidden cells as in Singh and Lee, Hide-and-Seek, ICCV 2017.
+    Source: hidden cells as in Singh and Lee, Hide-and-Seek, ICCV 2017; all else as in Isensee et al., nnU-Net, Nature
+        Methods 2021, but drawn for every slice, and without two of its changes: brightness, since every slice is
+        brought to the same level before a network sees it, and mirroring front to back, since heads have a front.
     """
     device, size = hu.device, hu.shape[1:]
     grid = _sources(changes.affine.to(device), *size)
@@ -104,9 +115,10 @@ def augment(hu: Tensor, brain: Tensor, changes: Changes, mask: Tensor | None = N
     moved, inside, *outline = F.grid_sample(torch.stack(layers, dim=1), grid, align_corners=False).unbind(dim=1)
     moved = gaussian_blur(moved + AIR_HU, changes.blur_px.to(device))
     soft = moved.clamp(-SOFT_HU, SOFT_HU)
-    changed = soft * _each(changes.soft_gain, hu) + (moved - soft) * _each(changes.dense_gain, hu)
+    dense = (moved - soft) * _each(changes.dense_gain, hu)
+    changed = _to_power(soft, changes.gamma) * _each(changes.soft_gain, hu) + dense + _noise(changes, hu)
     shown = F.interpolate(changes.shown[:, None].to(device), size, mode="nearest")[:, 0]
-    return changed + _noise(changes, hu), (inside > 0.5) * shown, *((o > 0.5).float() for o in outline)
+    return _coarser(changed, changes.zoom), (inside > 0.5) * shown, *((o > 0.5).float() for o in outline)
 
 
 def _sources(affine: Tensor, rows: int, cols: int) -> Tensor:
@@ -115,6 +127,26 @@ def _sources(affine: Tensor, rows: int, cols: int) -> Tensor:
     along_x, along_y, shift = affine.unbind(dim=2)  # [B, 2] each
     column = along_y[:, None] * y[:, None] + shift[:, None]  # [B, rows, 2]
     return along_x[:, None, None] * x[:, None] + column[:, :, None]
+
+
+def _to_power(soft: Tensor, gamma: Tensor) -> Tensor:
+    """Soft tissue [B, H, W] to the power that each slice drew [B], its least and greatest HU as they were."""
+    if (gamma == 1).all():
+        return soft
+    share = (soft + SOFT_HU) / (2 * SOFT_HU)
+    return share.pow(_each(gamma, soft)) * (2 * SOFT_HU) - SOFT_HU
+
+
+def _coarser(images: Tensor, zoom: Tensor) -> Tensor:
+    """Images [B, H, W] as a scanner of fewer pixels sees them: averaged to the share that each drew [B], and back."""
+    if (zoom == 1).all():
+        return images
+    size = images.shape[1:]
+    seen = []
+    for image, share in zip(images[:, None, None], zoom.tolist(), strict=True):
+        coarse = F.interpolate(image, [max(1, round(share * n)) for n in size], mode="area")
+        seen.append(F.interpolate(coarse, size, mode="bilinear", align_corners=False)[0, 0])
+    return torch.stack(seen)
 
 
 def _noise(changes: Changes, like: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def extract_maps(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDat
     root = zarr.open_group(folder / "maps.zarr", mode="a")
     chunks = (BLOCK, *size)
     arrays = {name: root.require_array(name, shape=(count, *size), dtype="float16", chunks=chunks) for name in methods}
-    scores = _scores_so_far(folder / PROGRESS, count)
+    scores = scores_so_far(folder / PROGRESS, count)
     done = int(np.isfinite(scores[:]).sum())
     with tqdm(total=count, initial=done, desc="maps", unit="slice") as bar:
         for start in range(done, count, BLOCK):
@@ -74,7 +74,7 @@ def extract_maps(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDat
     shutil.rmtree(folder / PROGRESS)
 
 
-def _scores_so_far(path: Path, count: int) -> Any:
+def scores_so_far(path: Path, count: int) -> Any:
     """Array of a score a slice, NaN where there is none yet; a block's score is written after its maps."""
     return zarr.open_array(path, mode="a", shape=(count,), dtype="float64", chunks=(BLOCK,), fill_value=np.nan)
 

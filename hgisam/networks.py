@@ -94,11 +94,11 @@ class Model(BaseModel, extra="forbid", frozen=True):
 
 
 class Segmenter(BaseModel, extra="forbid", frozen=True):
-    """The network of the supervised baselines, of MONAI; the keys of the other architecture are null."""
+    """The network of the supervised baselines, of MONAI; the keys of other architectures are null."""
 
-    architecture: Literal["unet", "swin_unetr"]
-    channels: Annotated[list[PositiveInt], Field(min_length=2)] | None  # of the U-Net's levels; each halves the side
-    norm: Literal["batch", "instance", "none"] | None  # of the U-Net
+    architecture: Literal["unet", "basic_unet", "swin_unetr"]
+    channels: Annotated[list[PositiveInt], Field(min_length=2)] | None  # of a U-Net's levels; each halves the side
+    norm: Literal["batch", "instance", "none"] | None  # of a U-Net
     feature_size: Annotated[int, Field(gt=0, multiple_of=12)] | None  # channels of Swin-UNETR's first stage
     depths: PerStage | None  # of Swin-UNETR, and so are the heads
     heads: PerStage | None
@@ -110,10 +110,9 @@ class Segmenter(BaseModel, extra="forbid", frozen=True):
 
     @model_validator(mode="after")
     def _keys_of_the_architecture(self) -> Self:
-        own = {"unet": {"channels", "norm"}, "swin_unetr": {"feature_size", "depths", "heads"}}
         because = f"since segmenter.architecture is {self.architecture}"
-        for architecture, keys in own.items():
-            wanted = architecture == self.architecture
+        is_swin = self.architecture == "swin_unetr"
+        for keys, wanted in (({"channels", "norm"}, not is_swin), ({"feature_size", "depths", "heads"}, is_swin)):
             _check_given("segmenter", self.model_dump(include=keys), wanted=wanted, because=because)
         if self.feature_size and self.heads:
             _check_heads("segmenter", self.feature_size, self.heads)

@@ -27,7 +27,7 @@ from hgisam.values import Values, candidates, read_values
 
 log = logging.getLogger(__name__)
 
-OTHER_VALUES = ("baselines/*", "refined")  # steps besides "maps" that leave values to threshold
+OTHER_VALUES = ("baselines/*/maps", "refined")  # steps besides "maps" that leave values to threshold
 
 
 def open_step_data(profile: Profile, runs_dir: Path, name: str) -> PreparedDataset:

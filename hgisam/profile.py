@@ -68,6 +68,10 @@ class Augment(_Section):
     blur_px: NonNegative
     hide: Annotated[float, Field(ge=0, lt=1)]  # share of the cells of a slice that are hidden
     hide_cells: Positive  # along a side
+    gamma: NonNegative  # 0.3: soft tissue to the power of exp(-0.3) to exp(0.3)
+    low_resolution: Annotated[
+        float, Field(ge=0, lt=1)
+    ]  # 0.3: half of the slices lose up to 0.3 of the pixels of a side
 
 
 class Train(_Section):
@@ -80,6 +84,7 @@ class Train(_Section):
     patients: Positive | None  # so many bleeding training patients, and as many others, at random; null is all
     shuffle_labels: bool  # a sanity check: each training slice gets the labels of another
     crop_px: Positive | None  # side of the squares of slices that a segmenter learns from; null is whole slices
+    passes: Positive  # over the training slices between two validations: more where there are few of them
     head_epochs: Annotated[int, Field(ge=0)]  # the first epochs, in which the head alone learns
     head_learning_rate: PositiveFloat
     epochs: Positive
@@ -204,10 +209,11 @@ class Profile(_Section):
             raise ValueError("train.shuffle_labels is for classifiers; a segmenter learns from masks")
         if self.task != "segmentation" and train.crop_px:
             raise ValueError("train.crop_px is for segmentation; classifiers see whole slices")
-        if train.crop_px and (train.crop_px > self.data.image_px or train.crop_px % 2**self.segmenter.halvings):
+        coarsest = 2**self.segmenter.halvings
+        if train.crop_px and (train.crop_px % coarsest or not 2 * coarsest <= train.crop_px <= self.data.image_px):
             raise ValueError(
-                f"train.crop_px = {train.crop_px} must be a multiple of {2**self.segmenter.halvings} for a "
-                f"{self.segmenter.architecture}, and no more than data.image_px = {self.data.image_px}"
+                f"train.crop_px = {train.crop_px} must be a multiple of {coarsest}, for a {self.segmenter.architecture} "
+                f"at least {2 * coarsest}, and at most data.image_px = {self.data.image_px}"
             )
         if self.task != "segmentation" and train.fold:
             raise ValueError("train.fold is for segmentation; classifiers train on a set of its own, so it must be 0")

@@ -60,6 +60,20 @@ def p_value(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def worth(found: Mapping[str, Any], most: float) -> str:
+    """Where a curve over drawn scans reaches a weak method, in words.
+
+    Args:
+        found: From `hgisam.label_budget.worth_interval`.
+        most: Scans of the largest budget.
+    """
+
+    def scans(value: float | None) -> str:
+        return f"more than {most:.0f}" if value is None else f"{value:.1f}"
+
+    return f"{scans(found['scans'])} drawn scans (95 % interval {' to '.join(map(scans, found['ci95']))})"
+
+
 def detection_table(detection: Mapping[str, Any]) -> pd.DataFrame:
     """`summary["detection"]` as text, a row a model."""
     columns = {

@@ -73,10 +73,14 @@ class Session:
         return to_images(hu, brain, self.profile, self.mean, self.std)
 
     def epoch_batches(self, epoch: int, *, first: int = 0) -> Batches:
-        """A balanced draw in batches, of which this process gets its share."""
+        """The balanced draws of an epoch, `train.passes` of them, in batches of which this process gets its share."""
         bleeds = self.slices.labels[self.train_rows, LABELS.index("any")].numpy() == 1
-        rows = balanced_rows(self.train_rows, bleeds, np.random.default_rng((self.profile.seed, epoch)))
-        return self._shared(rows, self.profile.train.batch_size, first)
+        passes = self.profile.train.passes
+        draws = [
+            balanced_rows(self.train_rows, bleeds, np.random.default_rng((self.profile.seed, number)))
+            for number in range(epoch * passes, (epoch + 1) * passes)
+        ]
+        return self._shared(np.concatenate(draws), self.profile.train.batch_size, first)
 
     def validation_batches(self) -> Batches:
         """The validation slices in their order, of which this process gets its share."""
@@ -103,7 +107,7 @@ def open_session(profile: Profile, prepared: PreparedDataset, folder: Path) -> S
         prepared = by_fold(prepared, profile.train.fold)
     _check_grid(profile, prepared)
     compute, settings = profile.compute, profile.train
-    prepared = _fewer_patients(prepared, settings.patients, profile.seed)
+    prepared = fewer_patients(prepared, settings.patients, profile.seed)
     train_rows, val_rows = (_rows_of_both_classes(prepared, split) for split in ("train", "val"))
     fabric = make_fabric(compute, processes=True, some_unused=settings.head_epochs > 0)
     fabric.launch()
@@ -126,7 +130,7 @@ def open_session(profile: Profile, prepared: PreparedDataset, folder: Path) -> S
     )  # fmt: skip
 
 
-def _fewer_patients(prepared: PreparedDataset, count: int | None, seed: int) -> PreparedDataset:
+def fewer_patients(prepared: PreparedDataset, count: int | None, seed: int) -> PreparedDataset:
     """The set with no more than `count` bleeding training patients, and as many others, drawn at random.
 
     A smaller draw is part of every larger one with the same seed.

@@ -33,7 +33,7 @@ def choose_thresholds(
     """
     curves: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in methods}
     for fold in sorted(prepared.slices["fold"].unique()):
-        rows, truth = _bleeding(by_fold(prepared, fold))
+        rows, truth = _bleeding(by_fold(prepared, fold), "val")
         brain = prepared.brain.oindex[rows]
         for name, parts in curves.items():
             given = values_at(name, values, prepared, rows, brain, validation=True)
@@ -66,14 +66,37 @@ def thresholds_by_slice(prepared: PreparedDataset, thresholds: Mapping[str, Any]
     return pd.DataFrame(columns)
 
 
+def dice_by_slice(prepared: PreparedDataset, values: Values, methods: Iterable[str], *, count: int) -> pd.DataFrame:
+    """Dice of every slice in which something is drawn, at the threshold of its fold; nothing else is measured.
+
+    Args:
+        prepared, values, methods, count: As in `choose_thresholds`.
+
+    Returns:
+        A row a method and slice: method, fold, patient, row, dice, threshold.
+    """
+    chosen = choose_thresholds(prepared, values, methods, count=count)
+    parts = []
+    for number, fold in enumerate(sorted(prepared.slices["fold"].unique())):
+        rows, truth = _bleeding(by_fold(prepared, fold), "test")
+        brain, patient = prepared.brain.oindex[rows], prepared.slices["patient"].iloc[rows].to_numpy()
+        for name, about in chosen.items():
+            given = values_at(name, values, prepared, rows, brain)
+            threshold = about["folds"][number]
+            dice = dice_curve(given, truth, brain, np.array([threshold]))[:, 0]
+            found = {"method": name, "fold": fold, "patient": patient, "row": rows, "dice": dice}
+            parts.append(pd.DataFrame({**found, "threshold": threshold}))
+    return pd.concat(parts, ignore_index=True)
+
+
 def chosen_on(prepared: PreparedDataset, thresholds: Mapping[str, Any]) -> bool:
     """Whether this is the set that the thresholds were chosen on."""
     return bool(thresholds["dataset"] == prepared.fingerprint)
 
 
-def _bleeding(split: PreparedDataset) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Rows of the bleeding slices of a split's validation patients, and what is drawn in them."""
-    rows = split.rows("val")
+def _bleeding(split: PreparedDataset, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Rows of the bleeding slices of a split's "val" or "test" patients, and what is drawn in them."""
+    rows = split.rows(name)
     truth = require_masks(split).oindex[rows] > 0
     bleeds = truth.any(axis=(1, 2))
     if not bleeds.any():

@@ -1,7 +1,8 @@
 """Training: one loop for every task, on two cores or on many GPUs, with Lightning Fabric.
 
-All randomness of a step follows from the seed, the epoch and the row numbers of its slices. So a training that was
-killed goes on to the weights that an undisturbed one reaches, and several processes learn what one would.
+All randomness of a step follows from the seed, the draw of slices and the row numbers of those in the step. So a
+training that was killed goes on to the weights that an undisturbed one reaches, and several processes learn what one
+would.
 """
 
 import csv
@@ -27,7 +28,7 @@ from hgisam.errors import InputError
 from hgisam.optimise import learning_rate, set_trunk_frozen
 from hgisam.prepared import PreparedDataset
 from hgisam.pretrained import checkpoint_folder
-from hgisam.profile import Profile
+from hgisam.profile import Profile, Train
 from hgisam.session import Session, open_session
 from hgisam.state import Progress, load_state, remove_state, save_state
 from hgisam.validate import label_thresholds, validate
@@ -134,7 +135,8 @@ def train_epoch(session: Session, progress: Progress, epoch: int) -> dict[str, f
     recent: list[Tensor] = []
     rates = [learning_rate(settings, epoch + step / len(sizes)) for step in range(len(sizes))]
     for step, batch in enumerate(steps, first):
-        recent.append(_step(session, batch, epoch, step, rates[step], sizes[step]))
+        draw = _draw_of(settings, epoch, step, len(sizes))
+        recent.append(_step(session, batch, epoch, step, draw, rates[step], sizes[step]))
         if (step + 1) % LOOK_EVERY and step + 1 < len(sizes):
             continue
         _look(session, progress, recent, epoch)
@@ -153,7 +155,12 @@ def train_epoch(session: Session, progress: Progress, epoch: int) -> dict[str, f
     }
 
 
-def _step(session: Session, batch: Batch, epoch: int, step: int, rate: float, size: int) -> Tensor:
+def _draw_of(settings: Train, epoch: int, step: int, steps: int) -> int:
+    """Which balanced draw a step is of, counted through all epochs, so that no two passes change a slice alike."""
+    return epoch * settings.passes + step * settings.passes // steps
+
+
+def _step(session: Session, batch: Batch, epoch: int, step: int, draw: int, rate: float, size: int) -> Tensor:
     """One step of the optimizer.
 
     Args:
@@ -161,6 +168,7 @@ def _step(session: Session, batch: Batch, epoch: int, step: int, rate: float, si
         batch: This process's share of the batch.
         epoch: Counted from 0.
         step: Within the epoch, from 0.
+        draw: From `_draw_of`.
         rate: Learning rate.
         size: Slices of the whole batch.
 
@@ -175,7 +183,7 @@ def _step(session: Session, batch: Batch, epoch: int, step: int, rate: float, si
     parts = torch.arange(len(batch.rows)).tensor_split(min(settings.accumulate, len(batch.rows)))
     total = torch.zeros((), device=fabric.device)
     for number, part in enumerate(parts, start=1):
-        images, target = prepare_batch(session, _part(batch, part), epoch)
+        images, target = prepare_batch(session, _part(batch, part), draw)
         with fabric.no_backward_sync(session.model, enabled=number < len(parts)):
             loss = session.task.loss(session.model(images), target, settings).sum() / size
             fabric.backward(loss * fabric.world_size)  # since gradients are averaged over processes
@@ -194,18 +202,23 @@ def _part(batch: Batch, chosen: Tensor) -> Batch:
     return Batch(batch.rows[chosen], batch.hu[chosen], batch.brain[chosen], batch.labels[chosen], mask)
 
 
-def prepare_batch(session: Session, batch: Batch, epoch: int) -> tuple[Tensor, Tensor]:
-    """Slices → what the network sees of them in an epoch, changed at random, and what it should say.
+def prepare_batch(session: Session, batch: Batch, draw: int) -> tuple[Tensor, Tensor]:
+    """Slices → what the network sees of them, changed at random, and what it should say.
+
+    Args:
+        session: The training.
+        batch: Its slices.
+        draw: Number of the balanced draw that they are of: the epoch's, where an epoch is one pass.
 
     Returns:
         Images [B, C, H, W], and the task's target [B, …], both on the session's device.
     """
-    changes = draw_changes(batch.rows.numpy(), session.profile.train.augment, session.profile.seed, epoch)
+    changes = draw_changes(batch.rows.numpy(), session.profile.train.augment, session.profile.seed, draw)
     moved = session.fabric.to_device(batch)
     hu, brain, *mask = augment(moved.hu, moved.brain, changes, moved.mask)
     images, target = session.images(hu, brain), session.task.target(moved._replace(mask=mask[0] if mask else None))
     if (side := session.profile.train.crop_px) is not None:
-        return crop(images, target, side, [(session.profile.seed, epoch, row) for row in batch.rows.tolist()])
+        return crop(images, target, side, [(session.profile.seed, draw, row) for row in batch.rows.tolist()])
     return images, target
 
 
@@ -220,8 +233,9 @@ def _look(session: Session, progress: Progress, recent: list[Tensor], epoch: int
         if not math.isfinite(loss):
             step, file = len(progress.losses), session.folder / "bad_batch.safetensors"
             if session.leads:
-                batch = session.slices[session.epoch_batches(epoch).batches[step]]
-                images, target = prepare_batch(session, batch, epoch)
+                batches = session.epoch_batches(epoch).batches
+                batch, draw = session.slices[batches[step]], _draw_of(session.profile.train, epoch, step, len(batches))
+                images, target = prepare_batch(session, batch, draw)
                 save_tensors(file, {"rows": batch.rows, "images": images, "target": target})
             raise InputError(
                 f"training loss of epoch {epoch + 1}, step {step + 1}", loss, "a finite number",

@@ -37,6 +37,7 @@ TRAINED = {
     "train.clip_norm": 1e-3, "train.focal_gamma": 2, "train.label_smoothing": 0.2, "train.augment.flip": 0,
     "train.augment.rotate_deg": 0, "train.augment.scale": 0, "train.augment.shift": 0, "train.augment.gain": 0.5,
     "train.augment.noise_hu": 0, "train.augment.blur_px": 0, "train.augment.hide": 0, "train.augment.hide_cells": 2,
+    "train.augment.gamma": 0.5, "train.augment.low_resolution": 0.5, "train.passes": 2,
     "train.patients": 1, "train.shuffle_labels": True, "compute.precision": "bf16-mixed",
 }  # fmt: skip
 REFUSED = {
@@ -197,7 +198,7 @@ def test_squares_of_slices(prepared: PreparedDataset) -> None:
         batch = next(iter(session.loader(session.epoch_batches(0))))
         sides.append([tensor.shape[-1] for tensor in train.prepare_batch(session, batch, 0)])
     assert sides == [[32, 32], [16, 16]]
-    for wrong in (["train.crop_px=16"], [*task, "train.crop_px=20"], [*task, "train.crop_px=64"]):
+    for wrong in (["train.crop_px=16"], *([*task, f"train.crop_px={side}"] for side in (8, 20, 64))):
         with pytest.raises(InputError, match=r"train\.crop_px"):
             profile_of(*wrong)
 
@@ -212,7 +213,8 @@ def test_segmenters() -> None:
         network = build_segmenter(profile_of("data.image_px=64", *overrides))
         return [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
 
-    assert all_differ([shapes(), shapes(*SWIN_UNETR), shapes("segmenter.channels=[8,32]")])
+    others = (SWIN_UNETR, ["segmenter.channels=[8,32]"], ["segmenter.architecture=basic_unet"])
+    assert all_differ([shapes(), *(shapes(*other) for other in others)])
     depths, heads, size = "segmenter.depths=[1,2,2,2]", "segmenter.heads=[3,6,12,24]", "segmenter.feature_size=24"
     assert all_differ(shapes(*SWIN_UNETR, *more) for more in ([], [depths], [heads], [size]))
     norms = (str(build_segmenter(profile_of(f"segmenter.norm={norm}"))) for norm in ("instance", "none"))

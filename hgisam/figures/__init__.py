@@ -1,6 +1,7 @@
 """Figures of the book: plotly, one function a figure, from plain arrays and data frames; no model is imported."""
 
 from hgisam.figures.attention import attention_rows, small_maps, stage_views, window_sums
+from hgisam.figures.baselines import fold_curves, label_budget
 from hgisam.figures.charts import counts, distributions, hu_histograms, intervals, scatter, threshold_curves
 from hgisam.figures.detection import (
     calibration,
@@ -28,8 +29,10 @@ __all__ = [
     "counts",
     "distributions",
     "finish",
+    "fold_curves",
     "hu_histograms",
     "intervals",
+    "label_budget",
     "map_explorer",
     "metric_over_time",
     "roc",

@@ -3,10 +3,22 @@
 import numpy as np
 import torch
 
-from hgisam.augment import Changes, _sources, augment, draw_changes
+from hgisam.augment import Changes, _coarser, _sources, _to_power, augment, draw_changes
 from hgisam.profile import Augment, load_profile
 
-STILL = Augment(flip=0, rotate_deg=0, scale=0, shift=0, gain=0, noise_hu=0, blur_px=0, hide=0, hide_cells=4)
+STILL = Augment(
+    flip=0,
+    rotate_deg=0,
+    scale=0,
+    shift=0,
+    gain=0,
+    noise_hu=0,
+    blur_px=0,
+    hide=0,
+    hide_cells=4,
+    gamma=0,
+    low_resolution=0,
+)
 
 
 def changes_of(slices: torch.Tensor, **settings: float) -> Changes:
@@ -45,6 +57,37 @@ def test_each_augmentation_acts_within_its_range() -> None:
     for settings in ({"rotate_deg": 30.0}, {"scale": 0.3}, {"shift": 0.2}, {"blur_px": 1.0}, {"gain": 0.2}):
         assert (changed(**settings) - hu).abs().max() > 1
     assert changed(shift=0.5).min() < -900  # beyond the field lies air
+
+
+def test_gamma_bends_soft_tissue_between_its_ends() -> None:
+    soft = torch.tensor([[-150.0, 0.0, 150.0]]).expand(2, 3, 3)
+    bent = _to_power(soft, torch.tensor([2.0, 1.0]))
+    assert bent[0, 0].tolist() == [-150, -75, 150]  # (0, 1/2, 1) to the power of two
+    assert torch.equal(bent[1], soft[1])
+    hu = torch.full((64, 8, 8), 75.0)
+    drawn = augment(hu, hu, changes_of(hu, gamma=0.5))[0][:, 0, 0]
+    least, most = (150 * (2 * 0.75 ** np.exp(power) - 1) for power in (0.5, -0.5))
+    assert least <= drawn.min() < 60 < 90 < drawn.max() <= most
+
+
+def test_fewer_pixels_average_what_they_cover() -> None:
+    stripes = torch.tensor([0.0, 8.0]).repeat(2, 4, 2)  # [2, 4, 4], columns 0, 8, 0, 8
+    half, same = _coarser(stripes, torch.tensor([0.5, 1.0]))
+    assert (half == 4).all()
+    assert torch.equal(same, stripes[1])
+    drawn = changes_of(torch.zeros(400, 1, 1), low_resolution=0.6).zoom
+    assert 0.45 < (drawn == 1).float().mean() < 0.55  # the other half is coarser
+    assert 0.4 < drawn.min() < 0.42
+
+
+def test_ranges_of_zero_leave_the_other_numbers_as_they_were() -> None:
+    settings = load_profile("laptop").train.augment
+    wider = settings.model_copy(update={"gamma": 0.5, "low_resolution": 0.5})
+    drawn, other = (draw_changes(np.arange(4), chosen, 1, 2) for chosen in (settings, wider))
+    assert drawn.gamma.tolist() == drawn.zoom.tolist() == [1.0] * 4
+    assert torch.equal(drawn.affine, other.affine)
+    assert torch.equal(drawn.shown, other.shown)
+    assert drawn.noise_seed == other.noise_seed
 
 
 def test_hidden_cells_count_as_outside_the_brain() -> None:

@@ -216,9 +216,9 @@ def test_results_take_what_other_steps_left(runs: Path, tmp_path: Path) -> None:
         root.create_array("unet_validation", data=np.maximum(truth, ground).astype("float16"))
 
     arguments = {"code": ["hgisam.errors"], "sections": ("train",), "inputs": {"a": "1"}}
-    run_step(profile, tmp_path / "runs", "baselines/unet", work, **arguments)
+    run_step(profile, tmp_path / "runs", "baselines/unet/maps", work, **arguments)
     folder = pipeline.results_step(profile, tmp_path / "runs")
-    assert read_manifest(folder)["inputs"].keys() == {"prepared/ct-ich", "scores", "maps", "baselines/unet"}
+    assert read_manifest(folder)["inputs"].keys() == {"prepared/ct-ich", "scores", "maps", "baselines/unet/maps"}
     assert (copy / "summary.json").read_text() == (folder / "summary.json").read_text()
     summary = json.loads((folder / "summary.json").read_text())
     tried = [(step / 20) ** 2 for step in (1, 11)]  # the least of all, and the least above 0.3

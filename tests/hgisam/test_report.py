@@ -41,6 +41,13 @@ def test_p_values() -> None:
     assert [report.p_value(p) for p in (None, 0.00002, 0.0312)] == ["–", "< 0.001", "0.031"]
 
 
+def test_worth_in_drawn_scans() -> None:
+    assert report.worth({"scans": 4.21, "ci95": [2.0, None]}, 16) == (
+        "4.2 drawn scans (95 % interval 2.0 to more than 16)"
+    )
+    assert report.worth({"scans": None, "ci95": [9.0, None]}, 16).startswith("more than 16 drawn scans")
+
+
 def test_tables_hold_every_method_and_the_unit_of_the_floor() -> None:
     value = {"mean": 0.5, "ci95": [0.4, 0.6]}
     names = ("dice_slice", "iou_slice", "dice_scan", "false_positive_ml")

@@ -7,10 +7,12 @@ from hgisam.profile import load_profile, profile_names
 from hgisam.segmenters import build_segmenter
 from tests.conftest import SWIN_UNETR
 
-SEGMENTERS = [[], ["segmenter.norm=none"], SWIN_UNETR]
+BASIC = "segmenter.architecture=basic_unet"
+SEGMENTERS = [[], ["segmenter.norm=none"], [BASIC], [BASIC, "segmenter.norm=none"], SWIN_UNETR]
+NAMES = ["unet", "unet without norm", "basic_unet", "basic_unet without norm", "swin_unetr"]
 
 
-@pytest.mark.parametrize("overrides", SEGMENTERS, ids=["unet", "unet without norm", "swin_unetr"])
+@pytest.mark.parametrize("overrides", SEGMENTERS, ids=NAMES)
 @pytest.mark.parametrize("windows", [1, 3])
 def test_logits_of_every_pixel_and_gradients_of_every_parameter(overrides: list[str], windows: int) -> None:
     profile = load_profile("smoke", overrides)
@@ -39,6 +41,19 @@ def test_levels_and_norms_of_the_unet() -> None:
     assert kinds[1] - kinds[0] == {"InstanceNorm2d"}
     widths = {m.out_channels for m in plain.modules() if isinstance(m, torch.nn.Conv2d)}
     assert widths == {24, 48, 96, 192, 2}
+
+
+def test_the_basic_unet_is_the_released_one() -> None:
+    """Two convolutions of 3 × 3 a level, maxima on the way down, nothing normalised, no residuals."""
+    network = build_segmenter(
+        load_profile("smoke", [BASIC, "segmenter.channels=[24,48,96,192]", "segmenter.norm=none"])
+    )
+    kinds = [type(module).__name__ for module in network.modules()]
+    assert kinds.count("MaxPool2d") == kinds.count("ConvTranspose2d") == 3
+    assert not [kind for kind in kinds if "Norm" in kind or "Residual" in kind]
+    convolutions = [m for m in network.modules() if isinstance(m, torch.nn.Conv2d)]
+    assert [m.out_channels for m in convolutions] == [24, 24, 48, 48, 96, 96, 192, 192, 96, 96, 48, 48, 24, 24, 2]
+    assert {m.kernel_size for m in convolutions[:-1]} == {(3, 3)}
 
 
 def test_the_network_is_the_one_of_the_paper() -> None:

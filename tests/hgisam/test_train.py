@@ -18,6 +18,7 @@ from hgisam.errors import InputError
 from hgisam.prepared import open_prepared
 from hgisam.profile import Profile, load_profile
 from hgisam.run import read_json
+from hgisam.session import open_session
 from tests.conftest import TINY, make_prepared
 
 SMALL_SEGMENTER = (*TINY, "segmenter.channels=[8,16,32]")
@@ -244,6 +245,20 @@ def test_tensorboard_holds_what_the_table_holds(tmp_path: Path) -> None:
     assert set(events.Tags()["scalars"]) == set(table)
     values = [event.value for event in events.Scalars("val_auroc")]
     np.testing.assert_allclose(values, table["val_auroc"], rtol=1e-6)
+
+
+def test_passes_are_draws_of_their_own(tmp_path: Path, tiny: Profile) -> None:
+    prepared = open_prepared(make_prepared(tmp_path / "set"))
+    once, twice = (
+        open_session(tiny.model_copy(update={"train": tiny.train.model_copy(update={"passes": n})}), prepared, tmp_path)
+        for n in (1, 2)
+    )
+    first, second = (np.concatenate(once.epoch_batches(epoch).batches) for epoch in (0, 1))
+    together = np.concatenate(twice.epoch_batches(0).batches)
+    assert together.tolist() == [*first, *second]
+    settings = twice.profile.train
+    assert [train._draw_of(settings, 3, step, 5) for step in range(5)] == [6, 6, 6, 7, 7]
+    assert train._draw_of(once.profile.train, 3, 4, 5) == 3
 
 
 def test_a_segmenter_learns_outlines(tmp_path: Path) -> None:

@@ -1,0 +1,160 @@
+"""The supervised baselines of a run: a network a fold for each architecture, and U-Nets from fewer and fewer scans."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+from tqdm import tqdm
+
+from hgisam.checkpoint import load_checkpoint
+from hgisam.folds import extract_by_fold
+from hgisam.label_budget import held_out_dice
+from hgisam.pipeline import open_step_data, train_step
+from hgisam.prepared import PreparedDataset, by_fold
+from hgisam.profile import Profile
+from hgisam.run import read_manifest, require_step, run_step, write_json
+from hgisam.session import fewer_patients
+
+BASELINES = ("unet", "swin_unetr", "unet_published")  # of `study.trainings`
+REPEATS = 3  # folds in which each budget is tried: other patients to learn from, other patients to be measured on
+
+
+def train_folds(profile: Profile, runs_dir: Path, name: str, data: PreparedDataset) -> list[Path]:
+    """Trains, for each fold, a network that never sees its masks: `runs/<profile>/baselines/<name>/fold-<f>`."""
+    folds = tqdm(_folds(data), desc=name, unit="fold")
+    return [_train(profile, runs_dir, data, name, fold, _step_of(name, fold)) for fold in folds]
+
+
+def baseline_step(profile: Profile, runs_dir: Path, name: str) -> Path:
+    """What a supervised baseline says of every slice of the prepared `ct-ich` set.
+
+    Args:
+        profile: Of the run; `study.trainings` says how the baseline is trained.
+        runs_dir: Where runs live.
+        name: One of `BASELINES`.
+
+    Returns:
+        `runs/<profile>/baselines/<name>/maps`, with the files of `hgisam.folds.extract_by_fold`.
+    """
+    data = open_step_data(profile, runs_dir, "ct-ich")
+    trained = train_folds(profile, runs_dir, name, data)
+    return run_step(
+        profile,
+        runs_dir,
+        f"baselines/{name}/maps",
+        lambda folder: extract_by_fold(name, [load_checkpoint(path) for path in trained], profile, data, folder),
+        code=["hgisam.folds"],
+        sections=("maps", "compute"),
+        inputs={"prepared/ct-ich": data.fingerprint, **_weights(trained)},
+    )
+
+
+class Budget(NamedTuple):
+    """One training of the label budget: a fold is held out, so many scans are drawn, a draw is passed so often."""
+
+    scans: int
+    fold: int
+    passes: int
+
+
+def plan_budgets(profile: Profile, data: PreparedDataset) -> tuple[list[Budget], list[dict[str, int]]]:
+    """The trainings that `study.label_budget` asks for.
+
+    An epoch of few scans has few steps. So that each network takes as many steps as the one of all scans, and is looked
+    at as often, an epoch passes over few scans several times (`train.passes`), each time changed in another way.
+
+    Args:
+        profile: Of the run.
+        data: The pixel-labelled set.
+
+    Returns:
+        The trainings; and what is left out, as scans, fold and the bleeding training patients that are there (found).
+    """
+    planned, left_out = [], []
+    for fold in _folds(data)[:REPEATS]:
+        split = by_fold(data, fold)
+        whole, found = _slices_of_a_draw(split), _bleeding_patients(split)
+        for scans in profile.study.label_budget:
+            if scans > found:
+                left_out.append({"scans": scans, "fold": fold, "found": found})
+                continue
+            few = _slices_of_a_draw(fewer_patients(split, scans, profile.seed))
+            planned.append(Budget(scans, fold, max(1, round(whole / max(few, 1)))))
+    return planned, left_out
+
+
+def label_budget_step(profile: Profile, runs_dir: Path) -> Path:
+    """U-Nets that learn from fewer and fewer drawn scans, measured on the patients of their held-out fold.
+
+    Returns:
+        `runs/<profile>/baselines/label_budget/table`: `dice.parquet` with a row a bleeding test slice (budget, scans,
+        fold, patient, row, dice, threshold; the budget "all" is the U-Net of the baselines), and `left_out.json`.
+    """
+    data = open_step_data(profile, runs_dir, "ct-ich")
+    planned, left_out = plan_budgets(profile, data)
+    trained: dict[tuple[str, int, int], Path] = {}
+    for fold in _folds(data)[:REPEATS]:
+        key = ("all", fold, _bleeding_patients(by_fold(data, fold)))
+        trained[key] = _train(profile, runs_dir, data, "unet", fold, _step_of("unet", fold))
+    for scans, fold, passes in tqdm(planned, desc="label budget", unit="network"):
+        few = [f"train.patients={scans}", f"train.passes={passes}"]
+        step = f"baselines/label_budget/{scans}-scans/fold-{fold}"
+        trained[str(scans), fold, scans] = _train(profile, runs_dir, data, "unet", fold, step, *few)
+
+    def work(folder: Path) -> None:
+        parts = [
+            held_out_dice(load_checkpoint(path), profile, by_fold(data, fold)).assign(
+                budget=budget, scans=scans, fold=fold
+            )
+            for (budget, fold, scans), path in tqdm(trained.items(), desc="Dice", unit="network")
+        ]
+        pd.concat(parts, ignore_index=True).to_parquet(folder / "dice.parquet", index=False)
+        write_json(folder / "left_out.json", left_out)
+
+    return run_step(
+        profile,
+        runs_dir,
+        "baselines/label_budget/table",
+        work,
+        code=["hgisam.label_budget"],
+        sections=("study", "maps", "evaluate", "compute"),
+        inputs={"prepared/ct-ich": data.fingerprint, **_weights(trained.values())},
+    )
+
+
+def training_histories(profile: Profile, runs_dir: Path, name: str) -> dict[int, pd.DataFrame]:
+    """Fold → `train.csv` of the network of a finished baseline that holds it out."""
+    folds = _folds(open_step_data(profile, runs_dir, "ct-ich"))
+    return {fold: pd.read_csv(require_step(profile, runs_dir, _step_of(name, fold)) / "train.csv") for fold in folds}
+
+
+def _folds(data: PreparedDataset) -> list[int]:
+    return sorted(int(fold) for fold in data.slices["fold"].unique())
+
+
+def _step_of(name: str, fold: int) -> str:
+    return f"baselines/{name}/fold-{fold}"
+
+
+def _train(
+    profile: Profile, runs_dir: Path, data: PreparedDataset, training: str, fold: int, step: str, *changes: str
+) -> Path:
+    """One of `study.trainings` on all but two folds, with further changes to the profile."""
+    return train_step(profile.variant(training, [f"train.fold={fold}", *changes]), runs_dir, step, data)
+
+
+def _weights(trained: Iterable[Path]) -> dict[str, str]:
+    """Name → hash of the weights of trained networks, for the manifest of what is made of them."""
+    return {"/".join(path.parts[-3:]): read_manifest(path)["outputs"]["model.safetensors"] for path in trained}
+
+
+def _bleeding_patients(split: PreparedDataset) -> int:
+    train = split.slices[split.slices["split"] == "train"]
+    return int(train.groupby("patient")["any"].max().sum())
+
+
+def _slices_of_a_draw(split: PreparedDataset) -> int:
+    """How many slices a balanced draw of the training patients has; see `hgisam.data.balanced_rows`."""
+    bleeds = split.slices["any"].iloc[split.rows("train")]
+    return 2 * int(min(bleeds.sum(), len(bleeds) - bleeds.sum()))
