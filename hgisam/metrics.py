@@ -111,3 +111,18 @@ def compare(a: pd.Series, b: pd.Series, *, count: int, generator: np.random.Gene
         "test": "Wilcoxon signed-rank over patients, two-sided",
         "n_patients": len(difference),
     }
+
+
+def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """p-values of several tests made together, corrected so that one false alarm among them all stays as rare.
+
+    Args:
+        p_values: [n]; NaN where no test was made, which then counts for none.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 1979.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN comes last
+    corrected = np.full(len(p), np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
+    return corrected
