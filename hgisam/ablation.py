@@ -32,6 +32,7 @@ from hgisam.variants import (
 )
 
 DEFAULT = "HGI-SAM as it is"
+MOST_SLICES = 100  # of either split
 # windows of the released test code, (centre, width) in HU; other channels stay as they are
 TEST_WINDOWS = {"brain": (40.0, 120.0), "subdural": (80.0, 340.0), "bone": (700.0, 3200.0)}
 CONSTANTS = {DEFAULT: 0.05, "Swin-SAM": 0.07, "GradCAM": 0.8}  # thresholds in the released code

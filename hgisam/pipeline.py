@@ -12,7 +12,9 @@ from typing import Any
 import pandas as pd
 import zarr
 
+from hgisam.ablation import MOST_SLICES, ablate, variants_of
 from hgisam.checkpoint import load_checkpoint
+from hgisam.compare import bleeding_rows
 from hgisam.errors import InputError
 from hgisam.evaluate import FLOORS, choose_thresholds, measure, predictions_table, summarise
 from hgisam.extract import extract_maps
@@ -30,6 +32,7 @@ from hgisam.run import (
     step_dir,
     write_json,
 )
+from hgisam.sanity import sanity_checks
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +119,38 @@ def evaluate_step(profile: Profile, runs_dir: Path) -> Path:
     )
     shutil.copyfile(folder / "summary.json", folder.parent / "summary.json")
     return folder
+
+
+def ablations_step(profile: Profile, runs_dir: Path) -> Path:
+    """Ablations and sanity checks of the maps on bleeding slices of `ct-ich`; returns `runs/<profile>/ablations`.
+
+    The test of shuffled labels is made where `classifiers/shuffled`, a training on such labels, is finished.
+    """
+    data = open_step_data(profile, runs_dir, "ct-ich")
+    trained = require_step(profile, runs_dir, "train")
+    shuffled = step_dir(profile, runs_dir, "classifiers/shuffled")
+    inputs = {"train": trained} | ({"shuffled": shuffled} if (shuffled / "manifest.json").is_file() else {})
+
+    def work(folder: Path) -> None:
+        networks = {name: load_checkpoint(path) for name, path in inputs.items()}
+        rows = {split: bleeding_rows(data, split, most=MOST_SLICES, seed=profile.seed) for split in ("val", "test")}
+        variants = variants_of(networks["train"], profile)
+        table, chosen = ablate(networks["train"], profile, data, variants, rows)
+        table.to_parquet(folder / "ablations.parquet")
+        write_json(folder / "thresholds.json", {"dataset": data.fingerprint, "split": "val", "methods": chosen})
+        checks = sanity_checks(networks["train"], profile, data, rows["test"], shuffled=networks.get("shuffled"))
+        checks.to_parquet(folder / "sanity.parquet", index=False)
+
+    hashes = {name: read_manifest(path)["outputs"]["model.safetensors"] for name, path in inputs.items()}
+    return run_step(
+        profile,
+        runs_dir,
+        "ablations",
+        work,
+        code=["hgisam.ablation", "hgisam.sanity"],
+        sections=("maps", "evaluate", "compute"),
+        inputs={"prepared/ct-ich": data.fingerprint, **hashes},
+    )
 
 
 def evaluate_elsewhere(run: Path, data_path: Path, out: Path) -> Path:

@@ -47,7 +47,9 @@ def removal(
         for name, method in methods.items():
             orders[name] = torch.from_numpy(maps_of(method, checkpoint, images, profile, size)).to(noise)
         for name, values in orders.items():
-            for test, curve in _removed(checkpoint, profile, images, inside, ranks(values, inside, noise)).items():
+            for test, curve in removed_scores(
+                checkpoint, profile, images, inside, ranks(values, inside, noise)
+            ).items():
                 scores.setdefault((test, name), []).append(curve)
     found = []
     for (test, name), parts in scores.items():
@@ -76,7 +78,7 @@ def ranks(values: Tensor, inside: Tensor, noise: Tensor) -> Tensor:
     return ranked
 
 
-def _removed(
+def removed_scores(
     checkpoint: Checkpoint, profile: Profile, images: Tensor, inside: Tensor, order: Tensor
 ) -> dict[str, Floats]:
     """Scores [B, shares] when pixels are deleted, or inserted, in an order [B, H, W] from `ranks`."""

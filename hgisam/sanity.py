@@ -16,16 +16,41 @@ from skimage.metrics import structural_similarity
 from hgisam.attention import find_swin
 from hgisam.checkpoint import Checkpoint
 from hgisam.compare import Maps, Rows, batches, estimates
-from hgisam.extract import Method, maps_of
+from hgisam.extract import Method, maps_of, methods_of
 from hgisam.models import build_network
 from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
+from hgisam.removal import removal
 from hgisam.segment import best_threshold, dice_curve, threshold_grid
 from hgisam.swin import stages_of
 
 TRAINED, SHUFFLED = "trained", "shuffled labels"
+MOST_SLICES = 40  # for the tests that look at each of them a hundred times
 POINTING_MM = (0.0, 5.0)  # how far from the bleed a hit may be
 Truth = npt.NDArray[np.bool_]
+
+
+def sanity_checks(
+    checkpoint: Checkpoint,
+    profile: Profile,
+    prepared: PreparedDataset,
+    rows: Rows,
+    *,
+    shuffled: Checkpoint | None = None,
+) -> pd.DataFrame:
+    """All tests of this module, and removal, for the methods of the profile.
+
+    Args:
+        checkpoint, profile, prepared, shuffled: As in `randomisation`.
+        rows: [n] slices, something drawn in each; of many, `MOST_SLICES` spread evenly are taken.
+
+    Returns:
+        test, method, at, metric, mean, low, high; see the tests.
+    """
+    few = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_SLICES)).astype(int)]
+    given = (checkpoint, profile, prepared, methods_of(profile))
+    tests = [randomisation(*given, few, shuffled=shuffled), removal(*given, few), pointing(*given, rows)]
+    return pd.concat(tests, ignore_index=True)
 
 
 def randomised(checkpoint: Checkpoint, *, seed: int) -> Iterator[tuple[str, Checkpoint]]:

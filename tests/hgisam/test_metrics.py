@@ -51,3 +51,12 @@ def test_paired_test_sees_a_small_but_steady_difference() -> None:
     assert 0.05 < result["ci95"][0] < result["difference"] < result["ci95"][1] < 0.06
     assert result["p_value"] < 1e-6
     assert metrics.compare(base, base, **_options())["p_value"] is None
+
+
+def test_holm_by_hand() -> None:
+    # smallest times 4, next times 3, …, never below the one before; no test is no test
+    corrected = metrics.holm([0.04, 0.01, float("nan"), 0.03, 0.5])
+    np.testing.assert_allclose(corrected, [0.09, 0.04, np.nan, 0.09, 0.5])
+    np.testing.assert_allclose(metrics.holm([0.9, 0.8]), [1, 1])
+    assert np.isnan(metrics.holm([float("nan")])).all()
+    assert metrics.holm([]).shape == (0,)
