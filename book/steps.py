@@ -48,6 +48,7 @@ STEPS = {
         Step("07_which_layer", ("04_training",), (), gpus="one"),
         Step("08_performance", ("04_training",), (), shows="recorded", gpus="one"),
         Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one"),
+        Step("13_ablations", ("04_training",), ("ablations/manifest.json",), gpus="one"),
     )
 }
 
