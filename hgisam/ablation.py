@@ -174,8 +174,9 @@ def ablate(
         low, high = test["ci95"]
         row |= {"difference": test["difference"], "difference_low": low, "difference_high": high}
         found.append({"name": name, **row, "p_value": test["p_value"], "value": dice[name]})
-    table = estimates(found, profile, prepared, rows["test"]).set_index("name").astype({"p_value": float})
-    return table.assign(p_holm=holm(table["p_value"])), chosen
+    corrected = holm([row["p_value"] for row in found])
+    table = estimates(found, profile, prepared, rows["test"]).set_index("name").assign(p_holm=corrected)
+    return table.astype({"p_value": float, "p_holm": float}), chosen
 
 
 def _curves(

@@ -1,6 +1,6 @@
 """Detection and segmentation figures, intervals over patients, and the paired test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,21 @@ def detection(table: pd.DataFrame, threshold: float, *, count: int, generator: n
     return result
 
 
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """P-values that hold for all tests together: the chance of a single false alarm among them stays below each.
+
+    Args:
+        p_values: One a test; None where there was nothing to test, which counts as a test all the same.
+
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 1979.
+    """
+    p = np.array([1.0 if value is None else value for value in p_values])
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty(len(p))
+    corrected[order] = np.maximum.accumulate(np.minimum(p[order] * np.arange(len(p), 0, -1), 1))
+    return [None if value is None else float(c) for value, c in zip(p_values, corrected, strict=True)]
+
+
 def compare(a: pd.Series, b: pd.Series, *, count: int, generator: np.random.Generator) -> dict[str, Any]:
     """Is method a better than method b on the same patients?
 
@@ -111,18 +126,3 @@ def compare(a: pd.Series, b: pd.Series, *, count: int, generator: np.random.Gene
         "test": "Wilcoxon signed-rank over patients, two-sided",
         "n_patients": len(difference),
     }
-
-
-def holm(p_values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """p-values of several tests made together, corrected so that one false alarm among them all stays as rare.
-
-    Args:
-        p_values: [n]; NaN where no test was made, which then counts for none.
-
-    Source: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 1979.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    order = np.argsort(p)[: np.isfinite(p).sum()]  # NaN comes last
-    corrected = np.full(len(p), np.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
-    return corrected
