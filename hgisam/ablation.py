@@ -174,9 +174,9 @@ def ablate(
         low, high = test["ci95"]
         row |= {"difference": test["difference"], "difference_low": low, "difference_high": high}
         found.append({"name": name, **row, "p_value": test["p_value"], "value": dice[name]})
-    corrected = holm([row["p_value"] for row in found])
+    corrected = np.array(holm([row["p_value"] for row in found]), dtype=float)  # None becomes NaN
     table = estimates(found, profile, prepared, rows["test"]).set_index("name").assign(p_holm=corrected)
-    return table.astype({"p_value": float, "p_holm": float}), chosen
+    return table.astype({"p_value": float}), chosen
 
 
 def _curves(
