@@ -58,6 +58,7 @@ STEPS = {
             ),
             gpus="all",
         ),
+        Step("13_ablations", ("04_training",), ("ablations/manifest.json",), gpus="one"),
         Step("14_all_results", ("06_results", "11_baselines"), ("results/manifest.json", "summary.json")),
         Step("15_ledger", ("14_all_results",), (), shows="recorded"),
     )

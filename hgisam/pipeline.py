@@ -11,7 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from hgisam.ablation import MOST_SLICES, ablate, variants_of
 from hgisam.checkpoint import Checkpoint, load_checkpoint
+from hgisam.compare import bleeding_rows
 from hgisam.diagnosis import with_lesion_sizes
 from hgisam.evaluate import measure, predictions_table
 from hgisam.extract import extract_maps
@@ -21,6 +23,7 @@ from hgisam.prepared import PreparedDataset, open_prepared, sha256_of
 from hgisam.pretrained import checkpoint_folder
 from hgisam.profile import Profile
 from hgisam.run import partial_of, read_manifest, require_step, run_step, step_dir, write_json
+from hgisam.sanity import sanity_checks
 from hgisam.summary import summarise
 from hgisam.thresholds import choose_thresholds, chosen_on, thresholds_by_slice
 from hgisam.values import Values, candidates, read_values
@@ -148,6 +151,38 @@ def _measure_step(
     )
     shutil.copyfile(folder / "summary.json", folder.parent / "summary.json")
     return folder
+
+
+def ablations_step(profile: Profile, runs_dir: Path) -> Path:
+    """Ablations and sanity checks of the maps on bleeding slices of `ct-ich`; returns `runs/<profile>/ablations`.
+
+    The test of shuffled labels is made where `classifiers/shuffled`, a training on such labels, is finished.
+    """
+    data = open_step_data(profile, runs_dir, "ct-ich")
+    trained = require_step(profile, runs_dir, "train")
+    shuffled = step_dir(profile, runs_dir, "classifiers/shuffled")
+    inputs = {"train": trained} | ({"shuffled": shuffled} if (shuffled / "manifest.json").is_file() else {})
+
+    def work(folder: Path) -> None:
+        networks = {name: load_checkpoint(path) for name, path in inputs.items()}
+        rows = {split: bleeding_rows(data, split, most=MOST_SLICES, seed=profile.seed) for split in ("val", "test")}
+        variants = variants_of(networks["train"], profile)
+        table, chosen = ablate(networks["train"], profile, data, variants, rows)
+        table.to_parquet(folder / "ablations.parquet")
+        write_json(folder / "thresholds.json", {"dataset": data.fingerprint, "split": "val", "methods": chosen})
+        checks = sanity_checks(networks["train"], profile, data, rows["test"], shuffled=networks.get("shuffled"))
+        checks.to_parquet(folder / "sanity.parquet", index=False)
+
+    hashes = {name: read_manifest(path)["outputs"]["model.safetensors"] for name, path in inputs.items()}
+    return run_step(
+        profile,
+        runs_dir,
+        "ablations",
+        work,
+        code=["hgisam.ablation", "hgisam.sanity"],
+        sections=("maps", "evaluate", "compute"),
+        inputs={"prepared/ct-ich": data.fingerprint, **hashes},
+    )
 
 
 def write_evaluation(

@@ -56,8 +56,8 @@ ALLOWED = {
     "export": {"checkpoint", "model_card", "prepared", "pretrained", "report", "run"},
     "model_card": {"checkpoint", "models"},
     "recorded_runs": {"export", "prepared", "run"},
-    "summary": {"run"},
-    "ledger": {"summary"},
+    "summary_query": {"run"},
+    "ledger": {"summary_query"},
     "ledger_tables": {"ledger", "report"},
 }
 WITHOUT_TORCH = {"prepared", "diagnosis", "figures", "metrics", "segment", "summary", "values"}
