@@ -17,7 +17,7 @@ from hgisam.run import read_manifest, require_step, run_step, write_json
 from hgisam.session import fewer_patients
 
 BASELINES = ("unet", "swin_unetr", "unet_published")  # of `study.trainings`
-REPEATS = 3  # folds in which each budget is tried: other patients to learn from, other patients to be measured on
+REPEATS = 2  # folds in which each budget is tried: other patients to learn from, other patients to be measured on
 
 
 def train_folds(profile: Profile, runs_dir: Path, name: str, data: PreparedDataset) -> list[Path]:

@@ -55,7 +55,7 @@ def evaluate(
 ) -> None:
     """Choose thresholds and measure; or, with --run, --data and --out, try a finished run on another prepared set."""
     from hgisam.elsewhere import evaluate_elsewhere
-    from hgisam.pipeline import evaluate_step
+    from hgisam.measurements import evaluate_step
 
     elsewhere = (run, data, out)
     if run is not None and data is not None and out is not None and profile is None and not set_:
