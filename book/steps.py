@@ -48,6 +48,7 @@ STEPS = {
         Step("07_which_layer", ("04_training",), (), gpus="one"),
         Step("08_performance", ("04_training",), (), shows="recorded", gpus="one"),
         Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one"),
+        Step("10_binary_or_subtype", ("02_data_preparation",), ("classifiers/study/manifest.json",), gpus="all"),
         Step(
             "11_baselines",
             ("05_hgi_sam",),
@@ -57,7 +58,9 @@ STEPS = {
             ),
             gpus="all",
         ),
+        Step("13_ablations", ("04_training",), ("ablations/manifest.json",), gpus="one"),
         Step("14_all_results", ("06_results", "11_baselines"), ("results/manifest.json", "summary.json")),
+        Step("15_ledger", ("14_all_results",), (), shows="recorded"),
     )
 }
 

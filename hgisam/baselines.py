@@ -17,7 +17,7 @@ from hgisam.run import read_manifest, require_step, run_step, write_json
 from hgisam.session import fewer_patients
 
 BASELINES = ("unet", "swin_unetr", "unet_published")  # of `study.trainings`
-REPEATS = 3  # folds in which each budget is tried: other patients to learn from, other patients to be measured on
+REPEATS = 2  # folds in which each budget is tried: other patients to learn from, other patients to be measured on
 
 
 def train_folds(profile: Profile, runs_dir: Path, name: str, data: PreparedDataset) -> list[Path]:
@@ -69,16 +69,18 @@ def plan_budgets(profile: Profile, data: PreparedDataset) -> tuple[list[Budget],
         data: The pixel-labelled set.
 
     Returns:
-        The trainings; and what is left out, as scans and found: in one of the folds no more than that bleed in training.
-        A budget is tried in all folds or in none, so that all budgets are measured on the same patients.
+        The trainings; and what is left out, as scans and found: in one of the folds no more than that bleed in
+        training. A budget is tried in all folds or in none, so that all budgets are measured on the same patients.
     """
     splits = {fold: by_fold(data, fold) for fold in _folds(data)[:REPEATS]}
     found = min(map(_bleeding_patients, splits.values()))
+    passes = profile.variant("unet").train.passes
     planned = [
-        Budget(scans, fold, _passes(split, fewer_patients(split, scans, profile.seed)))
+        Budget(scans, fold, round(passes * _slices_of_a_draw(split) / _slices_of_a_draw(few)))
         for fold, split in splits.items()
         for scans in profile.study.label_budget
         if scans < found
+        for few in [fewer_patients(split, scans, profile.seed)]
     ]
     left_out = [{"scans": scans, "found": found} for scans in profile.study.label_budget if scans >= found]
     return planned, left_out
@@ -152,11 +154,6 @@ def _weights(trained: Iterable[Path]) -> dict[str, str]:
 def _bleeding_patients(split: PreparedDataset) -> int:
     train = split.slices[split.slices["split"] == "train"]
     return int(train.groupby("patient")["any"].max().sum())
-
-
-def _passes(whole: PreparedDataset, few: PreparedDataset) -> int:
-    """How often to pass over a draw of few patients, for about as many slices as one of all."""
-    return max(1, round(_slices_of_a_draw(whole) / max(_slices_of_a_draw(few), 1)))
 
 
 def _slices_of_a_draw(split: PreparedDataset) -> int:

@@ -1,4 +1,4 @@
-"""The command line: `hgisam train | map | evaluate | export | record`."""
+"""The command line: `hgisam train | map | evaluate | export | record | ledger`."""
 
 import errno
 import logging
@@ -55,7 +55,7 @@ def evaluate(
 ) -> None:
     """Choose thresholds and measure; or, with --run, --data and --out, try a finished run on another prepared set."""
     from hgisam.elsewhere import evaluate_elsewhere
-    from hgisam.pipeline import evaluate_step
+    from hgisam.measurements import evaluate_step
 
     elsewhere = (run, data, out)
     if run is not None and data is not None and out is not None and profile is None and not set_:
@@ -93,6 +93,26 @@ def record(
     from hgisam.recorded_runs import record_run
 
     typer.echo(record_run(run, out, note=note, with_checkpoint=with_checkpoint))
+
+
+@app.command()
+def ledger(
+    run: Annotated[list[Path], typer.Option(help="A run with results, e.g. runs/laptop. May be repeated.")] = [],  # noqa: B006
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if a row that has run fails.")] = False,
+    runs_dir: Annotated[Path, typer.Option("--runs-dir", help="Without --run: every run with results in here.")] = Path(
+        "runs"
+    ),
+) -> None:
+    """Every published claim and target of our own: what was said, what runs measured, PASS, FAIL or NOT RUN."""
+    from hgisam.ledger import FAIL, load_ledger, verdicts
+    from hgisam.ledger_tables import print_ledger
+    from hgisam.summary_query import read_summary
+
+    runs = run or [path.parent for path in sorted(runs_dir.glob("*/summary.json"))]
+    table = verdicts(load_ledger(), {str(folder): read_summary(folder) for folder in runs})
+    print_ledger(table)
+    if strict and (table["verdict"] == FAIL).any():
+        raise typer.Exit(1)
 
 
 def main() -> None:

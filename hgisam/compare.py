@@ -1,6 +1,7 @@
 """Rivals measured alike: any map methods, and single heads, over the bleeding slices of a set."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,14 +22,17 @@ from hgisam.segment import best_threshold, dice_curve, threshold_grid
 
 Rows = npt.NDArray[np.int64]
 Curves = npt.NDArray[np.float64]
+Maps = npt.NDArray[np.float32]
+Brain = npt.NDArray[np.uint8]
+Restriction = Callable[[Maps, Brain], tuple[Maps, Brain]]
 
 
-def bleeding_rows(prepared: PreparedDataset, split: str, *, most: int, seed: int) -> Rows:
-    """Slices of a split in which something is drawn, in their order; where there are more, `most` of them.
+def bleeding_rows(prepared: PreparedDataset, split: str | None, *, most: int, seed: int) -> Rows:
+    """Slices of a split, or of all, in which something is drawn, in their order; of more than `most`, so many of them.
 
     Args:
         prepared: With masks.
-        split: "val" or "test".
+        split: "val", "test", or None for all patients.
         most: How many at most.
         seed: Decides which.
 
@@ -38,13 +42,20 @@ def bleeding_rows(prepared: PreparedDataset, split: str, *, most: int, seed: int
     rows = prepared.rows(split)
     rows = rows[(require_masks(prepared).oindex[rows] > 0).any(axis=(1, 2))]
     if not len(rows):
+        whose = f"{split or 'all'} patients of {prepared.path.name}"
         remedy = "Prepare more patients, or another data.validation_fraction."
-        raise InputError(f"{split} patients of {prepared.path.name}", "no bleeding slice", "at least one", remedy)
+        raise InputError(whose, "no bleeding slice", "at least one", remedy)
     return np.sort(np.random.default_rng(seed).permutation(rows)[:most])
 
 
 def dice_curves(
-    checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, methods: Mapping[str, Method], rows: Rows
+    checkpoint: Checkpoint,
+    profile: Profile,
+    prepared: PreparedDataset,
+    methods: Mapping[str, Method],
+    rows: Rows,
+    *,
+    restrict: Mapping[str, Restriction] | None = None,
 ) -> dict[str, Curves]:
     """Dice of every method on every slice at every threshold; no map outlives its batch.
 
@@ -56,16 +67,19 @@ def dice_curves(
         prepared: With masks.
         methods: Name → method of `hgisam.maps`, its options bound to it.
         rows: [n] slices, something drawn in each.
+        restrict: Name → what is done to its maps and brain masks, both [B, H, W], before anything is called blood; of
+            all others, the map as it is within the whole brain.
 
     Returns:
         Name → [n, thresholds].
     """
     grid = threshold_grid(profile.evaluate.thresholds)
     curves: dict[str, list[Curves]] = {name: [] for name in methods}
-    for images, brain, truth in _batches(checkpoint, profile, prepared, rows):
+    for images, brain, truth in batches(checkpoint, profile, prepared, rows):
         for name, method in methods.items():
             maps = maps_of(method, checkpoint, images, profile, brain.shape[1]).astype(np.float32)
-            curves[name].append(dice_curve(maps, truth, brain, grid))
+            maps, inside = restrict[name](maps, brain) if restrict and name in restrict else (maps, brain)
+            curves[name].append(dice_curve(maps, truth, inside, grid))
     return {name: np.concatenate(parts) for name, parts in curves.items()}
 
 
@@ -88,17 +102,49 @@ def compare_methods(
     """
     grid, count = threshold_grid(profile.evaluate.thresholds), len(rows["val"])
     curves = dice_curves(checkpoint, profile, prepared, methods, np.concatenate([rows["val"], rows["test"]]))
-    patient = prepared.slices["patient"].iloc[rows["test"]]
-    found = {}
+    found = []
     for name, curve in curves.items():
-        chosen = best_threshold(curve[:count], grid)
-        dice = pd.Series(curve[count:, chosen["grid"].index(chosen["threshold"])])
+        chosen, dice = at_best_threshold(curve, count, grid)
+        found.append({"name": name, **{key: chosen[key] for key in ("threshold", "validation_dice")}, "value": dice})
+    return estimates(found, profile, prepared, rows["test"]).set_index("name").rename_axis(None)
+
+
+def estimates(
+    found: Sequence[Mapping[str, Any]], profile: Profile, prepared: PreparedDataset, rows: Rows
+) -> pd.DataFrame:
+    """What was measured on slices as means, with 95 % intervals over patients.
+
+    Args:
+        found: Each with whatever names it, and "value" [n], one a slice.
+        profile: Section `evaluate` and the seed.
+        prepared: Whose slices they are.
+        rows: [n] slices.
+
+    Returns:
+        A row each: its names, and mean, low, high in place of the values.
+    """
+    patient = prepared.slices["patient"].iloc[rows].reset_index(drop=True)
+    table = []
+    for record in found:
         generator = np.random.default_rng(profile.seed)
-        estimate = bootstrap_mean(dice, patient, count=profile.evaluate.bootstrap, generator=generator)
-        interval = dict(zip(("low", "high"), estimate["ci95"], strict=True))
-        found[name] = {key: chosen[key] for key in ("threshold", "validation_dice")} | {"mean": estimate["mean"]}
-        found[name] |= interval
-    return pd.DataFrame.from_dict(found, orient="index")
+        names = {key: value for key, value in record.items() if key != "value"}
+        values = pd.Series(record["value"])
+        estimate = bootstrap_mean(values, patient, count=profile.evaluate.bootstrap, generator=generator)
+        table.append(names | {"mean": estimate["mean"]} | dict(zip(("low", "high"), estimate["ci95"], strict=True)))
+    return pd.DataFrame(table)
+
+
+def at_best_threshold(curve: Curves, count: int, grid: Curves) -> tuple[dict[str, Any], Curves]:
+    """The threshold that is best on the first `count` slices, and the Dice of all others there.
+
+    Args:
+        curve: [n, thresholds] of one method.
+        count: How many slices the threshold is chosen on.
+        grid: [thresholds].
+    """
+    chosen = best_threshold(curve[:count], grid)
+    dice: Curves = curve[count:, chosen["grid"].index(chosen["threshold"])]
+    return chosen, dice
 
 
 def head_contrasts(
@@ -116,7 +162,7 @@ def head_contrasts(
         and weighted: the median over slices of the `contrast` of either.
     """
     found: dict[tuple[int, int], list[Tensor]] = {}
-    for images, brain, truth in _batches(checkpoint, profile, prepared, rows):
+    for images, brain, truth in batches(checkpoint, profile, prepared, rows):
         regions = [torch.from_numpy(region).to(images.device) for region in (truth, brain)]
         for place, heads in head_maps(
             checkpoint.model, images, checkpoint.task.bleeding, gradient_at=gradient_at
@@ -132,10 +178,10 @@ def head_contrasts(
     return pd.concat(tables, ignore_index=True)
 
 
-def _batches(
+def batches(
     checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, rows: Rows
-) -> Iterator[tuple[Tensor, npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
-    """Images on the profile's device, brain and truth of some slices at a time; the model goes there too."""
+) -> Iterator[tuple[Tensor, Brain, npt.NDArray[np.bool_]]]:
+    """Images on the profile's device, brain and truth [B, H, W] of some slices at a time; the model goes there too."""
     device = make_fabric(profile.compute).device
     checkpoint.model.to(device)
     arrays = (prepared.hu, prepared.brain, require_masks(prepared))

@@ -7,7 +7,7 @@ import pandas as pd
 from hgisam.checkpoint import load_checkpoint
 from hgisam.errors import InputError
 from hgisam.extract import extract_maps
-from hgisam.pipeline import write_evaluation
+from hgisam.measurements import write_evaluation
 from hgisam.prepared import open_prepared, sha256_of, whole_folder
 from hgisam.run import environment, read_json, write_json
 from hgisam.values import read_values

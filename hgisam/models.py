@@ -1,6 +1,7 @@
 """The network of a task, at the size that a profile asks for: timm's Swin transformer for classifiers."""
 
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import init_weights_vit_timm
 from torch import nn
 
 from hgisam.local_weights import load_local_weights
@@ -16,6 +17,8 @@ def build_classifier(profile: Profile, *, pretrained: bool = True) -> SwinTransf
     feature vector: "avg" as in the paper's Swin-B, or "max", with which a small Swin learns from scratch, since a slice
     bleeds if any part of it does.
 
+    One seed gives every task the same random trunk, so that trainings for two tasks can be compared head by head.
+
     Args:
         profile: Sections `model`, `data` and `windows` are used.
         pretrained: Start from `model.pretrained`, if the profile names such a file.
@@ -28,7 +31,7 @@ def build_classifier(profile: Profile, *, pretrained: bool = True) -> SwinTransf
         img_size=profile.data.image_px,
         patch_size=shape.patch_px,
         in_chans=len(profile.windows),
-        num_classes=len(TASKS[profile.task].classes),
+        num_classes=len(TASKS["binary"].classes),
         embed_dim=shape.channels,
         depths=shape.depths,
         num_heads=shape.heads,
@@ -36,6 +39,9 @@ def build_classifier(profile: Profile, *, pretrained: bool = True) -> SwinTransf
         global_pool=settings.pool,
         drop_path_rate=settings.drop_path,
     )
+    if (classes := len(TASKS[profile.task].classes)) != model.num_classes:
+        model.reset_classifier(classes)  # only now: timm draws the trunk's weights after those of the head
+        model.head.apply(init_weights_vit_timm)
     if pretrained and settings.pretrained is not None:
         load_local_weights(model, settings.pretrained, settings.pretrained_sha256)
     return model

@@ -212,8 +212,9 @@ class Profile(_Section):
         coarsest = 2**self.segmenter.halvings
         if train.crop_px and (train.crop_px % coarsest or not 2 * coarsest <= train.crop_px <= self.data.image_px):
             raise ValueError(
-                f"train.crop_px = {train.crop_px} must be a multiple of {coarsest} for {self.segmenter.architecture}, "
-                f"at least {2 * coarsest} and no more than data.image_px = {self.data.image_px}"
+                f"train.crop_px = {train.crop_px} must be a multiple of {coarsest} for a "
+                f"{self.segmenter.architecture}, at least {2 * coarsest}, "
+                f"and at most data.image_px = {self.data.image_px}"
             )
         if self.task != "segmentation" and train.fold:
             raise ValueError("train.fold is for segmentation; classifiers train on a set of its own, so it must be 0")

@@ -1,6 +1,7 @@
 """What a notebook says in words: notes, estimates, tables, and the manifest at the foot of its page."""
 
 import html
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,8 @@ def estimate(value: Mapping[str, Any] | None, digits: int = 2) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """A p-value as readers expect it."""
-    if value is None:
+    """A p-value as readers expect it; none, or NaN, where no test was made."""
+    if value is None or math.isnan(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
@@ -120,7 +121,7 @@ def _threshold(method: str, figures: Mapping[str, Any]) -> str:
 
 
 def error_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
-    """`summary["segmentation"]`'s distances and volumes as text, a row a method; arguments as in `segmentation_table`."""
+    """Distances and volumes of each method as text; arguments as in `segmentation_table`."""
     suffix = "_gated" if gated else ""
     rows = {}
     for method, figures in segmentation.items():
@@ -203,6 +204,34 @@ def comparison_matrix(comparisons: list[dict[str, Any]], *, significant: float =
         star = " *" if c["p_holm"] is not None and c["p_holm"] < significant else ""
         table.loc[a, b], table.loc[b, a] = f"{c['difference']:+.2f}{star}", f"{-c['difference']:+.2f}{star}"
     return table
+
+
+def ablation_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Ablations as text: what each row changes, its threshold and Dice, and the paired difference.
+
+    Args:
+        table: From `hgisam.ablation.ablate`.
+    """
+    rows = {}
+    for name, row in table.iterrows():
+        cells = {
+            key: estimate({"mean": row[mean], "ci95": [row[low], row[high]]}, digits)
+            for key, mean, low, high, digits in (
+                ("Dice per slice", "mean", "low", "high", 2),
+                ("difference", "difference", "difference_low", "difference_high", 3),
+            )
+        }
+        numbers = {"p": p_value(row["p_value"]), "p, Holm": p_value(row["p_holm"])}
+        rows[name] = {"what changes": row["changes"], "threshold": f"{row['threshold']:.2g}", **cells, **numbers}
+        rows[name] |= {"compared with": row["against"]}
+    return pd.DataFrame(rows).T
+
+
+def difference_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Differences of ablations as rows for `figures.intervals`; those of the references are left out."""
+    rows = table[table["group"] != "reference"]
+    columns = {"mean": "difference", "low": "difference_low", "high": "difference_high"}
+    return pd.DataFrame({"label": rows.index, "method": "difference", **{k: rows[v].array for k, v in columns.items()}})
 
 
 def manifest(profile: Profile, *folders: Path, **hashes: str) -> HTML:

@@ -23,7 +23,8 @@ def sources_of(code: str, root: Path = ROOT) -> list[Path]:
             if path not in found:
                 found.add(path)
                 package = ".".join(path.relative_to(root).parent.parts)
-                waiting += _imports(ast.parse(path.read_text(encoding="utf-8")), package=package)
+                code = path.read_text(encoding="utf-8") if path.suffix == ".py" else ""
+                waiting += _imports(ast.parse(code), package=package)
     return sorted(found)
 
 
@@ -51,8 +52,9 @@ def _imports(tree: ast.AST, *, package: str) -> Iterator[str]:
 
 
 def _files_of(name: str, root: Path) -> Iterator[Path]:
-    """Files that importing a dotted name reads: the packages on the way and the module, as far as they exist."""
+    """Files that importing a dotted name reads, as far as they exist: packages on the way, the module, its YAML."""
     parts = name.split(".")
     for end in range(1, len(parts) + 1):
         stem = root.joinpath(*parts[:end])
-        yield from (path for path in (stem / "__init__.py", stem.with_suffix(".py")) if path.is_file())
+        files = (stem / "__init__.py", stem.with_suffix(".py"), stem.with_suffix(".yaml"))
+        yield from (path for path in files if path.is_file())

@@ -142,14 +142,22 @@ class Segmentation:
         return (batch.mask > 0).long()
 
     def loss(self, logits: Tensor, target: Tensor, settings: Train) -> Tensor:
-        """Soft Dice loss of the bleeding class plus the mean cross entropy [B]; logits are [B, 2, H, W]."""
+        """Mean cross entropy plus, where a slice bleeds, the soft Dice loss of the bleeding class [B].
+
+        Where nothing bleeds, any trace of a probability would cost a whole Dice, and a network learns to say nothing.
+
+        Args:
+            logits: [B, 2, H, W].
+            target: [B, H, W].
+            settings: Label smoothing is used.
+        """
         from monai.losses.dice import DiceLoss  # MONAI takes seconds
 
         logits = logits.float()
         dice = DiceLoss(include_background=False, to_onehot_y=True, softmax=True, reduction="none")
         entropy = F.cross_entropy(logits, target, label_smoothing=settings.label_smoothing, reduction="none")
         overlap: Tensor = dice(logits, target[:, None]).flatten(start_dim=1).mean(dim=1)
-        return overlap + entropy.mean(dim=(1, 2))
+        return entropy.mean(dim=(1, 2)) + torch.where(target.flatten(start_dim=1).any(dim=1), overlap, 0.0)
 
     def score(self, logits: Tensor) -> Tensor:
         """Largest probability of a pixel in the slice [B]."""

@@ -13,6 +13,7 @@ from hgisam.figures.detection import (
 )
 from hgisam.figures.explorer import Panels, map_explorer
 from hgisam.figures.page import HU_METHODS, METHOD_NAMES, SUBTYPE_COLOURS, TRUTH, finish, shrink, use_book_renderer
+from hgisam.figures.sanity import randomisation_steps, removal_curves
 from hgisam.figures.slices import contact_sheet, slice_viewer, window_slider
 from hgisam.figures.training import metric_over_time, training_curves
 
@@ -35,6 +36,8 @@ __all__ = [
     "label_budget",
     "map_explorer",
     "metric_over_time",
+    "randomisation_steps",
+    "removal_curves",
     "roc",
     "said_types",
     "scatter",

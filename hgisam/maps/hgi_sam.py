@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from hgisam.attention import reduce_gradients
 from hgisam.errors import check_choice
 from hgisam.maps.combine import attention_received, combine, to_token_grid
-from hgisam.swin import BlockAttention, pair
+from hgisam.swin import Block, BlockAttention, pair
 
 RECIPES = ("corrected", "published")
 
@@ -76,6 +76,20 @@ def hgi_sam(
     from each block and undoing only its own shift; in a backward pass through activations only, down to the first block
     asked for; and in returning zeros, not NaN, for a constant map.
     """
+    grids = infused_grids(model, images, target, gradient_at=gradient_at, stages=stages, recipe=recipe)
+    return combine(grids, pair(images.shape[2:]), brain)
+
+
+def infused_grids(
+    model: nn.Module, images: Tensor, target: int, *, gradient_at: str, stages: Sequence[int], recipe: str = "corrected"
+) -> dict[Block, Tensor]:
+    """The steps of `hgi_sam` up to the token grids, before blocks and stages are combined.
+
+    Args and Raises: those of `hgi_sam`.
+
+    Returns:
+        Block → the weighted attention that each token receives [B, rows, cols].
+    """
     check_choice("recipe", recipe, RECIPES)
 
     def infuse(block: BlockAttention, gradient: Tensor) -> Tensor:
@@ -83,5 +97,4 @@ def hgi_sam(
         infused = weighted_attention(received, head_weights(gradient))  # [B·nW, N]
         return to_token_grid(infused, block, recipe=recipe)
 
-    grids = reduce_gradients(model, images, target, infuse, stages=stages, gradient_at=gradient_at)
-    return combine(grids, pair(images.shape[2:]), brain)
+    return reduce_gradients(model, images, target, infuse, stages=stages, gradient_at=gradient_at)

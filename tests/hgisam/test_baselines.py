@@ -18,7 +18,7 @@ from tests.conftest import TINY, make_prepared
 
 UNET = {
     "task": "segmentation", "train.monitor": "dice", "train.epochs": 1, "segmenter.channels": [8, 16],
-    "train.batch_size": 4, "train.augment.hide": 0,
+    "train.batch_size": 4, "train.augment.hide": 0, "train.passes": 3,
 }  # fmt: skip
 OPTIONS = [*TINY, "data.folds=4", f"study.trainings={json.dumps({'unet': UNET})}", "study.label_budget=[1,2,4,9]"]
 
@@ -57,7 +57,7 @@ def test_each_fold_has_a_network_that_held_it_out(
 def test_budgets_take_as_many_steps_as_all_scans(runs: Path, profile: Profile) -> None:
     planned, left_out = plan_budgets(profile, open_prepared(runs / "smoke" / "prepared" / "ct-ich"))
     # of 8 training patients 4 bleed, each in two slices: 16 slices a draw; one scan gives 4 of them, two give 8
-    assert planned == [Budget(scans, fold, 4 // scans) for fold in range(REPEATS) for scans in (1, 2)]
+    assert planned == [Budget(scans, fold, 3 * 4 // scans) for fold in range(REPEATS) for scans in (1, 2)]
     assert left_out == [{"scans": scans, "found": 4} for scans in (4, 9)]
 
 
@@ -68,8 +68,8 @@ def test_the_table_of_the_label_budget(runs: Path, profile: Profile) -> None:
     assert table.groupby("budget").size().to_dict() == dict.fromkeys(("1", "2", "all"), 4 * REPEATS)
     assert table["dice"].between(0, 1).all()
     assert len(json.loads((folder / "left_out.json").read_text())) == 2
-    few = load_checkpoint(runs / "smoke" / "baselines" / "label_budget" / "1-scans" / "fold-2").profile.train
-    assert (few.patients, few.passes, few.fold) == (1, 4, 2)
+    few = load_checkpoint(runs / "smoke" / "baselines" / "label_budget" / "1-scans" / "fold-1").profile.train
+    assert (few.patients, few.passes, few.fold) == (1, 12, 1)
 
 
 def test_a_baseline_that_the_profile_does_not_know(runs: Path, profile: Profile) -> None:

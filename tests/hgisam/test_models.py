@@ -44,3 +44,16 @@ def test_each_task_has_its_network() -> None:
         with torch.no_grad():
             logits = build_network(profile).eval()(torch.zeros(3, 3, 64, 64))
         assert logits.shape == (3, *outputs)
+
+
+def test_one_seed_gives_every_task_the_same_trunk_and_a_head_as_timm_draws_it() -> None:
+    drawn = {}
+    for task in ("binary", "subtype"):
+        torch.manual_seed(3)
+        drawn[task] = build_classifier(load_profile("smoke", [f"task={task}", "model.channels=96"])).state_dict()
+    trunk = [name for name in drawn["binary"] if not name.startswith("head.")]
+    assert len(trunk) == len(drawn["binary"]) - 2
+    assert all(torch.equal(drawn["binary"][name], drawn["subtype"][name]) for name in trunk)
+    for weights in drawn.values():
+        assert 0.018 < float(weights["head.fc.weight"].std()) < 0.022
+        assert not weights["head.fc.bias"].any()

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import zarr
 
-from hgisam import extract, figures, pipeline
+from hgisam import extract, figures, measurements, pipeline
 from hgisam.cli import main
 from hgisam.elsewhere import evaluate_elsewhere
 from hgisam.prepared import SUBTYPES, open_prepared
@@ -31,7 +31,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_prepared(runs / "smoke" / "prepared" / "rsna", patients=48, with_mask=False)
     make_prepared(runs / "smoke" / "prepared" / "ct-ich", patients=12, splits=("val", "test"), seed=1)
     profile = load_profile("smoke", OPTIONS)
-    for step in (pipeline.train_step, pipeline.map_step, pipeline.evaluate_step):
+    for step in (pipeline.train_step, pipeline.map_step, measurements.evaluate_step):
         step(profile, runs)
     return runs
 
@@ -82,10 +82,10 @@ def test_figures_are_those_of_the_arrays(runs: Path) -> None:
 def test_a_finished_step_is_not_made_again_unless_it_changed(runs: Path) -> None:
     profile = load_profile("smoke", OPTIONS)
     before = read_manifest(runs / "smoke" / "evaluate")
-    pipeline.evaluate_step(profile, runs)
+    measurements.evaluate_step(profile, runs)
     assert read_manifest(runs / "smoke" / "evaluate")["started"] == before["started"]
     changed = load_profile("smoke", [*OPTIONS, "evaluate.bootstrap=101"])
-    pipeline.evaluate_step(changed, runs)
+    measurements.evaluate_step(changed, runs)
     assert read_manifest(runs / "smoke" / "evaluate")["fingerprint"] != before["fingerprint"]
 
 
@@ -217,7 +217,7 @@ def test_results_take_what_other_steps_left(runs: Path, tmp_path: Path) -> None:
 
     arguments = {"code": ["hgisam.errors"], "sections": ("train",), "inputs": {"a": "1"}}
     run_step(profile, tmp_path / "runs", "baselines/unet/maps", work, **arguments)
-    folder = pipeline.results_step(profile, tmp_path / "runs")
+    folder = measurements.results_step(profile, tmp_path / "runs")
     assert read_manifest(folder)["inputs"].keys() == {"prepared/ct-ich", "scores", "maps", "baselines/unet/maps"}
     assert (copy / "summary.json").read_text() == (folder / "summary.json").read_text()
     summary = json.loads((folder / "summary.json").read_text())

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hgisam import pipeline, recorded_runs
+from hgisam import measurements, pipeline, recorded_runs
 from hgisam.cli import app
 from hgisam.errors import InputError
 from hgisam.prepared import open_prepared
@@ -35,7 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_prepared(runs / "smoke" / "prepared" / name, patients=12, splits=splits)
     pipeline.train_step(load_profile("smoke", TINY), runs)
     profile = load_profile("smoke", [*TINY, f"train.checkpoint={shutil.move(runs / 'smoke/train', runs / 'given')}"])
-    for step in (pipeline.train_step, pipeline.map_step, pipeline.evaluate_step):
+    for step in (pipeline.train_step, pipeline.map_step, measurements.evaluate_step):
         step(profile, runs)
     return runs / "smoke"
 

@@ -120,3 +120,22 @@ def test_manifest_is_folded_and_tells_what_was_read_and_written(tiny: Profile, t
     for text in ("smoke", "read: data", "abab", "wrote: result.txt", "prepared set", "cdcd", "torch", "cores"):
         assert text in html
     assert str(tmp_path) not in html
+
+
+def test_ablations_as_text_and_as_differences() -> None:
+    table = pd.DataFrame(
+        {
+            "group": ["reference", "stages"], "changes": ["", "which stages enter"], "against": ["a", "a"],
+            "threshold": [0.0004, 0.1521], "mean": [0.5, 0.4], "low": [0.4, 0.3], "high": [0.6, 0.5],
+            "difference": [0.0, -0.1], "difference_low": [0.0, -0.2], "difference_high": [0.0, -0.05],
+            "p_value": [float("nan"), 0.0002], "p_holm": [float("nan"), 0.0123],
+        },
+        index=["a", "b"],
+    )  # fmt: skip
+    text = report.ablation_table(table)
+    assert text.loc["b"].tolist() == [
+        "which stages enter", "0.15", "0.40 (0.30 to 0.50)", "-0.100 (-0.200 to -0.050)", "< 0.001", "0.012", "a",
+    ]  # fmt: skip
+    assert text.loc["a", ["p", "p, Holm"]].tolist() == ["–", "–"]
+    rows = report.difference_rows(table)
+    assert rows.to_dict("records") == [{"label": "b", "method": "difference", "mean": -0.1, "low": -0.2, "high": -0.05}]

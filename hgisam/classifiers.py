@@ -1,0 +1,89 @@
+"""The steps of the study of labels: a classifier for each task and seed, its measures, and what they say together.
+
+Each is a folder under `runs/<profile>/classifiers`: `<task>-<seed>`, `measured/<task>-<seed>`, and `study`.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from hgisam.checkpoint import load_checkpoint
+from hgisam.classifier_measures import measure_classifier
+from hgisam.label_study import TASKS, summarise_study
+from hgisam.pipeline import open_step_data, train_step
+from hgisam.profile import Profile
+from hgisam.run import read_manifest, require_step, run_step, write_json
+
+TABLES = ("scores.parquet", "dice.parquet", "heads.parquet")
+
+
+def classifiers_of(profile: Profile) -> list[tuple[str, int]]:
+    """Task and seed of each classifier, the tasks of a seed beside each other."""
+    return [(task, seed) for seed in profile.study.seeds for task in TASKS]
+
+
+def train_classifiers(profile: Profile, runs_dir: Path) -> dict[tuple[str, int], Path]:
+    """Trains a classifier for each task and seed of the study, or finds it done.
+
+    They are always trained, whatever `train.checkpoint` says of the run's own classifier: one network can't be several.
+
+    Returns:
+        Task and seed → the finished folder.
+    """
+    return {
+        (task, seed): train_step(
+            profile.variant(task, [f"seed={seed}", "train.checkpoint=null"]), runs_dir, f"classifiers/{task}-{seed}"
+        )
+        for task, seed in classifiers_of(profile)
+    }
+
+
+def measure_step(profile: Profile, runs_dir: Path, task: str, seed: int) -> Path:
+    """Measures one of the classifiers on the prepared `ct-ich` set; see `measure_classifier`."""
+    data = open_step_data(profile, runs_dir, "ct-ich")
+    trained = require_step(profile, runs_dir, f"classifiers/{task}-{seed}")
+    return run_step(
+        profile,
+        runs_dir,
+        f"classifiers/measured/{task}-{seed}",
+        lambda folder: measure_classifier(load_checkpoint(trained), profile, data, folder),
+        code=["hgisam.classifier_measures"],
+        sections=("maps", "evaluate", "compute"),
+        inputs={
+            "prepared/ct-ich": data.fingerprint,
+            f"classifiers/{task}-{seed}": read_manifest(trained)["outputs"]["model.safetensors"],
+        },
+    )
+
+
+def study_step(profile: Profile, runs_dir: Path) -> Path:
+    """The tables of all classifiers, each with the columns task and seed, and `study.json`.
+
+    Returns:
+        `runs/<profile>/classifiers/study`.
+    """
+    measured = {(task, seed): measure_step(profile, runs_dir, task, seed) for task, seed in classifiers_of(profile)}
+
+    def work(folder: Path) -> None:
+        tables = {}
+        for name in TABLES:
+            parts = [
+                pd.read_parquet(path / name).assign(task=task, seed=seed) for (task, seed), path in measured.items()
+            ]
+            tables[name] = pd.concat(parts, ignore_index=True)
+            tables[name].to_parquet(folder / name, index=False)
+        options = {"bootstrap": profile.evaluate.bootstrap, "seed": profile.seed}
+        write_json(folder / "study.json", summarise_study(tables["dice.parquet"], tables["scores.parquet"], **options))
+
+    inputs = {
+        f"{path.name}/{name}": read_manifest(path)["outputs"][name] for path in measured.values() for name in TABLES
+    }
+    return run_step(
+        profile,
+        runs_dir,
+        "classifiers/study",
+        work,
+        code=["hgisam.label_study"],
+        sections=("evaluate",),
+        inputs=inputs,
+    )

@@ -1,0 +1,70 @@
+"""The steps of the study of labels, on a set that a machine learns in seconds."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hgisam.classifiers import study_step, train_classifiers
+from hgisam.errors import InputError
+from hgisam.profile import Profile, load_profile
+from hgisam.run import read_json, read_manifest
+from tests.conftest import TINY, make_prepared
+
+SHORT = [*TINY, "study.seeds=[1,2]", "study.trainings.binary={task: binary}", "study.trainings.subtype={task: subtype}"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    make_prepared(runs / "smoke" / "prepared" / "rsna", with_mask=False)
+    make_prepared(runs / "smoke" / "prepared" / "ct-ich", seed=1)
+    return runs
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    return load_profile("smoke", SHORT)
+
+
+@pytest.fixture(scope="module")
+def study(runs: Path, profile: Profile) -> Path:
+    train_classifiers(profile, runs)
+    return study_step(profile, runs)
+
+
+def test_every_task_and_seed_is_trained_whatever_checkpoint_the_run_takes(runs: Path, study: Path) -> None:
+    taken = load_profile("smoke", [*SHORT, "train.checkpoint=phantom-binary"])
+    trained = train_classifiers(taken, runs)
+    assert list(trained) == [("binary", 1), ("subtype", 1), ("binary", 2), ("subtype", 2)]
+    for (task, seed), folder in trained.items():
+        about = read_json(folder / "model.json")["profile"]
+        assert (about["task"], about["seed"], about["train"]["checkpoint"]) == (task, seed, None)
+    weights = {read_manifest(folder)["outputs"]["model.safetensors"] for folder in trained.values()}
+    assert len(weights) == 4
+
+
+def test_the_study_holds_all_classifiers(study: Path) -> None:
+    dice, scores, heads = (pd.read_parquet(study / f"{name}.parquet") for name in ("dice", "scores", "heads"))
+    for table in (dice, scores, heads):
+        assert table.groupby(["task", "seed"]).ngroups == 4
+    assert scores["row"].nunique() == 48
+    figures = read_json(study / "study.json")
+    for method in ("hgi_sam", "swin_sam"):
+        binary, subtype, difference = (figures[method][key]["mean"] for key in ("binary", "subtype", "difference"))
+        assert difference == pytest.approx(binary - subtype)
+
+
+def test_a_second_run_finds_it_done_and_another_grid_of_thresholds_measures_again(
+    runs: Path, profile: Profile, study: Path
+) -> None:
+    before = read_manifest(study)
+    assert read_manifest(study_step(profile, runs)) == before
+    changed = load_profile("smoke", [*SHORT, "evaluate.thresholds=10"])
+    assert read_manifest(study_step(changed, runs))["fingerprint"] != before["fingerprint"]
+
+
+def test_a_study_without_its_trainings_names_the_notebook(runs: Path, tmp_path: Path, profile: Profile) -> None:
+    make_prepared(tmp_path / "smoke" / "prepared" / "ct-ich")
+    with pytest.raises(InputError, match="10_binary_or_subtype"):
+        study_step(profile, tmp_path)
