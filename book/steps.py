@@ -58,8 +58,18 @@ STEPS = {
             ),
             gpus="all",
         ),
-        Step("13_ablations", ("04_training",), ("ablations/manifest.json",), gpus="one"),
-        Step("14_all_results", ("06_results", "11_baselines"), ("results/manifest.json", "summary.json")),
+        Step("12_refined_maps", ("05_hgi_sam",), ("refined/maps/manifest.json",), gpus="all"),
+        Step(
+            "13_ablations",
+            ("04_training",),
+            ("ablations/manifest.json", "classifiers/shuffled/manifest.json"),
+            gpus="all",
+        ),
+        Step(
+            "14_all_results",
+            ("06_results", "10_binary_or_subtype", "11_baselines", "12_refined_maps"),
+            ("results/manifest.json", "summary.json"),
+        ),
         Step("15_ledger", ("14_all_results",), (), shows="recorded"),
     )
 }

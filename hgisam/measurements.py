@@ -25,7 +25,7 @@ from hgisam.values import Values, candidates, read_values
 
 log = logging.getLogger(__name__)
 
-OTHER_VALUES = ("baselines/*/maps", "refined")  # steps besides "maps" that leave values to threshold
+OTHER_VALUES = ("baselines/*/maps", "refined/maps")  # steps besides "maps" that leave values to threshold
 
 
 def evaluate_step(profile: Profile, runs_dir: Path) -> Path:
