@@ -15,9 +15,9 @@ from hgisam.diagnosis import with_lesion_sizes
 from hgisam.evaluate import measure, predictions_table
 from hgisam.failure_causes import failures
 from hgisam.pipeline import open_step_data
-from hgisam.prepared import PreparedDataset
+from hgisam.prepared import PreparedDataset, sha256_of
 from hgisam.profile import Profile
-from hgisam.run import read_manifest, require_step, run_step, step_dir, write_json
+from hgisam.run import read_json, read_manifest, require_step, run_step, step_dir, write_json
 from hgisam.sanity import sanity_checks
 from hgisam.summary import summarise
 from hgisam.thresholds import choose_thresholds, chosen_on, thresholds_by_slice
@@ -25,6 +25,7 @@ from hgisam.values import Values, candidates, read_values
 
 log = logging.getLogger(__name__)
 
+STUDIES = {"binary_vs_subtype": "classifiers/study/study.json"}  # name in the summary → file of the run
 OTHER_VALUES = ("baselines/*/maps", "refined/maps")  # steps besides "maps" that leave values to threshold
 
 
@@ -47,16 +48,24 @@ def results_step(profile: Profile, runs_dir: Path) -> Path:
     maps = require_step(profile, runs_dir, "maps")
     others = sorted(path.parent for kind in OTHER_VALUES for path in run.glob(f"{kind}/manifest.json"))
     sources = {folder.relative_to(run).as_posix(): folder for folder in (maps, *others)}
-    return _measure_step(profile, runs_dir, "results", sources, explain=True)
+    studies = {name: run / file for name, file in STUDIES.items() if (run / file).is_file()}
+    return _measure_step(profile, runs_dir, "results", sources, studies=studies, explain=True)
 
 
 def _measure_step(
-    profile: Profile, runs_dir: Path, step: str, sources: Mapping[str, Path], *, explain: bool = False
+    profile: Profile,
+    runs_dir: Path,
+    step: str,
+    sources: Mapping[str, Path],
+    *,
+    studies: Mapping[str, Path] | None = None,
+    explain: bool = False,
 ) -> Path:
     """Measures all values of some steps, the classifier's maps first, whose scores are the detection.
 
-    Where asked to `explain`, it also leaves `failures.parquet`.
+    What `studies` found stands in the summary too. Where asked to `explain`, it also leaves `failures.parquet`.
     """
+    studies = studies or {}
     data = open_step_data(profile, runs_dir, "ct-ich")
     trained = require_step(profile, runs_dir, "train")
     written = {name: read_manifest(folder)["outputs"] for name, folder in sources.items()}
@@ -70,6 +79,9 @@ def _measure_step(
         write_json(folder / "thresholds.json", thresholds)
         scores = pd.read_parquet(mapped / "scores.parquet")
         write_evaluation(folder, load_checkpoint(trained), profile, data, values, scores, thresholds)
+        if studies:
+            summary = read_json(folder / "summary.json")
+            write_json(folder / "summary.json", summary | {"studies": {n: read_json(p) for n, p in studies.items()}})
         if explain:
             predictions = pd.read_parquet(folder / "predictions.parquet")
             causes = failures(data, values, thresholds_by_slice(data, thresholds), predictions)
@@ -86,6 +98,7 @@ def _measure_step(
             "prepared/ct-ich": data.fingerprint,
             "scores": written["maps"]["scores.parquet"],
             **{name: outputs["maps.zarr"] for name, outputs in written.items()},
+            **{name: sha256_of(path) for name, path in studies.items()},
         },
     )
     shutil.copyfile(folder / "summary.json", folder.parent / "summary.json")

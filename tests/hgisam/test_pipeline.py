@@ -217,10 +217,15 @@ def test_results_take_what_other_steps_left(runs: Path, tmp_path: Path) -> None:
 
     arguments = {"code": ["hgisam.errors"], "sections": ("train",), "inputs": {"a": "1"}}
     run_step(profile, tmp_path / "runs", "baselines/unet/maps", work, **arguments)
+    found = {"hgi_sam": {"difference": {"mean": 0.1, "ci95": [0.0, 0.2]}}}
+    (copy / "classifiers" / "study").mkdir(parents=True)
+    (copy / "classifiers" / "study" / "study.json").write_text(json.dumps(found))
     folder = measurements.results_step(profile, tmp_path / "runs")
-    assert read_manifest(folder)["inputs"].keys() == {"prepared/ct-ich", "scores", "maps", "baselines/unet/maps"}
+    read = {"prepared/ct-ich", "scores", "maps", "baselines/unet/maps", "binary_vs_subtype"}
+    assert read_manifest(folder)["inputs"].keys() == read
     assert (copy / "summary.json").read_text() == (folder / "summary.json").read_text()
     summary = json.loads((folder / "summary.json").read_text())
+    assert summary["studies"] == {"binary_vs_subtype": found}
     tried = [(step / 20) ** 2 for step in (1, 11)]  # the least of all, and the least above 0.3
     assert summary["segmentation"]["unet"]["thresholds_by_fold"] == pytest.approx([tried[1], *[tried[0]] * 3])
     assert summary["segmentation"]["unet"]["dice_slice"]["mean"] == 1
