@@ -95,7 +95,7 @@ def write_pseudo(checkpoint: Checkpoint, profile: Profile, weak: PreparedDataset
     if weak.slices["any"].iloc[chosen].nunique() < 2:
         remedy = "Prepare more patients."
         raise InputError(f"slices of {weak.path}", "one kind at most", "slices with and without a bleed", remedy)
-    densities = dict(_densities(weak, chosen))
+    densities = dict(densities_of(weak, chosen))
     areas = np.concatenate([dense_areas(density) for density in densities.values()])
     order = np.concatenate([_rows_of(weak, chosen, study) for study in densities])
     bleeds = weak.slices["any"].iloc[order].to_numpy() == 1
@@ -162,7 +162,7 @@ def refine(
     root = zarr.open_group(folder / "maps.zarr", mode="w")
     arrays = [root.create_array(n, shape=(count, *size), dtype="float16", chunks=(1, *size)) for n in PARTS]
     everything = np.arange(count)
-    for study, density in tqdm(_densities(data, everything), total=data.slices["study"].nunique(), desc="refining"):
+    for study, density in tqdm(densities_of(data, everything), total=data.slices["study"].nunique(), desc="refining"):
         rows = _rows_of(data, everything, study)
         images = images_of(self_trained, data.hu.oindex[rows], data.brain.oindex[rows], device)
         learnt = maps_of(probability_of_bleeding, self_trained, images, profile, size[0]).astype(np.float32)
@@ -172,7 +172,7 @@ def refine(
             array.oindex[rows] = values
 
 
-def _densities(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[str, Maps]]:
+def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[str, Maps]]:
     """Study and density of its chosen slices; whole studies are read, since density is a matter of neighbours."""
     groups = data.slices.groupby("study", sort=False).indices
     wanted = set(data.slices["study"].iloc[chosen])
