@@ -95,7 +95,7 @@ def write_pseudo(checkpoint: Checkpoint, profile: Profile, weak: PreparedDataset
     if weak.slices["any"].iloc[chosen].nunique() < 2:
         remedy = "Prepare more patients."
         raise InputError(f"slices of {weak.path}", "one kind at most", "slices with and without a bleed", remedy)
-    densities = dict(_densities(weak, chosen))
+    densities = dict(study_densities(weak, chosen))
     areas = np.concatenate([dense_areas(density) for density in densities.values()])
     order = np.concatenate([_rows_of(weak, chosen, study) for study in densities])
     bleeds = weak.slices["any"].iloc[order].to_numpy() == 1
@@ -161,8 +161,8 @@ def refine(
     count, *size = data.hu.shape
     root = zarr.open_group(folder / "maps.zarr", mode="w")
     arrays = [root.create_array(n, shape=(count, *size), dtype="float16", chunks=(1, *size)) for n in PARTS]
-    everything = np.arange(count)
-    for study, density in tqdm(_densities(data, everything), total=data.slices["study"].nunique(), desc="refining"):
+    everything, studies = np.arange(count), data.slices["study"].nunique()
+    for study, density in tqdm(study_densities(data, everything), total=studies, desc="refining"):
         rows = _rows_of(data, everything, study)
         images = images_of(self_trained, data.hu.oindex[rows], data.brain.oindex[rows], device)
         learnt = maps_of(probability_of_bleeding, self_trained, images, profile, size[0]).astype(np.float32)
@@ -172,8 +172,16 @@ def refine(
             array.oindex[rows] = values
 
 
-def _densities(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[str, Maps]]:
-    """Study and density of its chosen slices; whole studies are read, since density is a matter of neighbours."""
+def study_densities(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[str, Maps]]:
+    """Density of chosen slices, study by study; whole studies are read, since density is a matter of neighbours.
+
+    Args:
+        data: Any set.
+        chosen: [n] rows.
+
+    Yields:
+        Study, and [slice, row, col] from `blood_density` of its chosen slices, in the order of their rows.
+    """
     groups = data.slices.groupby("study", sort=False).indices
     wanted = set(data.slices["study"].iloc[chosen])
     for study in (s for s in groups if s in wanted):
