@@ -2,7 +2,15 @@
 
 from hgisam.figures.attention import attention_rows, small_maps, stage_views, window_sums
 from hgisam.figures.baselines import fold_curves, label_budget
-from hgisam.figures.charts import counts, distributions, hu_histograms, intervals, scatter, threshold_curves
+from hgisam.figures.charts import (
+    counts,
+    density_threshold,
+    distributions,
+    hu_histograms,
+    intervals,
+    scatter,
+    threshold_curves,
+)
 from hgisam.figures.detection import (
     calibration,
     confusion_by_type,
@@ -28,6 +36,7 @@ __all__ = [
     "confusion_by_type",
     "contact_sheet",
     "counts",
+    "density_threshold",
     "distributions",
     "finish",
     "fold_curves",

@@ -174,6 +174,29 @@ def threshold_curves(chosen: Mapping[str, Mapping[str, Any]], alt: str) -> go.Fi
     return finish(figure, alt, "520px")
 
 
+def density_threshold(found: Mapping[str, Any]) -> go.Figure:
+    """How well areas at or above a density tell slices that bleed from others, and the threshold that this teaches.
+
+    Args:
+        found: grid_hu, auroc and begins_hu, as in `density.json`.
+    """
+    grid, auroc, begins = found["grid_hu"], np.round(found["auroc"], 4), found["begins_hu"]
+    best = float(auroc[grid.index(begins)])
+    figure = go.Figure()
+    line = {"color": BLUE, "width": 2.5}
+    figure.add_trace(go.Scatter(x=grid, y=auroc, mode="lines", line=line, name="all thresholds"))
+    marker = {"size": 11, "color": VERMILION, "symbol": "diamond"}
+    figure.add_trace(go.Scatter(x=[begins], y=[best], mode="markers", marker=marker, name="the one that is used"))
+    figure.add_hline(y=0.5, line_dash="dot", line_color="rgba(128,128,128,0.8)", annotation_text="chance")
+    figure.update_xaxes(title="density in HU from which on it counts as blood")
+    figure.update_yaxes(title="AUROC of the area")
+    alt = (
+        f"AUROC of the dense area of a slice against the density, {grid[0]:.0f} to {grid[-1]:.0f} HU: best {best:.2f} "
+        f"at {begins:.0f} HU, {auroc[0]:.2f} and {auroc[-1]:.2f} at the ends."
+    )
+    return finish(figure, alt, "380px")
+
+
 def scatter(
     table: pd.DataFrame, alt: str, *, x: str, y: str, by: str, titles: Sequence[str], log_x: bool = False,
     identity: bool = False,

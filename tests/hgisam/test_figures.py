@@ -210,6 +210,14 @@ def test_threshold_curves_keep_hu_apart() -> None:
     assert axes == {"HGI-SAM": "x", "HU threshold": "x2"}
 
 
+def test_density_threshold_marks_the_one_that_is_used() -> None:
+    found = {"grid_hu": [40.0, 41.0, 42.0], "auroc": [0.6, 0.9, 0.7], "begins_hu": 41.0}
+    figure = figures.density_threshold(found)
+    assert list(figure.data[0].y) == [0.6, 0.9, 0.7]
+    assert (figure.data[1].x[0], figure.data[1].y[0]) == (41.0, 0.9)
+    assert "best 0.90 at 41 HU" in alt_of(figure)
+
+
 def test_distributions_thin_out_large_groups() -> None:
     table = pd.DataFrame({"dice": np.linspace(0, 1, 1000), "method": "hgi_sam"})
     figure = figures.distributions(table, "dice", value="dice", by="method", title="Dice")
