@@ -50,7 +50,7 @@ def test_swin_unetr_in_place_of_the_unet() -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["segmenter.architecture=vnet"], "'unet' or 'swin_unetr'"),
+        (["segmenter.architecture=vnet"], "'unet', 'basic_unet' or 'swin_unetr'"),
         (["segmenter.architecture=swin_unetr"], "segmenter.channels: got .*, expected null, since .* is swin_unetr"),
         (["segmenter.norm=null"], "segmenter.norm: got null, expected a value, since .* is unet"),
         (["segmenter.feature_size=12"], "segmenter.feature_size: got 12, expected null, since .* is unet"),

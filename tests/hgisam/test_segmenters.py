@@ -35,10 +35,11 @@ def test_every_profile_builds(name: str) -> None:
 
 
 def test_levels_and_norms_of_the_unet() -> None:
-    plain = build_segmenter(load_profile("smoke", ["segmenter.channels=[24,48,96,192]", "segmenter.norm=none"]))
-    normed = build_segmenter(load_profile("smoke", ["segmenter.channels=[24,48,96,192]"]))
-    kinds = [{type(module).__name__ for module in model.modules()} for model in (plain, normed)]
-    assert kinds[1] - kinds[0] == {"InstanceNorm2d"}
+    options = ["segmenter.channels=[24,48,96,192]"]
+    norms = ("none", "batch", "instance")
+    plain, *normed = (build_segmenter(load_profile("smoke", [*options, f"segmenter.norm={norm}"])) for norm in norms)
+    kinds = [{type(module).__name__ for module in model.modules()} for model in (plain, *normed)]
+    assert [kind - kinds[0] for kind in kinds[1:]] == [{"BatchNorm2d"}, {"InstanceNorm2d"}]
     widths = {m.out_channels for m in plain.modules() if isinstance(m, torch.nn.Conv2d)}
     assert widths == {24, 48, 96, 192, 2}
 
