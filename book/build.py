@@ -97,6 +97,8 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         profile = load_profile(arguments.profile, arguments.set.split())
+        for training in profile.study.trainings:
+            profile.variant(training)  # a mistake there should not be found after hours
         check_raw("RSNA", arguments.rsna)
         check_raw("CT_ICH", arguments.ct_ich)
         run = Path(arguments.runs_dir) / profile.name
