@@ -21,6 +21,7 @@ from hgisam.run import hardware_words, read_json, read_manifest, write_json
 log = logging.getLogger(__name__)
 
 STEPS = ("train", "maps", "evaluate")
+ALL_RESULTS = "results"  # measures every method of the studies; recorded where the run has it
 MOST_METRICS_KB = 300
 MOST_CHECKPOINT_KB = 8000
 Manifests = Mapping[str, Mapping[str, Any]]
@@ -33,7 +34,7 @@ class RecordedRun:
     Attributes:
         record: name, note, tier ("laptop" or "GPU"), profile, hardware in words, durations_s by step,
             files with their hashes.
-        summary: As the run's `summary.json`.
+        summary: As the run's `summary.json`: of all results, if it has them.
         thresholds: As its `evaluate/thresholds.json`.
         history: A row an epoch.
         manifests: Step → manifest.
@@ -65,13 +66,14 @@ def record_run(run: Path, out: Path, *, note: str = "", with_checkpoint: bool = 
         raise InputError(str(out), "a folder with something else", "none, or an earlier record", "Name another folder.")
     manifests = _manifests_of_one_run(run)
     with whole_folder(out) as folder:
-        for step in STEPS:
+        for step in manifests:
             (folder / step).mkdir()
             write_json(folder / step / "manifest.json", portable_manifest(run / step))
+        measured = ALL_RESULTS if ALL_RESULTS in manifests else "evaluate"
         for source, target in (
             ("train/train.csv", "train/train.csv"),
             ("evaluate/thresholds.json", "evaluate/thresholds.json"),
-            ("evaluate/summary.json", "summary.json"),
+            (f"{measured}/summary.json", "summary.json"),
         ):
             shutil.copyfile(_as_written(run, source, manifests), folder / target)
         if "metrics.parquet" in manifests["evaluate"]["outputs"]:
@@ -96,9 +98,11 @@ def _manifests_of_one_run(run: Path) -> dict[str, dict[str, Any]]:
     for step in STEPS:
         if not (run / step / "manifest.json").is_file():
             raise InputError(f"run {run}", f"no finished {step} in it", "the folder of a whole run", "Finish it first.")
-    manifests = {step: read_manifest(run / step) for step in STEPS}
+    steps = [*STEPS, *([ALL_RESULTS] if (run / ALL_RESULTS / "manifest.json").is_file() else [])]
+    manifests = {step: read_manifest(run / step) for step in steps}
     trained, mapped = (manifests[step]["outputs"] for step in ("train", "maps"))
-    links = {"maps": ("train", trained["model.safetensors"]), "evaluate": ("maps", mapped["maps.zarr"])}
+    links = {"maps": ("train", trained["model.safetensors"])}
+    links |= dict.fromkeys(steps[2:], ("maps", mapped["maps.zarr"]))
     for step, (before, wrote) in links.items():
         if manifests[step]["inputs"][before] != wrote:
             got = f"a step {step} that read another {before}"
@@ -137,7 +141,7 @@ def _pack_checkpoint(trained: Path, target: Path) -> None:
 def _record(name: str, note: str, manifests: Manifests, folder: Path) -> dict[str, Any]:
     trained = manifests["train"]
     on_gpu = bool(trained["hardware"]["gpu"]) and trained["profile"]["compute"]["accelerator"] != "cpu"
-    machines = dict.fromkeys(hardware_words(manifests[step]["hardware"]) for step in STEPS)
+    machines = dict.fromkeys(hardware_words(manifest["hardware"]) for manifest in manifests.values())
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {
         "name": name,
@@ -145,7 +149,7 @@ def _record(name: str, note: str, manifests: Manifests, folder: Path) -> dict[st
         "tier": "GPU" if on_gpu else "laptop",
         "profile": trained["profile"]["name"],
         "hardware": "; ".join(machines),
-        "durations_s": {step: manifests[step]["duration_s"] for step in STEPS},
+        "durations_s": {step: manifest["duration_s"] for step, manifest in manifests.items()},
         "files": {file: sha256_of(folder / file) for file in files},
     }
 
@@ -163,6 +167,6 @@ def _read_run(folder: Path) -> RecordedRun:
         summary=read_json(folder / "summary.json"),
         thresholds=read_json(folder / "evaluate" / "thresholds.json"),
         history=pd.read_csv(folder / "train" / "train.csv"),
-        manifests={step: read_manifest(folder / step) for step in STEPS},
+        manifests={path.parent.name: read_manifest(path.parent) for path in sorted(folder.glob("*/manifest.json"))},
         metrics=pd.read_parquet(metrics) if metrics.is_file() else None,
     )

@@ -13,7 +13,7 @@ import pytest
 from hgisam import measurements, pipeline, recorded_runs
 from hgisam.cli import app
 from hgisam.errors import InputError
-from hgisam.prepared import open_prepared
+from hgisam.prepared import open_prepared, sha256_of
 from hgisam.pretrained import load_pretrained
 from hgisam.profile import load_profile
 from hgisam.recorded_runs import read_runs, record_run
@@ -67,6 +67,23 @@ def test_what_was_packed_is_read_again(run: Path, tmp_path: Path) -> None:
     assert files_of(tmp_path / "first") == FILES
     assert set(found.record["files"]) == FILES - {"record.json"}
     assert read_runs(tmp_path / "nowhere") == {}
+
+
+def test_all_results_are_recorded_where_the_run_has_them(copy: Path, tmp_path: Path) -> None:
+    shutil.copytree(copy / "evaluate", copy / "results")
+    summary = read_json(copy / "results" / "summary.json") | {"studies": {}}
+    write_json(copy / "results" / "summary.json", summary)
+    manifest = read_manifest(copy / "results")
+    manifest["outputs"]["summary.json"] = sha256_of(copy / "results" / "summary.json")
+    write_json(copy / "results" / "manifest.json", manifest)
+    record_run(copy, tmp_path / "records" / "whole")
+    found = read_runs(tmp_path / "records")["whole"]
+    assert found.summary == summary
+    assert set(found.manifests) == {"train", "maps", "evaluate", "results"}
+    manifest["inputs"]["maps"] = "0"
+    write_json(copy / "results" / "manifest.json", manifest)
+    with pytest.raises(InputError, match="read another maps"):
+        record_run(copy, tmp_path / "records" / "mixed")
 
 
 def test_patients_are_numbers(run: Path, tmp_path: Path) -> None:
