@@ -14,7 +14,7 @@ BUILD = Path(__file__).parents[2] / "book" / "build.py"
     [
         ("train.epoch=3", "Did you mean epochs"),
         ('study.trainings={unet:{"train.epoch":3}}', "Did you mean epochs"),
-        ("study.trainings={unet:{task:segmentation}}", "monitor"),
+        ('study.trainings={unet:{"task":"segmentation"}}', "monitor"),
     ],
 )
 def test_a_mistake_in_the_profile_or_in_a_training_of_the_studies(tmp_path: Path, override: str, message: str) -> None:
