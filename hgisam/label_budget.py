@@ -4,18 +4,15 @@ import math
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from hgisam.checkpoint import Checkpoint
-from hgisam.compare import bleeding_rows
-from hgisam.compute import make_fabric
-from hgisam.extract import images_of, maps_of
+from hgisam.compare import at_best_threshold, bleeding_rows, dice_curves
 from hgisam.folds import probability_of_bleeding
 from hgisam.metrics import patient_weights
-from hgisam.prepared import PreparedDataset, require_masks
+from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
-from hgisam.segment import best_threshold, dice_curve, threshold_grid
+from hgisam.segment import threshold_grid
 
 
 def held_out_dice(checkpoint: Checkpoint, profile: Profile, split: PreparedDataset) -> pd.DataFrame:
@@ -31,35 +28,11 @@ def held_out_dice(checkpoint: Checkpoint, profile: Profile, split: PreparedDatas
     """
     grid = threshold_grid(profile.evaluate.thresholds)
     rows = {name: bleeding_rows(split, name, most=len(split.slices), seed=0) for name in ("val", "test")}
-    curves = {name: _curves(checkpoint, profile, split, chosen, grid) for name, chosen in rows.items()}
-    threshold = best_threshold(curves["val"], grid)["threshold"]
-    return pd.DataFrame(
-        {
-            "patient": split.slices["patient"].iloc[rows["test"]].to_numpy(),
-            "row": rows["test"],
-            "dice": curves["test"][:, grid.tolist().index(threshold)],
-            "threshold": threshold,
-        }
-    )
-
-
-def _curves(
-    checkpoint: Checkpoint,
-    profile: Profile,
-    prepared: PreparedDataset,
-    rows: npt.NDArray[np.int64],
-    grid: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
-    """Dice of some slices at every threshold [n, T]."""
-    device = make_fabric(profile.compute).device
-    checkpoint.model.to(device)
-    curves = []
-    for part in np.array_split(rows, -(-len(rows) // profile.maps.batch_size)):
-        brain, truth = prepared.brain.oindex[part], require_masks(prepared).oindex[part] > 0
-        images = images_of(checkpoint, prepared.hu.oindex[part], brain, device)
-        values = maps_of(probability_of_bleeding, checkpoint, images, profile, brain.shape[1])
-        curves.append(dice_curve(values.astype(np.float32), truth, brain, grid))
-    return np.concatenate(curves)
+    both = np.concatenate([rows["val"], rows["test"]])
+    curves = dice_curves(checkpoint, profile, split, {"segmenter": probability_of_bleeding}, both)
+    chosen, dice = at_best_threshold(curves["segmenter"], len(rows["val"]), grid)
+    patient = split.slices["patient"].iloc[rows["test"]].to_numpy()
+    return pd.DataFrame({"patient": patient, "row": rows["test"], "dice": dice, "threshold": chosen["threshold"]})
 
 
 def budget_curve(table: pd.DataFrame) -> pd.DataFrame:

@@ -95,9 +95,9 @@ def write_pseudo(checkpoint: Checkpoint, profile: Profile, weak: PreparedDataset
     if weak.slices["any"].iloc[chosen].nunique() < 2:
         remedy = "Prepare more patients."
         raise InputError(f"slices of {weak.path}", "one kind at most", "slices with and without a bleed", remedy)
-    densities = dict(densities_of(weak, chosen))
-    areas = np.concatenate([dense_areas(density) for density in densities.values()])
-    order = np.concatenate([_rows_of(weak, chosen, study) for study in densities])
+    densities = list(densities_of(weak, chosen))
+    areas = np.concatenate([dense_areas(density) for _, density in densities])
+    order = np.concatenate([rows for rows, _ in densities])
     bleeds = weak.slices["any"].iloc[order].to_numpy() == 1
     begins_hu, auroc = blood_begins_at(areas, bleeds)
     found = {"begins_hu": begins_hu, "grid_hu": DENSITY_GRID.tolist(), "auroc": auroc.tolist()}
@@ -107,8 +107,7 @@ def write_pseudo(checkpoint: Checkpoint, profile: Profile, weak: PreparedDataset
     checkpoint.model.to(device)
 
     def blocks() -> Iterator[Block]:
-        for study, density in tqdm(densities.items(), desc="pseudo masks", unit="scan"):
-            rows = _rows_of(weak, chosen, study)
+        for rows, density in tqdm(densities, desc="pseudo masks", unit="scan"):
             hu, brain = weak.hu.oindex[rows], weak.brain.oindex[rows]
             mask, bleeding = np.zeros(hu.shape, np.uint8), weak.slices["any"].iloc[rows].to_numpy() == 1
             if bleeding.any():
@@ -161,9 +160,8 @@ def refine(
     count, *size = data.hu.shape
     root = zarr.open_group(folder / "maps.zarr", mode="w")
     arrays = [root.create_array(n, shape=(count, *size), dtype="float16", chunks=(1, *size)) for n in PARTS]
-    everything = np.arange(count)
-    for study, density in tqdm(densities_of(data, everything), total=data.slices["study"].nunique(), desc="refining"):
-        rows = _rows_of(data, everything, study)
+    scans = tqdm(densities_of(data, np.arange(count)), total=data.slices["study"].nunique(), desc="refining")
+    for rows, density in scans:
         images = images_of(self_trained, data.hu.oindex[rows], data.brain.oindex[rows], device)
         learnt = maps_of(probability_of_bleeding, self_trained, images, profile, size[0]).astype(np.float32)
         dense = with_density(hgi_sam.oindex[rows], density, begins_hu)
@@ -172,16 +170,15 @@ def refine(
             array.oindex[rows] = values
 
 
-def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[str, Maps]]:
-    """Study and density of its chosen slices; whole studies are read, since density is a matter of neighbours."""
-    groups = data.slices.groupby("study", sort=False).indices
-    wanted = set(data.slices["study"].iloc[chosen])
-    for study in (s for s in groups if s in wanted):
-        rows = np.sort(groups[study])
-        pixel_mm, slice_mm = data.slices.iloc[rows][["pixel_mm", "slice_mm"]].median()
-        density = blood_density(data.hu.oindex[rows], data.brain.oindex[rows], pixel_mm, slice_mm)
-        yield str(study), density[np.isin(rows, chosen)]
+def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], Maps]]:
+    """Study by study, the chosen rows in their order and their density [n, H, W].
 
-
-def _rows_of(data: PreparedDataset, chosen: npt.NDArray[np.int64], study: str) -> npt.NDArray[np.int64]:
-    return np.sort(chosen[data.slices["study"].iloc[chosen].to_numpy() == study])
+    Whole studies are read, since density is a matter of neighbours.
+    """
+    for study in data.slices.groupby("study", sort=False).indices.values():
+        rows = np.sort(study)
+        mine = np.isin(rows, chosen)
+        if mine.any():
+            pixel_mm, slice_mm = data.slices.iloc[rows][["pixel_mm", "slice_mm"]].median()
+            hu, brain = data.hu.oindex[rows], data.brain.oindex[rows]
+            yield rows[mine], blood_density(hu, brain, pixel_mm, slice_mm)[mine]
