@@ -8,10 +8,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from hgisam import metrics
-from hgisam.prepared import LABELS, PreparedDataset, require_masks
-from hgisam.segment import segment
+from hgisam.prepared import LABELS, PreparedDataset
+from hgisam.scans import scans_of
 from hgisam.surface import hd95_mm
-from hgisam.values import Values, values_at
+from hgisam.values import Values
 
 
 def predictions_table(prepared: PreparedDataset, scores: pd.DataFrame, threshold: float) -> pd.DataFrame:
@@ -29,10 +29,7 @@ def measure(
     """Every figure of every slice and scan, tidy.
 
     Args:
-        prepared: With masks.
-        values: From `read_values`.
-        thresholds: From `thresholds_by_slice`; its columns are the methods.
-        predictions: The slices to measure, from `predictions_table`.
+        prepared, values, thresholds, predictions: As in `hgisam.scans.scans_of`.
 
     Returns:
         level ("slice", "scan"), method, gated, patient, study, row (-1 for scans), metric, value. Figures of slices
@@ -40,20 +37,17 @@ def measure(
         a slice only where the classifier says that it bleeds.
     """
     records: list[dict[str, Any]] = []
-    for study, slices in predictions.groupby("study", sort=False):
-        rows, said = slices["row"].to_numpy(), slices["bleeds"].to_numpy()
-        truth = require_masks(prepared).oindex[rows] > 0
-        brain = prepared.brain.oindex[rows]
-        spacing = prepared.slices.iloc[rows][["pixel_mm", "pixel_mm", "slice_mm"]].to_numpy()
-        for method in thresholds:
-            given = values_at(str(method), values, prepared, rows, brain)
-            found = segment(given, thresholds[method].iloc[rows].to_numpy(), brain)
-            distance_mm = hd95_mm(found, truth, spacing[:, 0])
+    for scan in scans_of(prepared, values, thresholds, predictions):
+        spacing = prepared.slices.iloc[scan.rows][["pixel_mm", "pixel_mm", "slice_mm"]].to_numpy()
+        said = scan.slices["bleeds"].to_numpy()
+        whose: dict[str, Any] = {key: scan.slices[key].iloc[0] for key in ("patient", "study")}
+        for method, found in scan.masks:
+            distance_mm = hd95_mm(found, scan.truth, spacing[:, 0])
             for gated in (False, True):
                 stands = said | (not gated)
                 kept, apart_mm = found & stands[:, None, None], np.where(stands, distance_mm, np.nan)
-                base = {"method": method, "gated": gated, "patient": slices["patient"].iloc[0], "study": study}
-                figures = _study_records(kept, truth, apart_mm, spacing.prod(axis=1) / 1000, rows)
+                base = {"method": method, "gated": gated, **whose}
+                figures = _study_records(kept, scan.truth, apart_mm, spacing.prod(axis=1) / 1000, scan.rows)
                 records += [base | record for record in figures]
     return pd.DataFrame(records)
 

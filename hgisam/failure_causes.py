@@ -8,9 +8,9 @@ import pandas as pd
 from scipy.ndimage import distance_transform_edt, label
 
 from hgisam import metrics
-from hgisam.prepared import PreparedDataset, require_masks
-from hgisam.segment import segment
-from hgisam.values import Values, values_at
+from hgisam.prepared import PreparedDataset
+from hgisam.scans import scans_of
+from hgisam.values import Values
 
 Mask = npt.NDArray[np.bool_]
 
@@ -54,10 +54,7 @@ def failures(
     """Why each slice is wrong by each method, and what lies where blood was found in vain.
 
     Args:
-        prepared: With masks.
-        values: From `read_values`.
-        thresholds: From `thresholds_by_slice`; its columns are the methods.
-        predictions: The slices, from `predictions_table`.
+        prepared, values, thresholds, predictions: As in `hgisam.scans.scans_of`.
 
     Returns:
         A row a slice and method: method, row, patient, dice and cause (both missing where nothing is drawn), vain_mm2
@@ -65,24 +62,20 @@ def failures(
         vain_hu (its median); the last two are missing where nothing was found in vain.
     """
     records = []
-    for _, slices in predictions.groupby("study", sort=False):
-        rows, said = slices["row"].to_numpy(), slices["bleeds"].to_numpy()
-        brain, hu = (array.oindex[rows] for array in (prepared.brain, prepared.hu))
-        truth = require_masks(prepared).oindex[rows] > 0
-        pixel_mm = prepared.slices["pixel_mm"].iloc[rows].to_numpy()
+    for scan in scans_of(prepared, values, thresholds, predictions):
+        said, patient = scan.slices["bleeds"].to_numpy(), scan.slices["patient"].iloc[0]
+        hu, pixel_mm = prepared.hu.oindex[scan.rows], prepared.slices["pixel_mm"].iloc[scan.rows].to_numpy()
         depth_mm = [
-            distance_transform_edt(np.pad(b > 0, 1))[1:-1, 1:-1] * p for b, p in zip(brain, pixel_mm, strict=True)
+            distance_transform_edt(np.pad(b > 0, 1))[1:-1, 1:-1] * p for b, p in zip(scan.brain, pixel_mm, strict=True)
         ]
-        for method in thresholds:
-            given = values_at(str(method), values, prepared, rows, brain)
-            found = segment(given, thresholds[method].iloc[rows].to_numpy(), brain)
-            for i, row in enumerate(rows):
-                vain = found[i] & ~truth[i]
-                record = {"method": method, "row": row, "patient": slices["patient"].iloc[0]}
+        for method, masks in scan.masks:
+            for i, (row, found, truth) in enumerate(zip(scan.rows, masks, scan.truth, strict=True)):
+                vain = found & ~truth
+                record = {"method": method, "row": row, "patient": patient}
                 record |= _in_vain(vain, depth_mm[i], hu[i]) | {"vain_mm2": vain.sum() * pixel_mm[i] ** 2}
-                if truth[i].any():
-                    record["dice"] = metrics.dice((found[i] & truth[i]).sum(), found[i].sum(), truth[i].sum())
-                    record["cause"] = cause(found[i], truth[i], said=bool(said[i]))
+                if truth.any():
+                    record["dice"] = metrics.dice((found & truth).sum(), found.sum(), truth.sum())
+                    record["cause"] = cause(found, truth, said=bool(said[i]))
                 records.append(record)
     columns = ["method", "row", "patient", "dice", "cause", "vain_mm2", "vain_at_edge", "vain_hu"]
     return pd.DataFrame(records, columns=columns)
