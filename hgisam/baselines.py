@@ -4,17 +4,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from hgisam.checkpoint import load_checkpoint
+from hgisam.data import balanced_rows
 from hgisam.folds import extract_by_fold
 from hgisam.label_budget import held_out_dice
 from hgisam.pipeline import open_step_data, train_step
 from hgisam.prepared import PreparedDataset, by_fold
 from hgisam.profile import Profile
 from hgisam.run import read_manifest, require_step, run_step, write_json
-from hgisam.session import fewer_patients
+from hgisam.session import fewer_patients, training_patients
 
 BASELINES = ("unet", "swin_unetr", "unet_published")  # of `study.trainings`
 REPEATS = 2  # folds in which each budget is tried: other patients to learn from, other patients to be measured on
@@ -152,11 +154,9 @@ def _weights(trained: Iterable[Path]) -> dict[str, str]:
 
 
 def _bleeding_patients(split: PreparedDataset) -> int:
-    train = split.slices[split.slices["split"] == "train"]
-    return int(train.groupby("patient")["any"].max().sum())
+    return int(training_patients(split).sum())
 
 
 def _slices_of_a_draw(split: PreparedDataset) -> int:
-    """How many slices a balanced draw of the training patients has; see `hgisam.data.balanced_rows`."""
-    bleeds = split.slices["any"].iloc[split.rows("train")]
-    return 2 * int(min(bleeds.sum(), len(bleeds) - bleeds.sum()))
+    rows = split.rows("train")
+    return len(balanced_rows(rows, split.slices["any"].iloc[rows].to_numpy() == 1, np.random.default_rng()))

@@ -16,7 +16,7 @@ from hgisam.checkpoint import Checkpoint
 from hgisam.compare import Curves, Rows, bleeding_rows, dice_curves, head_contrasts
 from hgisam.compute import make_fabric
 from hgisam.errors import InputError
-from hgisam.extract import AUTOCAST, Method, images_of, methods_of
+from hgisam.extract import Method, autocast, images_of, methods_of
 from hgisam.prepared import LABELS, SUBTYPES, PreparedDataset, by_fold
 from hgisam.profile import Profile
 from hgisam.segment import best_threshold, threshold_grid
@@ -56,13 +56,13 @@ def slice_scores(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDat
     """
     device, task = make_fabric(profile.compute).device, checkpoint.task
     checkpoint.model.to(device)
-    dtype, count, step = AUTOCAST.get(profile.compute.precision), len(prepared.slices), profile.maps.batch_size
+    count, step = len(prepared.slices), profile.maps.batch_size
     said = []
     with tqdm(total=count, desc="scores", unit="slice") as bar:
         for start in range(0, count, step):
             rows = slice(start, min(start + step, count))
             images = images_of(checkpoint, prepared.hu[rows], prepared.brain[rows], device)
-            with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            with torch.inference_mode(), autocast(profile, device):
                 logits = checkpoint.model(images)
             labels = torch.tensor(prepared.slices[list(LABELS)].to_numpy()[rows], device=device)
             said.append(task.measure(logits, labels).cpu())

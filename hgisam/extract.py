@@ -88,14 +88,19 @@ def images_of(
     return checkpoint.images(levels, inside >= 0.5)
 
 
+def autocast(profile: Profile, device: torch.device) -> torch.autocast:
+    """The precision of the profile, as a context."""
+    dtype = AUTOCAST.get(profile.compute.precision)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
+
+
 def maps_of(
     method: Method, checkpoint: Checkpoint, images: Tensor, profile: Profile, size: int
 ) -> npt.NDArray[np.float16]:
     """Maps [B, size, size] of the bleeding class, in the batches and the precision of the profile."""
-    dtype = AUTOCAST.get(profile.compute.precision)
     done = []
     for batch in torch.split(images, profile.maps.batch_size):
-        with torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast(profile, images.device):
             maps = method(checkpoint.model, batch, checkpoint.task.bleeding)
         done.append(resize(maps, size).half().cpu())
     return torch.cat(done).numpy()

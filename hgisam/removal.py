@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hgisam.checkpoint import Checkpoint
 from hgisam.compare import Rows, batches, estimates
-from hgisam.extract import AUTOCAST, Method, maps_of, resize
+from hgisam.extract import Method, autocast, maps_of, resize
 from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
 
@@ -84,13 +84,12 @@ def removed_scores(
     """Scores [B, shares] when pixels are deleted, or inserted, in an order [B, H, W] from `ranks`."""
     count = inside.sum(dim=(1, 2)).clamp_min(1)
     mean = ((images * inside[:, None]).sum(dim=(2, 3)) / count[:, None])[..., None, None]  # [B, C, 1, 1]
-    dtype = AUTOCAST.get(profile.compute.precision)
     scores: dict[str, list[Tensor]] = {"deletion": [], "insertion": []}
     for share in REMOVED:
         first = (order < share)[:, None]
         rest = inside[:, None] & ~first
         for test, blank in (("deletion", first), ("insertion", rest)):
             changed = torch.where(blank, mean, images)
-            with torch.no_grad(), torch.autocast(images.device.type, dtype=dtype, enabled=dtype is not None):
+            with torch.no_grad(), autocast(profile, images.device):
                 scores[test].append(checkpoint.probability(changed).double().cpu())
     return {test: torch.stack(values, dim=1).numpy() for test, values in scores.items()}

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -130,6 +131,11 @@ def open_session(profile: Profile, prepared: PreparedDataset, folder: Path) -> S
     )  # fmt: skip
 
 
+def training_patients(prepared: PreparedDataset) -> "pd.Series[int]":
+    """Whether each patient of the training split bleeds, 1 or 0, by patient."""
+    return prepared.slices[prepared.slices["split"] == "train"].groupby("patient")["any"].max()
+
+
 def fewer_patients(prepared: PreparedDataset, count: int | None, seed: int) -> PreparedDataset:
     """The set with no more than `count` bleeding training patients, and as many others, drawn at random.
 
@@ -137,8 +143,7 @@ def fewer_patients(prepared: PreparedDataset, count: int | None, seed: int) -> P
     """
     if count is None:
         return prepared
-    bleeds = prepared.slices[prepared.slices["split"] == "train"].groupby("patient")["any"].max()
-    bleeds = bleeds.sample(frac=1, random_state=seed)
+    bleeds = training_patients(prepared).sample(frac=1, random_state=seed)
     if (found := int(bleeds.sum())) < count:
         remedy = "Lower it, or use null for all."
         raise InputError("train.patients", count, f"at most {found}, the bleeding training patients", remedy)

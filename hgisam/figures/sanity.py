@@ -1,6 +1,7 @@
 """Figures of the sanity checks: maps of a network that forgets, and scores of slices that lose their pixels."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -23,20 +24,9 @@ def randomisation_steps(checks: pd.DataFrame) -> go.Figure:
     for name, mine, style in _groups(checks):
         for row, metric in enumerate(PANELS, start=1):
             points = mine[mine["metric"] == metric]
-            bars = {"array": points["high"] - points["mean"], "arrayminus": points["mean"] - points["low"]}
-            label = METHOD_NAMES.get(name, name)
-            trace = go.Scatter(
-                x=points["at"],
-                y=points["mean"].round(4),
-                error_y={"type": "data", "thickness": 1.5, **bars},
-                mode="lines+markers",
-                name=label,
-                legendgroup=name,
-                showlegend=row == 1,
-                hovertemplate=f"{label}, %{{x}}: %{{y:.2f}}<extra></extra>",
-                **style,
-            )
-            figure.add_trace(trace, row=row, col=1)
+            ends = {"array": points["high"] - points["mean"], "arrayminus": points["mean"] - points["low"]}
+            bars = {"error_y": {"type": "data", "thickness": 1.5, **ends}}
+            _add_line(figure, name, points["at"], points["mean"], row, hover=", %{x}: %{y:.2f}", **style, **bars)
     for row, title in enumerate(PANELS.values(), start=1):
         figure.update_yaxes(title=title.replace(" ", "<br>", 1), rangemode="tozero", row=row, col=1)
     last = checks["at"].iloc[-1]
@@ -68,17 +58,8 @@ def removal_curves(checks: pd.DataFrame) -> go.Figure:
         said.append(f"{label} {areas['deletion']:.2f} and {areas['insertion']:.2f}")
         for row, test in enumerate(tests, start=1):
             points = mine[(mine["test"] == test) & (mine["metric"] == "score")]
-            trace = go.Scatter(
-                x=points["at"].astype(float),
-                y=points["mean"].round(4),
-                mode="lines+markers",
-                name=label,
-                legendgroup=name,
-                showlegend=row == 1,
-                hovertemplate=f"{label}: %{{y:.2f}} at %{{x:.1%}}<extra></extra>",
-                **style,
-            )
-            figure.add_trace(trace, row=row, col=1)
+            at = points["at"].astype(float)
+            _add_line(figure, name, at, points["mean"], row, hover=": %{y:.2f} at %{x:.1%}", **style)
     for row, test in enumerate(tests, start=1):
         figure.update_yaxes(title=f"score,<br>{test}", range=[-0.02, 1.02], row=row, col=1)
     figure.update_xaxes(title="share of the brain", tickformat=".0%", row=len(tests), col=1)
@@ -87,6 +68,15 @@ def removal_curves(checks: pd.DataFrame) -> go.Figure:
         f"highest first. Areas under both curves: {'; '.join(said)}."
     )
     return finish(figure, alt, "600px", legend={"y": -0.16})
+
+
+def _add_line(figure: go.Figure, name: str, x: pd.Series, y: pd.Series, row: int, *, hover: str, **look: Any) -> None:
+    """A method's line in one of the panels; the legend has it once, and hides or shows it in all."""
+    label = METHOD_NAMES.get(name, name)
+    legend = {"name": label, "legendgroup": name, "showlegend": row == 1}
+    hovertemplate = f"{label}{hover}<extra></extra>"
+    line = go.Scatter(x=x, y=y.round(4), mode="lines+markers", hovertemplate=hovertemplate, **legend, **look)
+    figure.add_trace(line, row=row, col=1)
 
 
 def _groups(checks: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, dict[str, object]]]]:
