@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hgisam.errors import InputError
+from hgisam.keys import first_error
 from hgisam.summary_query import Finite, Measured, Summary, find, place_of
 
 SHIPPED = Path(__file__).with_suffix(".yaml")
@@ -183,8 +184,8 @@ def _verdict(claim: Claim, run: str, summary: Summary, ledger: Ledger) -> dict[s
 
 
 def _explain(error: ValidationError, path: Path) -> InputError:
-    """One line for the first thing that pydantic found; a misspelt key before the gap that it leaves."""
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    """One line for the first thing that pydantic found."""
+    first = first_error(error)
     where = " ".join(str(part) for part in first["loc"])
     what = f"ledger {path.name}{f', {where}' if where else ''}"
     if first["type"] == "extra_forbidden":

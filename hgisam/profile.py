@@ -4,7 +4,6 @@ Every profile has the same keys and inherits from none. `load_profile` reads one
 by path, applies `a.b=c` overrides and refuses unknown keys by naming the nearest known one.
 """
 
-import contextlib
 import difflib
 from collections.abc import Sequence
 from importlib import resources
@@ -15,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hgisam.errors import InputError
+from hgisam.keys import apply_override, first_error, put, unknown_key
 from hgisam.networks import Model, Segmenter
 
 Positive = Annotated[int, Field(gt=0)]
@@ -171,7 +171,7 @@ class Profile(_Section):
             raise InputError(f"training {training!r}", "not in study.trainings", expected, "Add it to the profile.")
         values = self.model_dump(mode="json")
         for key, value in self.study.trainings[training].items():
-            _put(values, key, value)
+            put(values, key, value)
         return _validated(values, overrides)
 
     @property
@@ -251,7 +251,7 @@ def load_profile(name: str | Path, overrides: Sequence[str] = ()) -> Profile:
 
 def _validated(values: dict[str, Any], overrides: Sequence[str]) -> Profile:
     for override in overrides:
-        _apply(values, override)
+        apply_override(values, override)
     try:
         return Profile.model_validate(values)
     except ValidationError as error:
@@ -279,51 +279,9 @@ def _read(name: str | Path) -> dict[str, Any]:
     return values
 
 
-def _apply(values: dict[str, Any], override: str) -> None:
-    """Sets one `a.b=c` in place."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise InputError("--set", repr(override), "section.key=value", "For example --set train.epochs=3.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set {key}", repr(text), "a YAML value", "Quote it.") from None
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    _put(values, key, value)
-
-
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Sets the value of a dotted key in place; a list entry is named by its number (`model.depths.2`)."""
-    node: Any = values
-    *parents, last = key.split(".")
-    for part in parents:
-        node = _child(node, part, key)
-    _child(node, last, key)
-    node[int(last) if isinstance(node, list) else last] = value
-
-
-def _child(node: Any, part: str, key: str) -> Any:
-    if isinstance(node, dict) and part in node:
-        return node[part]
-    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
-        return node[int(part)]
-    known = (
-        list(node) if isinstance(node, dict) else [str(i) for i in range(len(node))] if isinstance(node, list) else []
-    )
-    raise _unknown_key(key, part, list(map(str, known)))
-
-
-def _unknown_key(key: str, part: str, known: Sequence[str]) -> InputError:
-    near = difflib.get_close_matches(part, known, n=1, cutoff=0.4)
-    remedy = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known) or 'nothing'}."
-    return InputError(f"profile key {key}", "an unknown key", "a key of the profile", remedy)
-
-
 def _explain(error: ValidationError) -> InputError:
-    """One line for the first thing that pydantic found; a misspelt key before the gap that it leaves."""
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    """One line for the first thing that pydantic found."""
+    first = first_error(error)
     if isinstance(own := first.get("ctx", {}).get("error"), InputError):
         return own
     location = [str(part) for part in first["loc"]]
@@ -335,7 +293,7 @@ def _explain(error: ValidationError) -> InputError:
             if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
                 annotation = Window
             model = annotation
-        return _unknown_key(key, location[-1], list(model.model_fields))
+        return unknown_key(key, location[-1], list(model.model_fields))
     if first["type"] == "missing":
         return InputError(f"profile key {key}", "nothing", "a value", "Every profile holds every key; add it.")
     if not location:

@@ -1,0 +1,73 @@
+"""Dotted keys of a profile's settings, `train.augment.flip`: set, and told from misspelt ones."""
+
+import contextlib
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from hgisam.errors import InputError
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    """Sets one `a.b=c` in place, the value in YAML.
+
+    Raises:
+        InputError: If it is none, or there is no such key.
+    """
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError("--set", repr(override), "section.key=value", "For example --set train.epochs=3.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(f"--set {key}", repr(text), "a YAML value", "Quote it.") from None
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    put(values, key, value)
+
+
+def put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Sets the value of a dotted key in place; a list entry is named by its number (`model.depths.2`).
+
+    Raises:
+        InputError: If there is no such key.
+    """
+    node: Any = values
+    *parents, last = key.split(".")
+    for part in parents:
+        node = _child(node, part, key)
+    _child(node, last, key)
+    node[int(last) if isinstance(node, list) else last] = value
+
+
+def _child(node: Any, part: str, key: str) -> Any:
+    if isinstance(node, dict) and part in node:
+        return node[part]
+    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    known = (
+        list(node) if isinstance(node, dict) else [str(i) for i in range(len(node))] if isinstance(node, list) else []
+    )
+    raise unknown_key(key, part, list(map(str, known)))
+
+
+def unknown_key(key: str, part: str, known: Sequence[str]) -> InputError:
+    """What to say of a key that isn't there: the nearest of those that are.
+
+    Args:
+        key: The whole of it.
+        part: What is unknown of it.
+        known: What could stand in its place.
+    """
+    near = difflib.get_close_matches(part, known, n=1, cutoff=0.4)
+    remedy = f"Did you mean {near[0]}?" if near else f"Known here: {', '.join(known) or 'nothing'}."
+    return InputError(f"profile key {key}", "an unknown key", "a key of the profile", remedy)
+
+
+def first_error(error: ValidationError) -> Any:
+    """The first thing that pydantic found; a misspelt key before the gap that it leaves."""
+    return min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
