@@ -11,7 +11,8 @@ EVERYWHERE = {"hgisam.errors"}
 ALLOWED = {
     "prepared": set(),
     "networks": set(),
-    "profile": {"networks"},
+    "keys": set(),
+    "profile": {"keys", "networks"},
     "windows": {"profile"},
     "compute": {"profile"},
     "recipes": set(),
@@ -33,11 +34,12 @@ ALLOWED = {
     "values": {"prepared", "segment"},
     "thresholds": {"prepared", "segment", "values"},
     "surface": set(),
-    "evaluate": {"metrics", "prepared", "segment", "surface", "values"},
+    "scans": {"prepared", "segment", "values"},
+    "evaluate": {"metrics", "prepared", "scans", "surface", "values"},
     "summary": {"metrics", "prepared"},
     "label_study": {"metrics", "prepared"},
     "diagnosis": {"metrics", "prepared"},
-    "failure_causes": {"metrics", "prepared", "segment", "values"},
+    "failure_causes": {"metrics", "prepared", "scans", "values"},
     "folds": {"checkpoint", "compute", "extract", "prepared", "profile", "values"},
     "label_budget": {
         "checkpoint",
@@ -57,11 +59,11 @@ ALLOWED = {
     "model_card": {"checkpoint", "models"},
     "recorded_runs": {"export", "prepared", "run"},
     "summary_query": {"run"},
-    "ledger": {"summary_query"},
+    "ledger": {"keys", "summary_query"},
     "ledger_tables": {"ledger", "report"},
 }
 WITHOUT_TORCH = {"prepared", "diagnosis", "figures", "metrics", "segment", "summary", "values"}
-WITHOUT_TORCH |= {"failure_causes", "label_study"}
+WITHOUT_TORCH |= {"failure_causes", "label_study", "scans"}
 
 
 def imported(path: Path) -> set[str]:

@@ -1,7 +1,5 @@
 """Every variant on a tiny network; figures against those of the comparison; what is not run is said."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,20 +9,8 @@ from hgisam.ablation import DEFAULT, NOT_RUN, TEST_WINDOWS, Variant, ablate, var
 from hgisam.checkpoint import Checkpoint
 from hgisam.compare import bleeding_rows, compare_methods
 from hgisam.maps import hgi_sam
-from hgisam.prepared import PreparedDataset, open_prepared
+from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
-from tests.conftest import make_prepared
-
-
-@pytest.fixture
-def prepared(tmp_path: Path) -> PreparedDataset:
-    """Eight bleeding slices, four of validation and four of test patients."""
-    return open_prepared(make_prepared(tmp_path / "set", splits=("val", "test")))
-
-
-@pytest.fixture
-def checkpoint(tiny: Profile, tiny_model: nn.Module) -> Checkpoint:
-    return Checkpoint(tiny_model, tiny, torch.zeros(3), torch.ones(3), 0.5)
 
 
 def test_every_variant_runs_and_is_compared_with_what_it_changes(

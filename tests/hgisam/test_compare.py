@@ -21,17 +21,6 @@ from hgisam.values import read_values
 from tests.conftest import make_prepared
 
 
-@pytest.fixture
-def prepared(tmp_path: Path) -> PreparedDataset:
-    """Eight bleeding slices, four of validation and four of test patients."""
-    return open_prepared(make_prepared(tmp_path / "set", splits=("val", "test")))
-
-
-@pytest.fixture
-def checkpoint(tiny: Profile, tiny_model: nn.Module) -> Checkpoint:
-    return Checkpoint(tiny_model, tiny, torch.zeros(3), torch.ones(3), 0.5)
-
-
 def test_bleeding_rows_bleed_and_are_drawn_by_the_seed(prepared: PreparedDataset, tmp_path: Path) -> None:
     rows = bleeding_rows(prepared, "test", most=100, seed=0)
     assert prepared.mask is not None

@@ -1,7 +1,6 @@
 """Sanity checks: likeness and hits by hand, a network that forgets from the head down, and all tests on a tiny one."""
 
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from hgisam.checkpoint import Checkpoint
 from hgisam.compare import bleeding_rows
 from hgisam.maps import hgi_sam, swin_sam
 from hgisam.models import build_classifier
-from hgisam.prepared import PreparedDataset, open_prepared
+from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
 from hgisam.sanity import (
     POINTING_MM,
@@ -25,13 +24,6 @@ from hgisam.sanity import (
     randomised,
     sanity_checks,
 )
-from tests.conftest import make_prepared
-
-
-@pytest.fixture
-def prepared(tmp_path: Path) -> PreparedDataset:
-    """Eight bleeding slices, four of validation and four of test patients."""
-    return open_prepared(make_prepared(tmp_path / "set", splits=("val", "test")))
 
 
 @pytest.fixture
