@@ -12,7 +12,7 @@ from hgisam.classifier_measures import measure_classifier
 from hgisam.label_study import TASKS, summarise_study
 from hgisam.pipeline import open_step_data, train_step
 from hgisam.profile import Profile
-from hgisam.run import read_manifest, require_step, run_step, write_json
+from hgisam.run import read_manifest, read_table, require_step, run_step, write_json
 
 TABLES = ("scores.parquet", "dice.parquet", "heads.parquet")
 
@@ -67,9 +67,7 @@ def study_step(profile: Profile, runs_dir: Path) -> Path:
     def work(folder: Path) -> None:
         tables = {}
         for name in TABLES:
-            parts = [
-                pd.read_parquet(path / name).assign(task=task, seed=seed) for (task, seed), path in measured.items()
-            ]
+            parts = [read_table(path / name).assign(task=task, seed=seed) for (task, seed), path in measured.items()]
             tables[name] = pd.concat(parts, ignore_index=True)
             tables[name].to_parquet(folder / name, index=False)
         options = {"bootstrap": profile.evaluate.bootstrap, "seed": profile.seed}

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from hgisam.checkpoint import load_checkpoint
 from hgisam.errors import InputError
 from hgisam.extract import extract_maps
 from hgisam.measurements import write_evaluation
 from hgisam.prepared import open_prepared, sha256_of, whole_folder
-from hgisam.run import environment, read_json, write_json
+from hgisam.run import environment, read_json, read_table, write_json
 from hgisam.values import read_values
 
 
@@ -37,7 +35,7 @@ def evaluate_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
     with whole_folder(out) as folder:
         extract_maps(checkpoint, profile, data, folder)
         write_json(folder / "thresholds.json", thresholds)
-        values, scores = read_values(folder / "maps.zarr"), pd.read_parquet(folder / "scores.parquet")
+        values, scores = read_values(folder / "maps.zarr"), read_table(folder / "scores.parquet")
         write_evaluation(folder, checkpoint, profile, data, values, scores, thresholds)
         manifest = {
             "step": "evaluate elsewhere",

@@ -17,7 +17,7 @@ from hgisam.failure_causes import failures
 from hgisam.pipeline import open_step_data
 from hgisam.prepared import PreparedDataset, sha256_of
 from hgisam.profile import Profile
-from hgisam.run import read_json, read_manifest, require_step, run_step, step_dir, write_json
+from hgisam.run import read_json, read_manifest, read_table, require_step, run_step, step_dir, write_json
 from hgisam.sanity import sanity_checks
 from hgisam.summary import summarise
 from hgisam.thresholds import choose_thresholds, chosen_on, thresholds_by_slice
@@ -77,13 +77,13 @@ def _measure_step(
         chosen = choose_thresholds(data, values, candidates(values), count=profile.evaluate.thresholds)
         thresholds = {"dataset": data.fingerprint, "split": "folds", "methods": chosen}
         write_json(folder / "thresholds.json", thresholds)
-        scores = pd.read_parquet(mapped / "scores.parquet")
+        scores = read_table(mapped / "scores.parquet")
         write_evaluation(folder, load_checkpoint(trained), profile, data, values, scores, thresholds)
         if studies:
             summary = read_json(folder / "summary.json")
             write_json(folder / "summary.json", summary | {"studies": {n: read_json(p) for n, p in studies.items()}})
         if explain:
-            predictions = pd.read_parquet(folder / "predictions.parquet")
+            predictions = read_table(folder / "predictions.parquet")
             causes = failures(data, values, thresholds_by_slice(data, thresholds), predictions)
             causes.to_parquet(folder / "failures.parquet", index=False)
 

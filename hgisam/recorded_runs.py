@@ -16,7 +16,7 @@ import pandas as pd
 from hgisam.errors import InputError
 from hgisam.export import export_checkpoint, portable_manifest
 from hgisam.prepared import sha256_of, whole_folder
-from hgisam.run import hardware_words, read_json, read_manifest, write_json
+from hgisam.run import hardware_words, read_json, read_manifest, read_table, write_json
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ def _as_written(run: Path, name: str, manifests: Manifests) -> Path:
 
 def _pack_metrics(source: Path, target: Path) -> None:
     """The table with numbers in place of the names of patients and studies, unless it is large."""
-    table = pd.read_parquet(source)
+    table = read_table(source)
     numbered = {column: pd.factorize(table[column])[0] for column in ("patient", "study")}
     table.assign(**numbered).to_parquet(target, index=False, compression="zstd")
     if target.stat().st_size > 1000 * MOST_METRICS_KB:
@@ -168,5 +168,5 @@ def _read_run(folder: Path) -> RecordedRun:
         thresholds=read_json(folder / "evaluate" / "thresholds.json"),
         history=pd.read_csv(folder / "train" / "train.csv"),
         manifests={path.parent.name: read_manifest(path.parent) for path in sorted(folder.glob("*/manifest.json"))},
-        metrics=pd.read_parquet(metrics) if metrics.is_file() else None,
+        metrics=read_table(metrics) if metrics.is_file() else None,
     )

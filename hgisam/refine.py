@@ -25,6 +25,7 @@ from hgisam.pipeline import open_step_data, train_step
 from hgisam.prepared import MASK_VALUES, Block, PreparedDataset, open_prepared, write_prepared
 from hgisam.profile import Profile
 from hgisam.run import read_json, read_manifest, require_step, run_step, write_json
+from hgisam.values import read_values
 
 PARTS = ("hgi_sam_density", "hgi_sam_self_trained", "hgi_sam_refined")  # what each step of the refinement gives
 PSEUDO_THRESHOLD = 0.1  # of map and density, at and above which a pixel of a bleeding slice is taken for blood
@@ -156,7 +157,7 @@ def refine(
     """
     device = make_fabric(profile.compute).device
     self_trained.model.to(device)
-    hgi_sam: Any = zarr.open_group(maps, mode="r")["hgi_sam"]
+    hgi_sam, _ = read_values(maps)["hgi_sam"]
     count, *size = data.hu.shape
     root = zarr.open_group(folder / "maps.zarr", mode="w")
     arrays = [root.create_array(n, shape=(count, *size), dtype="float16", chunks=(1, *size)) for n in PARTS]

@@ -19,6 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from hgisam.errors import InputError
 from hgisam.prepared import replace_folder, sha256_of
 from hgisam.profile import Profile
@@ -175,6 +177,18 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(str(path), f"unreadable ({error})", "a JSON file of a run", "Make the run again.") from None
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Reads a table of a run.
+
+    Raises:
+        InputError: If it is absent or broken.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), f"unreadable ({error})", "a table of a run", "Make the step again.") from None
 
 
 def write_json(path: Path, value: Any) -> None:

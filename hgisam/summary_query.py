@@ -1,10 +1,10 @@
 """What a run's `summary.json` says: on which data it was measured, and single values by their names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from hgisam.errors import InputError
 from hgisam.run import read_json
@@ -19,6 +19,19 @@ class Measured(BaseModel):
 
     mean: Finite | None
     ci95: tuple[Finite, Finite] | None
+
+
+class Compared(BaseModel):
+    """A paired comparison of two methods, as far as values are asked of it."""
+
+    a: str
+    b: str
+    metric: str
+    difference: Finite | None
+    ci95: tuple[Finite, Finite] | None
+
+
+Comparisons = TypeAdapter(list[Compared])
 
 
 def read_summary(run: Path) -> dict[str, Any]:
@@ -57,23 +70,23 @@ def find(summary: Summary, query: str) -> Measured | None:
     """
     section, *keys = query.split(".")
     node = summary.get(section)
-    if section == "comparisons" and len(keys) == 2:
-        node, keys = _difference(node or [], *keys), []
-    for key in keys:
-        node = node.get(key) if isinstance(node, Mapping) else None
-    if node is None:
-        return None
     try:
-        measured = Measured.model_validate(node)
+        if section == "comparisons" and len(keys) == 2:
+            measured = _difference(Comparisons.validate_python([] if node is None else node), *keys)
+        else:
+            for key in keys:
+                node = node.get(key) if isinstance(node, Mapping) else None
+            measured = None if node is None else Measured.model_validate(node)
     except ValidationError:
         raise InputError(f"{query} of a summary", repr(node)[:80], "mean and ci95", "Make the run again.") from None
-    return measured if measured.mean is not None else None
+    return None if measured is None or measured.mean is None else measured
 
 
-def _difference(comparisons: list[dict[str, Any]], a: str, b: str) -> dict[str, Any] | None:
+def _difference(comparisons: Sequence[Compared], a: str, b: str) -> Measured | None:
     for stored in comparisons:
-        if stored["metric"] == COMPARED and {stored["a"], stored["b"]} == {a, b}:
-            sign, ends = (1 if stored["a"] == a else -1), stored["ci95"]
-            mean = None if stored["difference"] is None else sign * stored["difference"]
-            return {"mean": mean, "ci95": ends and sorted(sign * end for end in ends)}
+        if stored.metric == COMPARED and {stored.a, stored.b} == {a, b}:
+            if stored.a == a or stored.difference is None:
+                return Measured(mean=stored.difference, ci95=stored.ci95)
+            ends = stored.ci95 and (-stored.ci95[1], -stored.ci95[0])
+            return Measured(mean=-stored.difference, ci95=ends)
     return None

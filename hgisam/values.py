@@ -14,6 +14,7 @@ import numpy.typing as npt
 import zarr
 from skimage.filters import threshold_otsu
 
+from hgisam.errors import InputError
 from hgisam.prepared import PreparedDataset
 from hgisam.segment import HU_GRID, smoothed_hu, threshold_grid
 
@@ -69,10 +70,21 @@ MASK_FREE = {"hgi_sam_otsu": ("hgi_sam", otsu_mask), "hgi_sam_mass": ("hgi_sam",
 
 
 def read_values(*groups: Path) -> dict[str, tuple[Any, Any]]:
-    """The arrays of several `maps.zarr`, of each the measured and the one to choose on; floors have none."""
-    arrays = {name: array for path in groups for name, array in sorted(zarr.open_group(path, mode="r").arrays())}
+    """The arrays of several `maps.zarr`, of each the measured and the one to choose on; floors have none.
+
+    Raises:
+        InputError: If a group is absent or broken.
+    """
+    arrays = {name: array for path in groups for name, array in sorted(_open(path).arrays())}
     names = [name for name in arrays if not name.endswith(VALIDATION) and name not in FLOORS]
     return {name: (arrays[name], arrays.get(name + VALIDATION, arrays[name])) for name in names}
+
+
+def _open(path: Path) -> zarr.Group:
+    try:
+        return zarr.open_group(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), f"unreadable ({error})", "maps of a run", "Make the step again.") from None
 
 
 def candidates(maps: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The three steps together, through the command line, on a set that a machine learns in seconds."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +198,21 @@ def test_users_mistakes_are_one_line_and_exit_code_2(runs: Path, tmp_path: Path,
         assert message in error
     assert (tmp_path / "mine" / "thesis.tex").exists()
     assert not (tmp_path / "o").exists()
+
+
+def test_what_a_finished_step_lost_is_told_in_a_line(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
+    shutil.copytree(runs / "smoke", tmp_path / "smoke", ignore=shutil.ignore_patterns("evaluate", "phantom"))
+    maps = tmp_path / "smoke" / "maps"
+    whole = (maps / "scores.parquet").read_bytes()
+    for name, spoil in [
+        ("scores.parquet", lambda: (maps / "scores.parquet").write_bytes(whole[:300])),
+        ("scores.parquet", (maps / "scores.parquet").unlink),
+        ("maps.zarr", lambda: shutil.rmtree(maps / "maps.zarr")),
+    ]:
+        spoil()
+        code, error = hgisam("evaluate", "--profile", "smoke", "--runs-dir", tmp_path)
+        assert (code, error.count("\n")) == (2, 1), error
+        assert f"{name}: got unreadable" in error
 
 
 def test_results_take_what_other_steps_left(runs: Path, tmp_path: Path) -> None:

@@ -61,6 +61,12 @@ def test_no_number_is_refused(mean: object) -> None:
         find({"detection": {"auroc": {"mean": mean, "ci95": None}}}, "detection.auroc")
 
 
+@pytest.mark.parametrize("stored", [5, [5], [{"a": "x"}], [PAIR | {"difference": "much"}]])
+def test_malformed_comparisons_are_refused(stored: object) -> None:
+    with pytest.raises(InputError, match=r"comparisons\.x\.y"):
+        find({"comparisons": stored}, "comparisons.x.y")
+
+
 @pytest.mark.parametrize(
     ("dataset", "source", "place"),
     [

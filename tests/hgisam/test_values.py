@@ -7,6 +7,7 @@ import pytest
 import zarr
 from skimage.filters import threshold_otsu
 
+from hgisam.errors import InputError
 from hgisam.prepared import open_prepared
 from hgisam.segment import HU_GRID, smoothed_hu
 from hgisam.values import candidates, grid_of, mass_mask, otsu_mask, read_values, values_at
@@ -40,6 +41,11 @@ def test_otsu_divides_what_lies_inside_each_slice() -> None:
     assert not masks[:, 0].any()
     np.testing.assert_array_equal(masks[0, 1:] > 0, maps[0, 1:] > threshold_otsu(maps[0, 1:]))
     assert otsu_mask(np.ones_like(maps), brain).sum() == 0
+
+
+def test_lost_maps_are_a_mistake_told_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"maps\.zarr: got unreadable .* Make the step again"):
+        read_values(tmp_path / "maps.zarr")
 
 
 def test_arrays_are_paired_with_what_is_chosen_on(tmp_path: Path) -> None:
