@@ -33,13 +33,16 @@ def apply_override(values: dict[str, Any], override: str) -> None:
 def put(values: dict[str, Any], key: str, value: Any) -> None:
     """Sets the value of a dotted key in place; a list entry is named by its number (`model.depths.2`).
 
+    The overrides of a training are keys with dots themselves: `study.trainings.unet.train.epochs` sets `train.epochs`.
+
     Raises:
         InputError: If there is no such key.
     """
     node: Any = values
-    *parents, last = key.split(".")
-    for part in parents:
-        node = _child(node, part, key)
+    parts = key.split(".")
+    while len(parts) > 1 and not (isinstance(node, dict) and ".".join(parts) in node):
+        node = _child(node, parts.pop(0), key)
+    last = ".".join(parts)
     _child(node, last, key)
     node[int(last) if isinstance(node, list) else last] = value
 

@@ -23,6 +23,13 @@ def test_overrides() -> None:
     assert (profile.train.epochs, profile.windows[0].center_hu, profile.train.learning_rate) == (7, 50.0, 1e-3)
 
 
+def test_a_training_s_overrides_are_overridden_by_their_names() -> None:
+    unet = load_profile("smoke", ["study.trainings.unet.train.epochs=9"]).variant("unet")
+    assert unet.train.epochs == 9
+    with pytest.raises(InputError, match=r"study\.trainings\.unet\.train\.epoch: .* Did you mean"):
+        load_profile("smoke", ["study.trainings.unet.train.epoch=9"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
