@@ -25,25 +25,26 @@ def fold_curves(histories: Mapping[str, Mapping[int, pd.DataFrame]], *, metric: 
         InputError: If a history is empty or lacks a column.
     """
     names = [METHOD_NAMES.get(name, name) for name in histories]
-    figure = make_subplots(rows=1, cols=len(names), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=names)
+    figure = make_subplots(rows=len(names), cols=1, shared_xaxes=True, vertical_spacing=0.08, subplot_titles=names)
     said = []
-    for col, (name, folds) in enumerate(histories.items(), start=1):
+    for row, (name, folds) in enumerate(histories.items(), start=1):
         tops = []
         for number, (fold, history) in enumerate(folds.items()):
             check_history(f"{name}, fold {fold}", history, ["epoch", metric])
             line = {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number % len(DASHES)]}
-            style = {"name": f"fold {fold} held out", "legendgroup": str(fold), "showlegend": col == 1}
+            style = {"name": f"fold {fold} held out", "legendgroup": str(fold), "showlegend": row == 1}
             points = {"x": history["epoch"], "y": history[metric].round(4)}
-            figure.add_trace(go.Scatter(**points, mode="lines", line=line, **style), row=1, col=col)
+            figure.add_trace(go.Scatter(**points, mode="lines", line=line, **style), row=row, col=1)
             best = history.iloc[int(np.nanargmax(history[metric]))]
             ring = {"size": 11, "symbol": "circle-open", "color": line["color"], "line": {"width": 2}}
             style = {"mode": "markers", "marker": ring, "legendgroup": str(fold), "showlegend": False}
-            figure.add_trace(go.Scatter(x=[best["epoch"]], y=[best[metric]], **style), row=1, col=col)
+            figure.add_trace(go.Scatter(x=[best["epoch"]], y=[best[metric]], **style), row=row, col=1)
             tops.append(f"{best[metric]:.2f} in epoch {best['epoch']:.0f}")
         said.append(f"{METHOD_NAMES.get(name, name)}: {', '.join(tops)}")
-    figure.update_xaxes(title="epoch")
-    figure.update_yaxes(title="validation Dice", rangemode="tozero", row=1, col=1)
-    return finish(figure, f"Validation Dice of every epoch and fold. Kept: {'; '.join(said)}.", "380px")
+    figure.update_xaxes(title="epoch", row=len(names), col=1)
+    figure.update_yaxes(title="validation Dice", rangemode="tozero")
+    alt = f"Validation Dice of every epoch and fold. Kept: {'; '.join(said)}."
+    return finish(figure, alt, f"{140 + 180 * len(names)}px")
 
 
 def label_budget(

@@ -188,7 +188,7 @@ def density_threshold(found: Mapping[str, Any]) -> go.Figure:
     marker = {"size": 11, "color": VERMILION, "symbol": "diamond"}
     figure.add_trace(go.Scatter(x=[begins], y=[best], mode="markers", marker=marker, name="the one that is used"))
     figure.add_hline(y=0.5, line_dash="dot", line_color="rgba(128,128,128,0.8)", annotation_text="chance")
-    figure.update_xaxes(title="density in HU from which on it counts as blood")
+    figure.update_xaxes(title="threshold in HU")
     figure.update_yaxes(title="AUROC of the area")
     alt = (
         f"AUROC of the dense area of a slice against the density, {grid[0]:.0f} to {grid[-1]:.0f} HU: best {best:.2f} "
