@@ -48,7 +48,7 @@ STEPS = {
         Step("07_which_layer", ("04_training",), (), gpus="one"),
         Step("08_performance", ("04_training",), (), shows="recorded", gpus="one"),
         Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one"),
-        Step("10_binary_or_subtype", ("02_data_preparation",), ("classifiers/study/manifest.json",), gpus="all"),
+        Step("10_binary_or_subtype", ("04_training",), ("classifiers/study/manifest.json",), gpus="all"),
         Step(
             "11_baselines",
             ("05_hgi_sam",),

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from data_prep.inputs import Listing, contents, counted, listing_hash, some
-from data_prep.parallel import run_all
 from data_prep.split import split_patients
 from data_prep.study import READERS, Settings, prepare_study
 from data_prep.volume import Study
 from hgisam.errors import InputError
+from hgisam.parallel import run_all
 from hgisam.prepared import Block, write_prepared
 
 log = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 
 from data_prep.inputs import Listing, counted, quiet_readers, read_csv, require, some
-from data_prep.parallel import run_all
 from data_prep.privacy import public_id
 from data_prep.volume import AIR_HU, Floats, Remarks, Study, UnusableError, Volume, canonical
 from hgisam.errors import InputError
+from hgisam.parallel import run_all
 from hgisam.prepared import LABELS
 
 NAME = "rsna"

@@ -12,7 +12,7 @@ from hgisam.checkpoint import load_checkpoint
 from hgisam.data import balanced_rows
 from hgisam.folds import extract_by_fold
 from hgisam.label_budget import held_out_dice
-from hgisam.pipeline import open_step_data, train_step
+from hgisam.pipeline import open_step_data, train_all
 from hgisam.prepared import PreparedDataset, by_fold
 from hgisam.profile import Profile
 from hgisam.run import read_manifest, require_step, run_step, write_json
@@ -24,8 +24,8 @@ REPEATS = 2  # folds in which each budget is tried: other patients to learn from
 
 def train_folds(profile: Profile, runs_dir: Path, name: str, data: PreparedDataset) -> list[Path]:
     """Trains, for each fold, a network that never sees its masks: `runs/<profile>/baselines/<name>/fold-<f>`."""
-    folds = tqdm(_folds(data), desc=name, unit="fold")
-    return [_train(profile, runs_dir, data, name, fold, _step_of(name, fold)) for fold in folds]
+    trainings = {_step_of(name, fold): _training(profile, name, fold) for fold in _folds(data)}
+    return train_all(trainings, runs_dir, name)
 
 
 def baseline_step(profile: Profile, runs_dir: Path, name: str) -> Path:
@@ -97,14 +97,14 @@ def label_budget_step(profile: Profile, runs_dir: Path) -> Path:
     """
     data = open_step_data(profile, runs_dir, "ct-ich")
     planned, left_out = plan_budgets(profile, data)
-    trained: dict[tuple[str, int, int], Path] = {}
+    trainings: dict[tuple[str, int, int], tuple[str, Profile]] = {}
     for fold in _folds(data)[:REPEATS]:
         key = ("all", fold, _bleeding_patients(by_fold(data, fold)))
-        trained[key] = _train(profile, runs_dir, data, "unet", fold, _step_of("unet", fold))
-    for scans, fold, passes in tqdm(planned, desc="label budget", unit="network"):
-        few = [f"train.patients={scans}", f"train.passes={passes}"]
-        step = f"baselines/label_budget/{scans}-scans/fold-{fold}"
-        trained[str(scans), fold, scans] = _train(profile, runs_dir, data, "unet", fold, step, *few)
+        trainings[key] = (_step_of("unet", fold), _training(profile, "unet", fold))
+    for scans, fold, passes in planned:
+        few = _training(profile, "unet", fold, f"train.patients={scans}", f"train.passes={passes}")
+        trainings[str(scans), fold, scans] = (f"baselines/label_budget/{scans}-scans/fold-{fold}", few)
+    trained = dict(zip(trainings, train_all(dict(trainings.values()), runs_dir, "label budget"), strict=True))
 
     def work(folder: Path) -> None:
         parts = [
@@ -141,11 +141,9 @@ def _step_of(name: str, fold: int) -> str:
     return f"baselines/{name}/fold-{fold}"
 
 
-def _train(
-    profile: Profile, runs_dir: Path, data: PreparedDataset, training: str, fold: int, step: str, *changes: str
-) -> Path:
+def _training(profile: Profile, name: str, fold: int, *changes: str) -> Profile:
     """One of `study.trainings` on all but two folds, with further changes to the profile."""
-    return train_step(profile.variant(training, [f"train.fold={fold}", *changes]), runs_dir, step, data)
+    return profile.variant(name, [f"train.fold={fold}", *changes])
 
 
 def _weights(trained: Iterable[Path]) -> dict[str, str]:

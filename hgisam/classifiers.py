@@ -10,7 +10,7 @@ import pandas as pd
 from hgisam.checkpoint import load_checkpoint
 from hgisam.classifier_measures import measure_classifier
 from hgisam.label_study import TASKS, summarise_study
-from hgisam.pipeline import open_step_data, train_step
+from hgisam.pipeline import open_step_data, train_all
 from hgisam.profile import Profile
 from hgisam.run import read_manifest, read_table, require_step, run_step, write_json
 
@@ -26,22 +26,29 @@ def train_classifiers(profile: Profile, runs_dir: Path) -> dict[tuple[str, int],
     """Trains a classifier for each task and seed of the study, or finds it done.
 
     They are always trained, whatever `train.checkpoint` says of the run's own classifier: one network can't be several.
+    Where the run's own was trained as one of them is, with the same seed and settings, it is that one.
 
     Returns:
         Task and seed → the finished folder.
     """
-    return {
-        (task, seed): train_step(
-            profile.variant(task, [f"seed={seed}", "train.checkpoint=null"]), runs_dir, f"classifiers/{task}-{seed}"
-        )
-        for task, seed in classifiers_of(profile)
-    }
+    keys = classifiers_of(profile)
+    trainings = {_step_of(profile, task, seed): _training(profile, task, seed) for task, seed in keys}
+    return dict(zip(keys, train_all(trainings, runs_dir, "classifiers"), strict=True))
+
+
+def _training(profile: Profile, task: str, seed: int) -> Profile:
+    return profile.variant(task, [f"seed={seed}", "train.checkpoint=null"])
+
+
+def _step_of(profile: Profile, task: str, seed: int) -> str:
+    return "train" if _training(profile, task, seed) == profile else f"classifiers/{task}-{seed}"
 
 
 def measure_step(profile: Profile, runs_dir: Path, task: str, seed: int) -> Path:
     """Measures one of the classifiers on the prepared `ct-ich` set; see `measure_classifier`."""
     data = open_step_data(profile, runs_dir, "ct-ich")
-    trained = require_step(profile, runs_dir, f"classifiers/{task}-{seed}")
+    step = _step_of(profile, task, seed)
+    trained = require_step(profile, runs_dir, step)
     return run_step(
         profile,
         runs_dir,
@@ -51,7 +58,7 @@ def measure_step(profile: Profile, runs_dir: Path, task: str, seed: int) -> Path
         sections=("maps", "evaluate", "compute"),
         inputs={
             "prepared/ct-ich": data.fingerprint,
-            f"classifiers/{task}-{seed}": read_manifest(trained)["outputs"]["model.safetensors"],
+            step: read_manifest(trained)["outputs"]["model.safetensors"],
         },
     )
 

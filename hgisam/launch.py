@@ -2,8 +2,6 @@
 
 import os
 import signal
-import threading
-import time
 from pathlib import Path
 
 import torch
@@ -13,6 +11,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hgisam.errors import InputError
+from hgisam.parallel import end_with_parent
 from hgisam.prepared import open_prepared
 from hgisam.profile import Compute, Profile
 from hgisam.run import read_json, write_json
@@ -97,7 +96,7 @@ def _endpoint() -> str:
 
 def _worker(profile: str, data: str, folder: str) -> None:
     """One of the processes; a mistake of the user's is left in a file for the process that started this one."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    end_with_parent()
     settings = Profile.model_validate_json(profile)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.compute.devices))
     try:
@@ -106,10 +105,3 @@ def _worker(profile: str, data: str, folder: str) -> None:
         about = {"what": error.what, "got": str(error.got), "expected": error.expected, "remedy": error.remedy}
         write_json(Path(folder) / ERROR, about)
         raise
-
-
-def _end_with(parent: int) -> None:
-    """Ends this process once the one that started it is gone, so that a kill leaves no orphan that holds a GPU."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)

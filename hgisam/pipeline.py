@@ -3,11 +3,15 @@
 Notebooks and command line call these, so that both make the same files. What measures them is in `measurements`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
 
 from hgisam.checkpoint import load_checkpoint
 from hgisam.extract import extract_maps
 from hgisam.launch import launch, node_rank
+from hgisam.parallel import run_all
 from hgisam.prepared import PreparedDataset, open_prepared, sha256_of
 from hgisam.pretrained import checkpoint_folder
 from hgisam.profile import Profile
@@ -53,6 +57,29 @@ def train_step(profile: Profile, runs_dir: Path, step: str = "train", data: Prep
             **{key: sha256_of(file) for key, file in files.items()},
         },
     )
+
+
+def train_all(trainings: Mapping[str, Profile], runs_dir: Path, label: str) -> list[Path]:
+    """Trains several networks or finds them done, `compute.trainings` at a time, each on its share of the cores.
+
+    A small network does not keep two cores busy: two networks at a time, a core each, learn faster than one by one.
+
+    Args:
+        trainings: Name of the step → profile of the training.
+        runs_dir: Where runs live.
+        label: For the progress bar.
+
+    Returns:
+        The finished folders, in the order of the trainings.
+    """
+    at_once = min(profile.compute.trainings for profile in trainings.values())
+    threads = max(1, torch.get_num_threads() // at_once)
+    return run_all(_train, [(profile, runs_dir, step, threads) for step, profile in trainings.items()], at_once, label)
+
+
+def _train(profile: Profile, runs_dir: Path, step: str, threads: int) -> Path:
+    torch.set_num_threads(threads)
+    return train_step(profile, runs_dir, step)
 
 
 def map_step(profile: Profile, runs_dir: Path) -> Path:

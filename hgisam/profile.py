@@ -137,6 +137,7 @@ class Compute(_Section):
     compile: bool  # torch.compile
     checkpointing: bool  # activations are computed again instead of kept
     jobs: Positive
+    trainings: Positive  # of a study at the same time, each on its share of the cores
 
 
 class Profile(_Section):

@@ -16,6 +16,7 @@ TINY = (
     "data.image_px=32", "model.patch_px=2", "model.window_tokens=2", "model.channels=16", "model.heads=[1,2,2,4]",
     "train.epochs=2", "train.batch_size=8", "train.warmup_epochs=0", "evaluate.bootstrap=100",
     "compute.precision=32-true", "compute.accelerator=cpu", "maps.batch_size=8", "evaluate.thresholds=20",
+    "compute.trainings=1",
 )  # fmt: skip
 
 NO_NUMBERS = [f"model.{key}=null" for key in ("patch_px", "channels", "depths", "heads")]  # for a Swin by its name

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._dynamo import OptimizedModule
 
-from hgisam import train
+from hgisam import pipeline, train
 from hgisam.checkpoint import Checkpoint, load_tensors
 from hgisam.data import Batches
 from hgisam.errors import InputError
@@ -156,6 +156,12 @@ def test_what_it_runs_on(prepared: PreparedDataset, monkeypatch: pytest.MonkeyPa
             session_of(prepared, "compute.accelerator=gpu")
 
 
+def test_how_many_trainings_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "run_all", lambda _function, _calls, jobs, _label: jobs)
+    options = (profile_of(f"compute.trainings={n}") for n in (1, 3))
+    assert [pipeline.train_all({"train": profile}, Path(), "") for profile in options] == [1, 3]
+
+
 def test_checkpointing_changes_no_weight(prepared: PreparedDataset, base: tuple[Any, ...], tmp_path: Path) -> None:
     assert result(prepared, tmp_path / "run", "compute.checkpointing=true") == base
 
@@ -226,7 +232,7 @@ def test_no_key_is_left_out() -> None:
         "name", "train.patience", "train.save_minutes", "train.head_learning_rate", "train.checkpoint",
         "train.tensorboard", "train.fold", "train.crop_px", "compute.devices", "compute.nodes", "compute.compile",
         "compute.checkpointing",
-        "compute.jobs", "compute.accelerator", "evaluate.thresholds", "evaluate.bootstrap",
+        "compute.jobs", "compute.trainings", "compute.accelerator", "evaluate.thresholds", "evaluate.bootstrap",
     }  # fmt: skip
     sections = {"phantom.", "maps.", "segmenter.", "data.", "study."}
     keys = set(leaves(load_profile("smoke").model_dump()))

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from hgisam.classifiers import study_step, train_classifiers
+from hgisam.classifiers import measure_step, study_step, train_classifiers
 from hgisam.errors import InputError
 from hgisam.profile import Profile, load_profile
 from hgisam.run import read_json, read_manifest
@@ -42,6 +43,27 @@ def test_every_task_and_seed_is_trained_whatever_checkpoint_the_run_takes(runs: 
         assert (about["task"], about["seed"], about["train"]["checkpoint"]) == (task, seed, None)
     weights = {read_manifest(folder)["outputs"]["model.safetensors"] for folder in trained.values()}
     assert len(weights) == 4
+
+
+def test_two_at_a_time_learn_what_one_after_the_other_does(runs: Path, study: Path, tmp_path: Path) -> None:
+    both = load_profile("smoke", [*SHORT, "compute.trainings=2", "study.seeds=[2]"])
+    make_prepared(tmp_path / "smoke" / "prepared" / "rsna", with_mask=False)
+    for key, folder in train_classifiers(both, tmp_path).items():
+        together, alone = (
+            pd.read_csv(path / "train.csv") for path in (folder, runs / "smoke/classifiers" / folder.name)
+        )
+        np.testing.assert_allclose(together["train_loss"], alone["train_loss"], rtol=1e-3, err_msg=str(key))
+
+
+def test_the_run_s_own_classifier_is_not_trained_twice(runs: Path) -> None:
+    options = [*SHORT, "seed=5", "study.seeds=[5]"]
+    own = load_profile("smoke", options)
+    names = [folder.relative_to(runs / "smoke").as_posix() for folder in train_classifiers(own, runs).values()]
+    assert names == ["train", "classifiers/subtype-5"]
+    assert measure_step(own, runs, "binary", 5).name == "binary-5"
+    other = "study.trainings.binary={task: binary, train.weight_decay: 0.04}"
+    apart = train_classifiers(load_profile("smoke", [*options, other]), runs)
+    assert apart["binary", 5].name == "binary-5"
 
 
 def test_the_study_holds_all_classifiers(study: Path) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,7 +20,8 @@ def run_all(
 ) -> list[Result]:
     """Calls `function(*arguments[i])` for each i; results in the order of the arguments.
 
-    The first exception of a worker stops the rest and is raised as it was; Ctrl-C stops all of them.
+    The first exception of a worker stops the rest and is raised as it was; Ctrl-C stops all of them, and so does a kill
+    of this process.
 
     Args:
         function: Importable by its name; its results travel between processes, so keep them small.
@@ -33,7 +36,7 @@ def run_all(
     if jobs > 1 and len(tasks) > 1:
         settings = {
             "scheduler": "processes", "num_workers": min(jobs, len(tasks)), "chunksize": 1,
-            "initializer": _leave_interrupts_to_parent,
+            "initializer": _begin_worker,
         }  # fmt: skip
     try:
         with TqdmCallback(desc=label, disable=None):
@@ -46,5 +49,17 @@ def run_all(
             os.environ.pop("PYTHONHASHSEED", None)
 
 
-def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def end_with_parent() -> None:
+    """Ends this process once the one that started it is gone, so that a kill leaves no orphan."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _begin_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and stops its workers
+    end_with_parent()
