@@ -27,7 +27,8 @@ from hgisam.profile import Profile
 from hgisam.run import read_json, read_manifest, require_step, run_step, write_json
 from hgisam.values import read_values
 
-PARTS = ("hgi_sam_density", "hgi_sam_self_trained", "hgi_sam_refined")  # what each step of the refinement gives
+# density without a map, the product of both, the network that learnt from it, and the mean of the last two
+PARTS = ("density_alone", "hgi_sam_density", "hgi_sam_self_trained", "hgi_sam_refined")
 PSEUDO_THRESHOLD = 0.1  # of map and density, at and above which a pixel of a bleeding slice is taken for blood
 MOST_BLEEDING = 1500  # slices with pseudo masks; as many without a bleed stand beside them
 TRAINING = "hgi_sam_refined"  # of `study.trainings`
@@ -165,8 +166,8 @@ def refine(
     for rows, density in scans:
         images = images_of(self_trained, data.hu.oindex[rows], data.brain.oindex[rows], device)
         learnt = maps_of(probability_of_bleeding, self_trained, images, profile, size[0]).astype(np.float32)
-        dense = with_density(hgi_sam.oindex[rows], density, begins_hu)
-        parts = np.stack([dense, learnt, (dense + learnt) / 2]).astype(np.float16)
+        alone, dense = (with_density(m, density, begins_hu) for m in (np.ones(density.shape), hgi_sam.oindex[rows]))
+        parts = np.stack([alone, dense, learnt, (dense + learnt) / 2]).astype(np.float16)
         for array, values in zip(arrays, parts, strict=True):
             array.oindex[rows] = values
 

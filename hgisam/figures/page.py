@@ -43,6 +43,7 @@ METHOD_NAMES = {
     "gradient_input": "gradient × input",
     "hgi_sam_otsu": "HGI-SAM, Otsu",
     "hgi_sam_mass": "HGI-SAM, half the mass",
+    "density_alone": "density alone",
     "hgi_sam_density": "HGI-SAM × density",
     "hgi_sam_self_trained": "HGI-SAM, self-trained",
     "hgi_sam_refined": "HGI-SAM, refined",

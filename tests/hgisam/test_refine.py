@@ -60,6 +60,8 @@ def test_the_parts_are_in_range_and_the_refined_is_their_mean(run: Path) -> None
     parts = {name: np.asarray(group[name][:], np.float32) for name in refine.PARTS}  # type: ignore[index]
     assert set(parts) == set(refine.PARTS)
     assert all(0 <= p.min() <= p.max() <= 1 for p in parts.values())
+    assert (parts["hgi_sam_density"] <= parts["density_alone"]).all()
+    assert (parts["hgi_sam_density"] < parts["density_alone"]).any()
     mean = (parts["hgi_sam_density"] + parts["hgi_sam_self_trained"]) / 2
     assert np.abs(mean - parts["hgi_sam_refined"]).max() < 2e-3
 
