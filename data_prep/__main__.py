@@ -1,4 +1,4 @@
-"""`python -m data_prep phantom | rsna | ct-ich`: synthetic studies, and raw studies into prepared data sets."""
+"""`python -m data_prep phantom | rsna | …`: synthetic studies, and raw studies into prepared data sets."""
 
 import errno
 import logging
@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
 
 from data_prep import prepare, write_phantom
 from data_prep.prepare import summary
+from data_prep.study import READERS
 from hgisam.errors import InputError
 
 app = typer.Typer(
@@ -34,6 +36,7 @@ Out = Annotated[Path, typer.Argument(help="Folder to make.")]
 ImagePx = Annotated[int, typer.Option(min=8, help="Side of the prepared slices.")]
 Field = Annotated[float, typer.Option(help="Side of the field of view in mm.")]
 Fraction = Annotated[float, typer.Option(help="Share of the patients that validate.")]
+LeaveOut = Annotated[list[Path] | None, typer.Option(help="Prepared set whose patients stay out; may be repeated.")]
 Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
 
 
@@ -52,32 +55,24 @@ def phantom(
     typer.echo(f"{layout.value}: {patients} synthetic patients written to {out}")
 
 
-@app.command()
-def rsna(
-    raw: Raw, out: Out, jobs: Jobs = 1, image_px: ImagePx = 128, field_of_view_mm: Field = 200.0,
-    validation_fraction: Fraction = 0.2, folds: Folds = 5, seed: Seed = 0,
-) -> None:  # fmt: skip
-    """Prepare RSNA 2019: RAW holds stage_2_train.csv and stage_2_train/."""
-    with _one_line_errors():
-        prepare(
-            "rsna", raw, out, image_px=image_px, field_of_view_mm=field_of_view_mm,
-            validation_fraction=validation_fraction, folds=folds, seed=seed, jobs=jobs,
-        )  # fmt: skip
-    typer.echo(summary(out))
+def _add(kind: str, reader: ModuleType) -> None:
+    """A command for a reader; its help is the first line of the reader's own words."""
+
+    @app.command(kind, help=f"Prepare raw studies. {str(reader.__doc__).splitlines()[0]}")
+    def command(
+        raw: Raw, out: Out, jobs: Jobs = 1, image_px: ImagePx = 128, field_of_view_mm: Field = 200.0,
+        validation_fraction: Fraction = 0.2, folds: Folds = 5, seed: Seed = 0, leave_out: LeaveOut = None,
+    ) -> None:  # fmt: skip
+        with _one_line_errors():
+            prepare(
+                kind, raw, out, image_px=image_px, field_of_view_mm=field_of_view_mm,
+                validation_fraction=validation_fraction, folds=folds, seed=seed, leave_out=leave_out or (), jobs=jobs,
+            )  # fmt: skip
+        typer.echo(summary(out))
 
 
-@app.command()
-def ct_ich(
-    raw: Raw, out: Out, jobs: Jobs = 1, image_px: ImagePx = 128, field_of_view_mm: Field = 200.0,
-    validation_fraction: Fraction = 0.2, folds: Folds = 5, seed: Seed = 0,
-) -> None:  # fmt: skip
-    """Prepare CT-ICH: RAW holds ct_scans/, masks/ and hemorrhage_diagnosis_raw_ct.csv."""
-    with _one_line_errors():
-        prepare(
-            "ct-ich", raw, out, image_px=image_px, field_of_view_mm=field_of_view_mm,
-            validation_fraction=validation_fraction, folds=folds, seed=seed, jobs=jobs,
-        )  # fmt: skip
-    typer.echo(summary(out))
+for _kind, _reader in READERS.items():
+    _add(_kind, _reader)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, sparse
 
-from data_prep.volume import AIR_HU, Bools, Coordinates, Floats, Volume
+from data_prep.volume import AIR_HU, Bools, Coordinates, Floats, Masks, Volume
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Resampler:
             out[index] = self.image(image - AIR_HU, index) + AIR_HU
         return out
 
-    def lesion(self) -> Bools:
-        """[slice, rows, cols] bleeding: pixels of which at least half bleeds.
+    def lesion(self) -> Masks:
+        """[slice, rows, cols] values of `MASK_VALUES`: pixels of which at least half bleeds, each of its largest type.
 
         A lesion (26-connected in the native volume) that would vanish by that rule keeps the one pixel that holds most
         of it, so that no lesion is lost; it is drawn larger than it is. A lesion outside the field is lost.
@@ -114,11 +114,20 @@ class Resampler:
             raise ValueError("a study without a mask")
         out = np.zeros((len(mask), self.grid.rows, self.grid.cols), bool)
         for index in np.flatnonzero(mask.any(axis=(1, 2))):
-            out[index] = self.image(mask[index].astype(np.float32), int(index)) >= 0.5 - 1e-6
+            out[index] = self._share(mask[index] > 0, int(index)) >= 0.5 - 1e-6
         components, _ = ndimage.label(mask, np.ones((3, 3, 3)))
         for number, (slices, rows, cols) in enumerate(ndimage.find_objects(components), start=1):
             self._keep_one_pixel(out, components, number, (slices, rows, cols))
-        return out
+        typed = np.zeros(out.shape, np.uint8)
+        for index in np.flatnonzero(out.any(axis=(1, 2))):
+            kinds = np.unique(mask[index][mask[index] > 0])
+            largest = np.argmax([self._share(mask[index] == kind, int(index)) for kind in kinds], axis=0)
+            typed[index] = np.where(out[index], kinds[largest], 0)
+        return typed
+
+    def _share(self, part: Bools, index: int) -> Floats:
+        """Share of each pixel of the grid that a part of slice `index` fills."""
+        return self.image(part.astype(np.float32), index)
 
     def _keep_one_pixel(
         self, out: Bools, components: npt.NDArray[Any], number: int, box: tuple[slice, slice, slice]
@@ -143,5 +152,5 @@ class Resampler:
             return 0.0
         inside = 0.0
         for index in np.flatnonzero(mask.any(axis=(1, 2))):
-            inside += float(self.image(mask[index].astype(np.float32), int(index)).sum())
-        return max(0.0, 1 - inside * self.step_row * self.step_col / float(mask.sum()))
+            inside += float(self._share(mask[index] > 0, int(index)).sum())
+        return max(0.0, 1 - inside * self.step_row * self.step_col / float((mask > 0).sum()))

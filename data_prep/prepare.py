@@ -22,7 +22,7 @@ from data_prep.study import READERS, Settings, prepare_study
 from data_prep.volume import Study
 from hgisam.errors import InputError
 from hgisam.parallel import run_all
-from hgisam.prepared import Block, write_prepared
+from hgisam.prepared import Block, open_prepared, write_prepared
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +40,13 @@ def prepare(
     validation_fraction: float = 0.2,
     folds: int = 5,
     seed: int = 0,
+    leave_out: Sequence[Path] = (),
     jobs: int = 1,
 ) -> Path:
     """Makes a prepared data set, goes on with one that was stopped, or finds it done.
 
     Args:
-        kind: "rsna" (train and val) or "ct-ich" (val and test).
+        kind: Name of one of `READERS`, which says whether the patients train or test; some of them validate.
         raw: Folder in that layout; it is only read.
         out: Folder to make. One that this function made from other input or settings is replaced at the end.
         image_px: Side of the square slices.
@@ -53,6 +54,7 @@ def prepare(
         validation_fraction: Share of the patients that validate.
         folds: Cross-validation folds.
         seed: Of the split.
+        leave_out: Prepared sets whose patients must not be in this one, because they are evaluated on.
         jobs: Processes; the result does not depend on it.
 
     Returns:
@@ -70,14 +72,17 @@ def prepare(
         "image_px": int(image_px), "field_of_view_mm": float(field_of_view_mm),
         "validation_fraction": float(validation_fraction), "folds": int(folds), "seed": int(seed),
     }  # fmt: skip
+    others = [open_prepared(Path(path)) for path in leave_out]
     input_hash = listing_hash(raw, images, tables)
-    fingerprint = _digest([kind, parameters, input_hash, _code_hash(), (raw / "phantom.json").is_file()])
+    away = sorted(other.fingerprint for other in others)
+    fingerprint = _digest([kind, parameters, input_hash, _code_hash(), (raw / "phantom.json").is_file(), away])
     newest = max(path.stat().st_mtime_ns for path in (*tables, *images))
     if _is_done(out, fingerprint, newest):
         log.info("%s is done already", out)
         return out
     partial = _open_partial(out.with_name(f"{out.name}.partial"), fingerprint, newest)
     listing: Listing = reader.list_studies(raw, jobs)
+    _leave_out(listing, {str(patient) for other in others for patient in other.slices["patient"]})
     parts = _make_parts(listing.studies, raw, partial, Settings(kind, int(image_px), float(field_of_view_mm)), jobs)
     slices = _table(parts)
     report = _report(parts, listing, len(images))
@@ -86,7 +91,7 @@ def prepare(
         raise InputError(f"{kind} studies in {raw}", f"none that can be used ({some(reasons, 3) or 'no labels'})",
                          "at least one", "Look at the files.")  # fmt: skip
     bleeds = {str(patient): bool(value) for patient, value in slices.groupby("patient")["any"].max().items()}
-    dealt = split_patients(bleeds, kind=kind, validation_fraction=validation_fraction, folds=folds, seed=seed)
+    dealt = split_patients(bleeds, rest=reader.REST, validation_fraction=validation_fraction, folds=folds, seed=seed)
     slices["split"] = [dealt[patient][0] for patient in slices["patient"]]
     slices["fold"] = [dealt[patient][1] for patient in slices["patient"]]
     phantom = _phantom(raw)
@@ -96,7 +101,7 @@ def prepare(
         "parameters": parameters, "input_hash": input_hash, "fingerprint": fingerprint,
         "skipped": report["skipped"], "report": report,
     }  # fmt: skip
-    write_prepared(out, slices=slices, blocks=_blocks(parts), size_px=image_px, with_mask=kind == "ct-ich", info=info)
+    write_prepared(out, slices=slices, blocks=_blocks(parts), size_px=image_px, with_mask=reader.MASKED, info=info)
     shutil.rmtree(partial)
     return out
 
@@ -105,8 +110,10 @@ def summary(out: Path) -> str:
     """One line: what was read, skipped and written."""
     meta = json.loads((out / "dataset.json").read_text())
     counts, report = meta["counts"], meta["report"]
+    left_out = report["left_out"]["patients"]
     return (
-        f"{meta['name']}: {report['files']} files, {report['studies']} studies read, {len(report['skipped'])} skipped; "
+        f"{meta['name']}: {report['files']} files, {report['studies']} studies read, {len(report['skipped'])} skipped"
+        f"{f', {left_out} patients left out' if left_out else ''}; "
         f"{counts['slices']} slices of {counts['patients']} patients written to {out}"
     )
 
@@ -205,6 +212,13 @@ def _digest(value: Any) -> str:
 def _code_hash() -> str:
     """SHA-256 of the modules that decide what a part holds."""
     return _digest([path.read_bytes().hex() for path in sorted(Path(__file__).parent.glob("*.py"))])
+
+
+def _leave_out(listing: Listing, patients: set[str]) -> None:
+    """Takes the studies of some patients off the list, and counts them for the report."""
+    mine = [study for study in listing.studies if study.patient in patients]
+    listing.studies = [study for study in listing.studies if study.patient not in patients]
+    listing.counts["left_out"] = {"patients": len({study.patient for study in mine}), "studies": len(mine)}
 
 
 def _make_parts(

@@ -23,6 +23,7 @@ from hgisam.prepared import LABELS
 
 NAME = "rsna"
 LICENCE = "RSNA 2019 terms: non-commercial research and education, cite, no re-identification"
+MASKED, REST = False, "train"
 TABLE, FOLDER = "stage_2_train.csv", "stage_2_train"
 IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 HEADERS_A_TASK = 500

@@ -7,13 +7,13 @@ from hgisam.errors import InputError
 
 
 def split_patients(
-    bleeds: dict[str, bool], *, kind: str, validation_fraction: float, folds: int, seed: int
+    bleeds: dict[str, bool], *, rest: str, validation_fraction: float, folds: int, seed: int
 ) -> dict[str, tuple[str, int]]:
     """Deals patients into splits and folds, each class evenly.
 
     Args:
         bleeds: Patient → whether any slice of the patient bleeds.
-        kind: "rsna" splits into train and val, "ct-ich" into val and test.
+        rest: "train" or "test", the split of those who don't validate.
         validation_fraction: Share of the patients of each class that validate; never all of a class, and one of a class
             that has at least two.
         folds: Number of cross-validation folds.
@@ -25,14 +25,13 @@ def split_patients(
     Raises:
         InputError: If fewer than two patients are left to train and validate on.
     """
-    rest = "train" if kind == "rsna" else "test"
     rng = np.random.default_rng(seed)
     classes = [
         rng.permutation(np.array(sorted(p for p in bleeds if bleeds[p] is value), dtype=object))
         for value in (True, False)
     ]
     if len(bleeds) < 2:
-        if kind == "rsna":
+        if rest == "train":
             raise InputError(
                 "training set",
                 f"{len(bleeds)} patient",

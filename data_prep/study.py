@@ -11,13 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data_prep import ct_ich, rsna
+from data_prep import bhsd, ct_ich, instance, rsna
 from data_prep.brain import brain_mask, fitted_to_bone
 from data_prep.grid import Grid, Resampler, pixel_weights
 from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
-from hgisam.prepared import LABELS, MASK_VALUES
+from hgisam.prepared import LABELS
 
-READERS: dict[str, ModuleType] = {"rsna": rsna, "ct-ich": ct_ich}
+# Each has NAME, LICENCE, MASKED (whether it has masks), REST (the split of patients who don't validate), and the
+# functions tables, images, list_studies and read_study.
+READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (rsna, ct_ich, bhsd, instance)}
 WORK_PX_MM = 2.0  # grid on which the brain is found
 TYPICAL_SLICE_MM = 5.0
 HEAD_HU = -300.0
@@ -100,10 +102,10 @@ def prepare_volume(
     }
     if kept.mask is not None:
         lesion = resampler.lesion()
-        arrays["mask"] = np.where(lesion, MASK_VALUES["unspecified"], 0).astype(np.uint8)
+        arrays["mask"] = lesion
         figures |= {
-            "lesion_voxels": int(lesion.sum()),
-            "lesion_voxels_outside_brain": int((lesion & ~brain).sum()),
+            "lesion_voxels": int((lesion > 0).sum()),
+            "lesion_voxels_outside_brain": int(((lesion > 0) & ~brain).sum()),
             "lesion_outside_field": resampler.lost_fraction_of_lesion(),
         }
     return arrays, _rows(kept, grid, spacing_mm), figures

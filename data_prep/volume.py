@@ -8,6 +8,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Coordinates = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Masks = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int8]
 
 AIR_HU = -1024  # the lowest value kept; stands for everything outside the image
@@ -22,7 +23,8 @@ class Study:
         patient: Public id.
         study: Public id, unique in the set.
         files: Paths relative to the raw folder.
-        labels: [slice, 6] 0 or 1 in the order of `hgisam.prepared.LABELS`; -1 for a slice without labels.
+        labels: [slice, 6] 0 or 1 in the order of `hgisam.prepared.LABELS`; -1 for what nobody said: all of a slice
+            without labels, the subtypes of one that is only known to bleed.
     """
 
     patient: str
@@ -69,7 +71,7 @@ class Volume:
 
     Attributes:
         hu: [slice, row, col].
-        mask: [slice, row, col] bleeding, or None where the set has no masks.
+        mask: [slice, row, col] values of `hgisam.prepared.MASK_VALUES`, or None where the set has no masks.
         labels: [slice, 6], see `Study.labels`.
         row_mm: Distance between rows.
         col_mm: Distance between columns.
@@ -82,7 +84,7 @@ class Volume:
     """
 
     hu: Floats
-    mask: Bools | None
+    mask: Masks | None
     labels: Labels
     row_mm: float
     col_mm: float
@@ -110,7 +112,7 @@ class Volume:
 
 def canonical(
     hu: Floats,
-    mask: Bools | None,
+    mask: Masks | None,
     labels: Labels,
     *,
     origins_mm: Coordinates,

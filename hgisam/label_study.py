@@ -134,16 +134,17 @@ def auroc_of_types(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """How well each type is told from all other slices.
 
     Args:
-        scores: seed, the types (0/1) and score_<type> of classifiers that were asked for them.
+        scores: seed, the types (0/1, or -1 where nobody said) and score_<type> of classifiers that were asked for them.
 
     Returns:
         Type → mean over seeds, and the seeds' own; types that no slice, or every slice, shows are left out.
     """
     found = {}
     for name in SUBTYPES:
-        if scores[name].nunique() == 2:
+        told = scores[scores[name] >= 0]
+        if told[name].nunique() == 2:
             by_seed = {
-                str(seed): float(roc_auc_score(own[name], own[f"score_{name}"])) for seed, own in scores.groupby("seed")
+                str(seed): float(roc_auc_score(own[name], own[f"score_{name}"])) for seed, own in told.groupby("seed")
             }
             found[name] = {"mean": float(np.mean(list(by_seed.values()))), "by_seed": by_seed}
     return found

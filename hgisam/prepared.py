@@ -43,7 +43,7 @@ COLUMNS: dict[str, str] = {
     "slice_mm": "float64",  # distance to the next slice
     "split": "object",  # one of SPLITS; all slices of a patient share it
     "fold": "int64",  # cross-validation fold of the patient
-    **dict.fromkeys(LABELS, "int64"),  # 0 or 1
+    **dict.fromkeys(LABELS, "int64"),  # 0 or 1; a subtype is -1 where a slice bleeds and nobody said of which type
     "pixel_mm": "float64",  # pitch of the prepared grid, the same along rows and columns
     # prepared pixel (r, c) lies at native (native_row0 + r * native_step_row, native_col0 + c * native_step_col),
     # both counted from the centre of the first pixel, in the canonical orientation
@@ -138,7 +138,7 @@ def write_prepared(
                 "patients": int(slices["patient"].nunique()),
                 "studies": int(slices["study"].nunique()),
                 "slices": n,
-                **{label: int(slices[label].sum()) for label in LABELS},
+                **{label: int((slices[label] == 1).sum()) for label in LABELS},
             },
             "hashes": {name: sha256_of(scratch / name) for name in ("slices.parquet", "slices.zarr")},
         }
@@ -185,8 +185,10 @@ def check_slices(slices: pd.DataFrame) -> None:
         raise InputError("slices.parquet columns", f"none named {', '.join(missing)}", ", ".join(COLUMNS), remedy)
     if slices.empty:
         raise InputError("slices.parquet", "no rows", "at least one slice", remedy)
-    if not slices[list(LABELS)].isin([0, 1]).all().all():
-        raise InputError("slice labels", "values outside 0 and 1", "0 or 1", remedy)
+    told = slices["any"].isin([0, 1]) & slices[list(SUBTYPES)].isin([-1, 0, 1]).all(axis=1)
+    if not (told & ((slices["any"] == 1) | (slices[list(SUBTYPES)] == 0).all(axis=1))).all():
+        expected = "any 0 or 1; subtypes 0 or 1, or -1 where one bleeds and nobody said which"
+        raise InputError("slice labels", "other values", expected, remedy)
     if bad := set(slices["split"]) - set(SPLITS):
         raise InputError("split", sorted(map(str, bad)), " or ".join(SPLITS), remedy)
     if (split_count := slices.groupby("patient")["split"].nunique()).gt(1).any():

@@ -110,6 +110,9 @@ def open_session(profile: Profile, prepared: PreparedDataset, folder: Path) -> S
     compute, settings = profile.compute, profile.train
     prepared = fewer_patients(prepared, settings.patients, profile.seed)
     train_rows, val_rows = (_rows_of_both_classes(prepared, split) for split in ("train", "val"))
+    if profile.task == "subtype" and (prepared.slices[list(LABELS)] < 0).to_numpy().any():
+        remedy = "Use task=binary, or slices whose types are known."
+        raise InputError(f"labels of {prepared.path.name}", "bleeds of no said type", "the type of each", remedy)
     fabric = make_fabric(compute, processes=True, some_unused=settings.head_epochs > 0)
     fabric.launch()
     slices = SliceDataset(prepared, with_mask=profile.task == "segmentation")

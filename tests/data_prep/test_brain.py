@@ -91,7 +91,7 @@ def test_brain_of_a_phantom() -> None:
         )  # fmt: skip
 
     settings = Settings("ct-ich", 128, 240.0)
-    arrays, _, figures = prepare_volume(volume(patient.mask > 0), settings)
+    arrays, _, figures = prepare_volume(volume(patient.mask), settings)
     truth, _, _ = prepare_volume(volume(patient.brain), settings)
     assert dice(arrays["brain"] > 0, truth["mask"] > 0) > 0.95
     assert figures["lesion_voxels_outside_brain"] <= 0.03 * figures["lesion_voxels"]

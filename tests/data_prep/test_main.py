@@ -38,7 +38,8 @@ def test_prepares_and_says_so(ct_raw: Path, tmp_path: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["-h"], 0, "ct-ich"),
-        (["rsna", "-h"], 0, "--field-of-view-mm"),
+        (["rsna", "-h"], 0, "--leave-out"),
+        (["instance", "-h"], 0, "label"),
         (["rsna", "--nonsense"], 2, "nonsense"),
         (["ct-ich", "RAW", "OUT", "--jobs", "0"], 2, "jobs"),
         (["ct-ich", "RAW", "OUT"], 2, "no such folder"),

@@ -10,10 +10,10 @@ from hgisam.errors import InputError
 
 
 def deal(
-    bleeding: int, clear: int, kind: str = "rsna", fraction: float = 0.2, seed: int = 0
+    bleeding: int, clear: int, rest: str = "train", fraction: float = 0.2, seed: int = 0
 ) -> dict[str, tuple[str, int]]:
     bleeds = {f"b{i}": True for i in range(bleeding)} | {f"c{i}": False for i in range(clear)}
-    return split_patients(bleeds, kind=kind, validation_fraction=fraction, folds=5, seed=seed)
+    return split_patients(bleeds, rest=rest, validation_fraction=fraction, folds=5, seed=seed)
 
 
 def test_classes_are_dealt_evenly() -> None:
@@ -27,11 +27,9 @@ def test_classes_are_dealt_evenly() -> None:
 def test_same_seed_same_split_whatever_the_order() -> None:
     bleeds = {f"p{i}": i % 3 == 0 for i in range(20)}
     turned = dict(reversed(bleeds.items()))
-    first, second = (
-        split_patients(b, kind="ct-ich", validation_fraction=0.3, folds=4, seed=3) for b in (bleeds, turned)
-    )
+    first, second = (split_patients(b, rest="test", validation_fraction=0.3, folds=4, seed=3) for b in (bleeds, turned))
     assert first == second
-    assert first != split_patients(bleeds, kind="ct-ich", validation_fraction=0.3, folds=4, seed=4)
+    assert first != split_patients(bleeds, rest="test", validation_fraction=0.3, folds=4, seed=4)
     assert {split for split, _ in first.values()} == {"val", "test"}
 
 
@@ -47,7 +45,7 @@ def test_few_patients_still_stand_on_both_sides(bleeding: int, clear: int, fract
 
 
 def test_one_patient() -> None:
-    assert deal(1, 0, kind="ct-ich") == {"b0": ("test", 0)}
+    assert deal(1, 0, rest="test") == {"b0": ("test", 0)}
     with pytest.raises(InputError, match="at least two patients"):
         deal(1, 0)
 

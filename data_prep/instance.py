@@ -1,0 +1,59 @@
+"""The INSTANCE 2022 layout: `data/<id>.nii.gz` and `label/<id>.nii.gz`, 1 where it bleeds, of no said type.
+
+Source: Li et al. 2023, The state-of-the-art 3D anisotropic intracranial hemorrhage segmentation on non-contrast head
+CT: the INSTANCE challenge, arXiv 2301.03281.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.inputs import Listing, require
+from data_prep.nifti import name_of, pairs, read_masked, scans_and_masks
+from data_prep.privacy import public_id
+from data_prep.volume import Study, Volume
+from hgisam.prepared import LABELS
+
+NAME = "instance"
+LICENCE = "INSTANCE 2022: signed agreement with the organisers, no sharing"
+MASKED, REST = True, "test"
+SCANS, MASKS = "data", "label"
+MEANING = {1: "unspecified"}
+
+
+def tables(raw: Path) -> list[Path]:
+    """None: all labels are in the masks.
+
+    Raises:
+        InputError: If `raw` has not this layout.
+    """
+    require(raw, [f"{SCANS}/", f"{MASKS}/"], "INSTANCE")
+    return []
+
+
+def images(raw: Path) -> list[Path]:
+    """All scans and masks.
+
+    Raises:
+        InputError: If there is no scan.
+    """
+    return scans_and_masks(raw / SCANS, raw / MASKS, "001")
+
+
+def list_studies(raw: Path, jobs: int) -> Listing:
+    """Joins scans and masks; a slice bleeds where something is drawn, and of which type is not known.
+
+    Raises:
+        InputError: If a scan or a mask is alone, or a mask does not fit its scan.
+    """
+    del jobs  # headers of 100 files are read at once
+    listing = Listing([])
+    for _, files, shape in pairs(raw, SCANS, MASKS, listing.skipped):
+        name = public_id(name_of(raw / files[0]))
+        listing.studies.append(Study(name, name, files, np.full((shape[2], len(LABELS)), -1, np.int8)))
+    return listing
+
+
+def read_study(raw: Path, study: Study) -> Volume:
+    """Reads a scan and its mask; see `read_masked`."""
+    return read_masked(raw, study, MEANING)

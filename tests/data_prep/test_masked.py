@@ -1,0 +1,111 @@
+"""BHSD and INSTANCE: masks whose values mean something, and sets that share patients."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_prep import bhsd, instance
+from data_prep.prepare import prepare, summary
+from data_prep.volume import UnusableError
+from hgisam.errors import InputError
+from hgisam.prepared import MASK_VALUES, SUBTYPES, open_prepared
+
+SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
+PX_MM, SLICE_MM = 4.0, 15.0
+Report = Callable[[Path], dict[str, Any]]
+
+
+def write(raw: Path, scans: str, masks: str, names: list[str], head: Any, values: tuple[int, int]) -> Path:
+    """Scans whose lesion has one value of the mask on the patient's right side of it, another on the left."""
+    hu, _, lesion = head
+    affine = np.diag([-PX_MM, -PX_MM, SLICE_MM, 1.0])  # LPS+ in nibabel's RAS+
+    middle = int(np.argwhere(lesion)[:, 2].mean())
+    mask = np.where(np.arange(lesion.shape[2]) <= middle, *values) * lesion
+    for folder, volume in ((scans, hu), (masks, mask)):
+        (raw / folder).mkdir(parents=True)
+        for name in names:
+            image = nib.Nifti1Image(volume.astype(np.int16).transpose(2, 1, 0), affine)
+            nib.save(image, raw / folder / f"{name}.nii.gz")
+    return raw
+
+
+@pytest.fixture
+def bhsd_raw(tmp_path: Path, head: Any) -> Path:
+    names = ["ID_00000000_ID_cccccccccc", "ID_00000001_ID_dddddddddd"]
+    return write(tmp_path / "bhsd", "images", "ground truths", names, head, (3, 5))
+
+
+@pytest.fixture
+def instance_raw(tmp_path: Path, head: Any) -> Path:
+    return write(tmp_path / "instance", "data", "label", ["001", "002"], head, (1, 1))
+
+
+def test_a_value_of_the_mask_is_a_type(bhsd_raw: Path, tmp_path: Path, head: Any) -> None:
+    volume = bhsd.read_study(bhsd_raw, bhsd.list_studies(bhsd_raw, 1).studies[0])
+    assert volume.mask is not None
+    assert np.array_equal(volume.mask > 0, head[2])
+    data = open_prepared(prepare("bhsd", bhsd_raw, tmp_path / "out", **SMALL), verify=True)
+    assert set(data.slices["patient"]) == {"ID_00000000", "ID_00000001"}
+    assert set(data.slices["study"]) == {"ID_cccccccccc", "ID_dddddddddd"}
+    assert set(data.slices["split"]) <= {"val", "test"}
+    mask = data.mask[:]  # type: ignore[index]
+    assert set(np.unique(mask)) == {0, MASK_VALUES["intraventricular"], MASK_VALUES["subdural"]}
+    for name in SUBTYPES:
+        drawn = (mask == MASK_VALUES[name]).any(axis=(1, 2))
+        assert (data.slices[name].to_numpy()[drawn] == 1).all()
+    cols = [np.argwhere(mask == MASK_VALUES[name])[:, 2].mean() for name in ("intraventricular", "subdural")]
+    assert cols[0] < cols[1]  # the patient's right stays right
+    bleeds = head[2].any(axis=(1, 2)).tolist() * 2
+    assert data.slices["any"].tolist() == bleeds
+
+
+def test_bleeds_of_no_said_type(instance_raw: Path, tmp_path: Path, head: Any) -> None:
+    data = open_prepared(prepare("instance", instance_raw, tmp_path / "out", **SMALL), verify=True)
+    assert set(np.unique(data.mask[:])) == {0, MASK_VALUES["unspecified"]}  # type: ignore[index]
+    bleeds = data.slices["any"] == 1
+    assert bleeds.tolist() == head[2].any(axis=(1, 2)).tolist() * 2
+    assert (data.slices.loc[bleeds, list(SUBTYPES)] == -1).all(axis=None)
+    assert (data.slices.loc[~bleeds, list(SUBTYPES)] == 0).all(axis=None)
+    assert data.meta["counts"]["any"] == bleeds.sum()
+    assert data.meta["counts"]["subdural"] == 0
+
+
+def test_a_value_without_a_meaning_is_named_and_the_scan_skipped(
+    instance_raw: Path, tmp_path: Path, report_of: Report
+) -> None:
+    path = instance_raw / "label" / "001.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj) * 7, image.affine), path)
+    with pytest.raises(UnusableError, match="holds 7, and only 0, 1 are known"):
+        instance.read_study(instance_raw, instance.list_studies(instance_raw, 1).studies[0])
+    report = report_of(prepare("instance", instance_raw, tmp_path / "out", **SMALL))
+    assert [entry["file"] for entry in report["skipped"]] == ["data/001.nii.gz"]
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("bhsd", "ground truths"), ("instance", "label")])
+def test_scans_and_masks_belong_together(
+    kind: str, folder: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    raw: Path = request.getfixturevalue(f"{kind}_raw")
+    next(iter((raw / folder).iterdir())).unlink()
+    with pytest.raises(InputError, match=f"{folder}/: got nothing for patient"):
+        prepare(kind, raw, tmp_path / "out", **SMALL)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="an empty folder"):
+        prepare(kind, tmp_path / "empty", tmp_path / "out", **SMALL)
+
+
+def test_patients_of_another_set_stay_out(bhsd_raw: Path, rsna_raw: Path, tmp_path: Path, report_of: Report) -> None:
+    other = prepare("bhsd", bhsd_raw, tmp_path / "bhsd_set", **SMALL)
+    out = prepare("rsna", rsna_raw, tmp_path / "out", leave_out=[other], **SMALL)
+    assert set(open_prepared(out).slices["patient"]) == {"ID_00000002", "ID_00000003"}
+    assert report_of(out)["left_out"] == {"patients": 2, "studies": 2}
+    assert "2 patients left out" in summary(out)
+    again = prepare("rsna", rsna_raw, out, **SMALL)
+    assert len(set(open_prepared(again).slices["patient"])) == 4
+    with pytest.raises(InputError, match=r"no dataset\.json"):
+        prepare("rsna", rsna_raw, out, leave_out=[tmp_path], **SMALL)
