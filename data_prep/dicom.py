@@ -1,0 +1,248 @@
+"""DICOM files: grouped into series by their headers, read as HU, sorted by position.
+
+Every reader of DICOM is made of these: it says where the files are and what is known of their slices. Compressed files
+are decoded by pydicom's plugins.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
+
+from data_prep.inputs import quiet_readers
+from data_prep.privacy import public_id
+from data_prep.volume import AIR_HU, Floats, Remarks, Study, UnusableError, Volume, canonical
+from hgisam.parallel import run_all
+
+IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+KIND = ("Modality", "SOPClassUID", "ImageType", "NumberOfFrames")
+HEADERS_A_TASK = 500
+UNREADABLE = (  # what broken bytes make pydicom raise
+    InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError,
+    RuntimeError, ArithmeticError, IndexError,
+)  # fmt: skip
+
+
+class Series(NamedTuple):
+    """Images that belong together: public ids of patient and study, files relative to the raw folder, sorted."""
+
+    patient: str
+    study: str
+    files: tuple[str, ...]
+
+
+def find_series(
+    raw: Path, files: list[str], jobs: int, *, anonymous: bool
+) -> tuple[list[Series], list[tuple[str, str]]]:
+    """Reads all headers and groups the images; a study of several series becomes one for each.
+
+    Args:
+        raw: The raw folder.
+        files: Relative to it.
+        jobs: Processes.
+        anonymous: Keep all ids as they are, as for a phantom.
+
+    Returns:
+        The series by patient and study; and (file, reason) of images that cannot be used.
+    """
+    chunks = [files[start : start + HEADERS_A_TASK] for start in range(0, len(files), HEADERS_A_TASK)]
+    headers = [
+        header for found in run_all(_read_headers, [(raw, c) for c in chunks], jobs, "headers") for header in found
+    ]
+    skipped = [(header["file"], header["reason"]) for header in headers if "reason" in header]
+    good = [header for header in headers if "reason" not in header]
+    several = Counter(study for _, study, _ in {tuple(header[tag] for tag in IDENTITY) for header in good})
+    groups: dict[tuple[str, str], list[str]] = {}
+    for header in good:
+        patient, study, series = (header[tag] for tag in IDENTITY)
+        name = public_id(study, anonymous=anonymous)
+        if several[study] > 1:
+            name += "." + public_id(series, anonymous=anonymous)
+        groups.setdefault((public_id(patient, anonymous=anonymous), name), []).append(header["file"])
+    return [Series(patient, study, tuple(members)) for (patient, study), members in sorted(groups.items())], skipped
+
+
+def _read_headers(raw: Path, files: list[str]) -> list[dict[str, str]]:
+    return [_read_header(raw, file) for file in files]
+
+
+def _read_header(raw: Path, file: str) -> dict[str, str]:
+    try:
+        with quiet_readers():
+            header = pydicom.dcmread(raw / file, stop_before_pixels=True, specific_tags=[*IDENTITY, *KIND])
+            identity = {tag: str(header.get(tag) or "").strip() for tag in IDENTITY}
+            other = _no_slice(header)
+    except UNREADABLE as error:
+        return {"file": file, "reason": _why(error)}
+    if missing := [tag for tag in IDENTITY if not identity[tag]]:
+        return {"file": file, "reason": f"no {' and no '.join(missing)}"}
+    if other is not None:
+        return {"file": file, "reason": other}
+    return {"file": file, **identity}
+
+
+def _no_slice(header: pydicom.Dataset) -> str | None:
+    """Why an image is no slice of a CT, if it isn't."""
+    if header.get("Modality", "CT") != "CT":
+        return "not a CT"
+    if "Secondary Capture" in UID(str(header.get("SOPClassUID") or "")).name:
+        return "a secondary capture"
+    if "LOCALIZER" in [str(word).upper() for word in header.get("ImageType") or ()]:
+        return "a localiser"
+    return "several frames" if int(header.get("NumberOfFrames") or 1) > 1 else None
+
+
+def _why(error: BaseException) -> str:
+    """A reason in one line, without paths and without values that might name someone."""
+    if isinstance(error, InvalidDicomError):
+        return "not a DICOM file"
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    text = " ".join(str(error).split())
+    if "pixel data" in text.lower() and ("length" in text.lower() or "bytes" in text.lower()):
+        return "short pixel data"
+    return f"broken DICOM file ({type(error).__name__})"
+
+
+def read_series(raw: Path, study: Study, *, mend_intercept: bool) -> Volume:
+    """Reads the images of one series.
+
+    Args:
+        raw: The raw folder.
+        study: Its files, and the labels of each.
+        mend_intercept: Undo the wrong intercept of some images of RSNA 2019.
+
+    Raises:
+        UnusableError: If no image is left, or they do not make an axial stack.
+    """
+    remarks = Remarks()
+    slices: list[tuple[int, dict[str, Any]]] = []
+    for index, file in enumerate(study.files):
+        try:
+            slices.append((index, _read_slice(raw / file, remarks, mend_intercept=mend_intercept)))
+        except UnusableError as error:
+            remarks.skipped.append((file, str(error)))
+    for what in ("hu.shape", "orientation", "spacing"):
+        slices = _majority(slices, what, study, remarks)
+    if not slices:
+        raise UnusableError("no image of the series can be used", remarks)
+    order = [index for index, _ in slices]
+    labels = study.labels[order]
+    remarks.unlabelled = [
+        study.files[index] for index, row in zip(order, labels, strict=True) if row[0] < 0
+    ]  # fmt: skip
+    first = slices[0][1]
+    orientation, spacing = np.array(first["orientation"]), np.array(first["spacing"])
+    try:
+        return canonical(
+            np.stack([image["hu"] for _, image in slices]),
+            None,
+            labels,
+            origins_mm=np.array([image["origin"] for _, image in slices]),
+            col_step_mm=orientation[:3] * spacing[1],
+            row_step_mm=orientation[3:] * spacing[0],
+            slice_mm=first["slice_mm"],
+            remarks=remarks,
+        )
+    except UnusableError as error:
+        raise UnusableError(str(error), remarks) from None
+
+
+def _majority(
+    slices: list[tuple[int, dict[str, Any]]], what: str, study: Study, remarks: Remarks
+) -> list[tuple[int, dict[str, Any]]]:
+    """Leaves out the images that differ from most of their series in shape, orientation or spacing."""
+
+    def value(image: dict[str, Any]) -> tuple[float, ...]:
+        raw = image["hu"].shape if what == "hu.shape" else image[what]
+        return tuple(round(float(v), 2) + 0.0 for v in raw)
+
+    if not slices:
+        return slices
+    counts = Counter(value(image) for _, image in slices)
+    usual = max(counts, key=lambda key: counts[key])
+    for index, image in slices:
+        if value(image) != usual:
+            name = {"hu.shape": "size"}.get(what, what)
+            remarks.skipped.append((study.files[index], f"another {name} than the rest of its series"))
+    return [(index, image) for index, image in slices if value(image) == usual]
+
+
+def _read_slice(path: Path, remarks: Remarks, *, mend_intercept: bool) -> dict[str, Any]:
+    """HU and geometry of one file.
+
+    Raises:
+        UnusableError: With the reason.
+    """
+    try:
+        with quiet_readers():
+            image = pydicom.dcmread(path)
+            geometry = {
+                "origin": _numbers(image, "ImagePositionPatient", 3),
+                "orientation": _numbers(image, "ImageOrientationPatient", 6),
+                "spacing": _numbers(image, "PixelSpacing", 2),
+                "slice_mm": _slice_mm(image),
+            }
+            pixels = image.pixel_array
+    except UNREADABLE as error:
+        raise UnusableError(_why(error)) from None
+    if pixels.ndim != 2:
+        raise UnusableError(f"{'colour or several frames' if pixels.ndim > 2 else 'no image'}")
+    return {"hu": np.maximum(_to_hu(image, pixels, remarks, mend_intercept=mend_intercept), AIR_HU), **geometry}
+
+
+def _numbers(image: pydicom.Dataset, tag: str, count: int) -> list[float]:
+    values = image.get(tag)
+    try:
+        numbers = [float(value) for value in values]
+    except (TypeError, ValueError):
+        raise UnusableError(f"no {tag}") from None
+    if len(numbers) != count or not np.isfinite(numbers).all():
+        raise UnusableError(f"no usable {tag}")
+    return numbers
+
+
+def _slice_mm(image: pydicom.Dataset) -> float:
+    """Distance between slices, or their thickness, or 0: the public set gives neither."""
+    for tag in ("SpacingBetweenSlices", "SliceThickness"):
+        try:
+            value = abs(float(image.get(tag)))
+        except (TypeError, ValueError):
+            continue
+        if 0 < value < 50:
+            return value
+    return 0.0
+
+
+def _to_hu(image: pydicom.Dataset, pixels: npt.NDArray[Any], remarks: Remarks, *, mend_intercept: bool) -> Floats:
+    """Stored values → HU.
+
+    Source of the mended intercept: the known fix of the competition (BitsStored 12, unsigned, RescaleIntercept > -100).
+    """
+    slope, intercept = (
+        _scale(image, tag, default) for tag, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
+    )
+    if mend_intercept and image.BitsStored == 12 and image.PixelRepresentation == 0 and intercept > -100:
+        pixels = pixels.astype(np.int32) + 1000
+        pixels = np.where(pixels >= 4096, pixels - 4096, pixels)
+        intercept = -1000.0
+        remarks.mended["intercept"] = remarks.mended.get("intercept", 0) + 1
+    return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _scale(image: pydicom.Dataset, tag: str, default: float) -> float:
+    value = image.get(tag)
+    if value is None or value == "":
+        return default
+    try:
+        number = float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)
+    except (TypeError, ValueError, IndexError):
+        raise UnusableError(f"no usable {tag}") from None
+    if not np.isfinite(number) or (tag == "RescaleSlope" and number == 0):
+        raise UnusableError(f"no usable {tag}")
+    return number
