@@ -73,8 +73,8 @@ def require(raw: Path, entries: Sequence[str], layout: str) -> None:
             )
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Reads the named columns of a csv as text.
+def read_csv(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
+    """Reads the named columns of a csv as text, and those of the optional ones that it has.
 
     Raises:
         InputError: If it cannot be read, is empty, or lacks a column.
@@ -85,9 +85,8 @@ def read_csv(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         names = {str(name).strip(): name for name in header.columns}
         if missing := [column for column in columns if column not in names]:
             raise InputError(f"{path.name} columns", some(list(names), 10) or "none", some(missing, 10), remedy)
-        table = pd.read_csv(
-            path, usecols=[names[column] for column in columns], dtype=str, encoding="utf-8-sig", keep_default_na=False
-        )
+        wanted = [names[column] for column in (*columns, *optional) if column in names]
+        table = pd.read_csv(path, usecols=wanted, dtype=str, encoding="utf-8-sig", keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(path.name, f"an unreadable file ({error})", "a csv", remedy) from None
     table.columns = pd.Index([str(name).strip() for name in table.columns])

@@ -16,7 +16,7 @@ from hgisam.prepared import LABELS
 
 NAME = "instance"
 LICENCE = "INSTANCE 2022: signed agreement with the organisers, no sharing"
-MASKED, REST = True, "test"
+MASKED, REST, PUBLIC = True, "test", True
 SCANS, MASKS = "data", "label"
 MEANING = {1: "unspecified"}
 

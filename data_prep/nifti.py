@@ -18,6 +18,7 @@ from data_prep.volume import AIR_HU, Floats, Labels, Masks, Remarks, Study, Unus
 from hgisam.errors import InputError
 from hgisam.prepared import MASK_VALUES, SUBTYPES
 
+ENDINGS = (".nii", ".nii.gz")
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 SAME_MM = 0.05  # how far corners of a mask may lie from those of its scan
 REMEDY = "Give the data set as it was published."
@@ -29,7 +30,7 @@ UNREADABLE = (  # what broken bytes make nibabel raise
 
 def files_in(folder: Path) -> list[Path]:
     """All .nii and .nii.gz files of a folder, sorted; hidden ones are not listed."""
-    return sorted(path for path in folder.iterdir() if path.name.endswith((".nii", ".nii.gz")) and path.name[0] != ".")
+    return sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.name[0] != ".")
 
 
 def name_of(path: Path) -> str:
@@ -86,8 +87,9 @@ def pairs(
     for name in sorted(found, key=lambda key: (len(key), key)):
         files = (f"{scans}/{found[name].name}", f"{masks}/{drawn[name].name}")
         try:
-            scan, mask = (open_image(raw / file) for file in files)
+            scan = open_image(raw / files[0])
             shape = shape_of(scan)
+            mask = _open_mask(raw / files[1])
         except UnusableError as error:
             skipped.append((files[0], str(error)))
             continue
@@ -118,16 +120,21 @@ def open_image(path: Path) -> Any:
             image: Any = nib.load(path, mmap=False)  # a mapped file that shrinks would end the process
             _ = image.affine, image.shape
     except UNREADABLE as error:
-        raise UnusableError(_why(path, error)) from None
+        raise UnusableError(_why(error)) from None
     if not isinstance(image, nib.Nifti1Pair):
         raise UnusableError("not a NIfTI file")
     return image
 
 
-def _why(path: Path, error: BaseException) -> str:
-    if isinstance(error, nib.filebasedimages.ImageFileError):
-        return f"{path.parent.name}/{path.name} is empty or no NIfTI file"
-    return f"{path.parent.name}/{path.name} is truncated or broken"
+def _open_mask(path: Path) -> Any:
+    try:
+        return open_image(path)
+    except UnusableError as error:
+        raise UnusableError(f"its mask: {error}") from None
+
+
+def _why(error: BaseException) -> str:
+    return f"{'no NIfTI' if isinstance(error, nib.filebasedimages.ImageFileError) else 'a truncated or broken'} file"
 
 
 def shape_of(image: Any) -> tuple[int, int, int]:
@@ -190,15 +197,11 @@ def read_masked(raw: Path, study: Study, meaning: Mapping[int, str] | None) -> V
     """
     scan, mask = (open_image(raw / file) for file in study.files)
     remarks = Remarks()
-    hu = _voxels(raw / study.files[0], scan).astype(np.float32)
-    if (holes := ~np.isfinite(hu)).any():
-        hu[holes] = AIR_HU
-        remarks.mended["not_finite"] = 1
-    if looks_offset(hu):
-        raise UnusableError("values are not HU: nothing below 0 and tissue near 1040; subtract the offset")
-    drawn = _meant(_voxels(raw / study.files[1], mask), meaning)
-    if not _has_geometry(scan):
-        remarks.mended["orientation_assumed"] = 1
+    hu = _read_hu(raw / study.files[0], scan, remarks)
+    try:
+        drawn = _meant(_voxels(raw / study.files[1], mask), meaning)
+    except UnusableError as error:
+        raise UnusableError(f"its mask: {error}", remarks) from None
     labels = study.labels
     if (labels[:, 0] < 0).all():
         labels = labels_of_mask(drawn, told=meaning is not None and "unspecified" not in meaning.values())
@@ -206,7 +209,30 @@ def read_masked(raw: Path, study: Study, meaning: Mapping[int, str] | None) -> V
     remarks.disagreements = {
         "label_without_mask": int((said & ~found).sum()), "mask_without_label": int((found & ~said).sum()),
     }  # fmt: skip
-    return _oriented(np.maximum(hu, AIR_HU), drawn, labels, scan.affine, remarks)
+    return _oriented(hu, drawn, labels, scan.affine, remarks)
+
+
+def read_scan(raw: Path, study: Study) -> Volume:
+    """Reads a scan without a mask, the only file of a study.
+
+    Raises:
+        UnusableError: If it is broken, or the slices are not axial.
+    """
+    scan, remarks = open_image(raw / study.files[0]), Remarks()
+    return _oriented(_read_hu(raw / study.files[0], scan, remarks), None, study.labels, scan.affine, remarks)
+
+
+def _read_hu(path: Path, scan: Any, remarks: Remarks) -> Floats:
+    """HU [slice, row, col] as stored, nothing below `AIR_HU`."""
+    hu = _voxels(path, scan).astype(np.float32)
+    if (holes := ~np.isfinite(hu)).any():
+        hu[holes] = AIR_HU
+        remarks.mended["not_finite"] = 1
+    if looks_offset(hu):
+        raise UnusableError("values are not HU: nothing below 0 and tissue near 1040; subtract the offset")
+    if not _has_geometry(scan):
+        remarks.mended["orientation_assumed"] = 1
+    return np.maximum(hu, np.float32(AIR_HU))
 
 
 def _voxels(path: Path, image: Any) -> npt.NDArray[Any]:
@@ -215,7 +241,7 @@ def _voxels(path: Path, image: Any) -> npt.NDArray[Any]:
         with quiet_readers():
             voxels: npt.NDArray[Any] = np.asanyarray(image.dataobj)
     except UNREADABLE as error:
-        raise UnusableError(_why(path, error)) from None
+        raise UnusableError(_why(error)) from None
     return voxels.reshape(image.shape[:3]).transpose(2, 1, 0)
 
 
@@ -229,7 +255,7 @@ def _meant(values: npt.NDArray[Any], meaning: Mapping[int, str] | None) -> Masks
     unknown = (values != 0) & (mask == 0)
     if unknown.any():
         first = float(np.extract(unknown, values)[0])
-        raise UnusableError(f"the mask holds {first:g}, and only 0, {', '.join(map(str, meaning))} are known")
+        raise UnusableError(f"value {first:g} where only 0, {', '.join(map(str, meaning))} are known")
     return mask
 
 
@@ -242,7 +268,7 @@ def labels_of_mask(mask: Masks, *, told: bool) -> Labels:
     return np.concatenate([bleeds[:, None].astype(np.int8), types], axis=1)
 
 
-def _oriented(hu: Floats, mask: Masks, labels: Labels, affine: npt.NDArray[Any], remarks: Remarks) -> Volume:
+def _oriented(hu: Floats, mask: Masks | None, labels: Labels, affine: npt.NDArray[Any], remarks: Remarks) -> Volume:
     steps = affine[:3, :3] * RAS_TO_LPS[:, None]  # columns: steps along the file's axes 1, 2, 3 in mm
     if not np.isfinite(affine).all() or (np.linalg.norm(steps, axis=0) <= 0).any():
         raise UnusableError("no usable voxel spacing in the header")

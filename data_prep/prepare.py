@@ -9,7 +9,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,17 @@ def prepare(
     partial = _open_partial(out.with_name(f"{out.name}.partial"), fingerprint, newest)
     listing: Listing = reader.list_studies(raw, jobs)
     _leave_out(listing, {str(patient) for other in others for patient in other.slices["patient"]})
-    parts = _make_parts(listing.studies, raw, partial, Settings(kind, int(image_px), float(field_of_view_mm)), jobs)
+    labelled = reader.MASKED or any((study.labels >= 0).any() for study in listing.studies)
+    settings = Settings(kind, int(image_px), float(field_of_view_mm), labelled)
+    parts = _make_parts(listing.studies, raw, partial, settings, jobs)
     slices = _table(parts)
-    report = _report(parts, listing, len(images))
+    numbers = {} if reader.PUBLIC else {path.relative_to(raw).as_posix(): n for n, path in enumerate(images, start=1)}
+    report = _report(parts, listing, len(images), numbers)
     if slices.empty:
         reasons = [f"{s['file']}: {s['reason']}" for s in report["skipped"]]
         raise InputError(f"{kind} studies in {raw}", f"none that can be used ({some(reasons, 3) or 'no labels'})",
                          "at least one", "Look at the files.")  # fmt: skip
-    bleeds = {str(patient): bool(value) for patient, value in slices.groupby("patient")["any"].max().items()}
+    bleeds = {str(patient): bool(value == 1) for patient, value in slices.groupby("patient")["any"].max().items()}
     dealt = split_patients(bleeds, rest=reader.REST, validation_fraction=validation_fraction, folds=folds, seed=seed)
     slices["split"] = [dealt[patient][0] for patient in slices["patient"]]
     slices["fold"] = [dealt[patient][1] for patient in slices["patient"]]
@@ -251,8 +254,18 @@ def _blocks(parts: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[Block]:
                 yield arrays["hu"], arrays["brain"], arrays.get("mask")
 
 
-def _report(parts: Sequence[tuple[Path, dict[str, Any]]], listing: Listing, files: int) -> dict[str, Any]:
-    """What was read and what was odd about it; names of files are relative to the raw folder."""
+def _report(
+    parts: Sequence[tuple[Path, dict[str, Any]]], listing: Listing, files: int, numbers: Mapping[str, int]
+) -> dict[str, Any]:
+    """What was read and what was odd about it.
+
+    Names of files are relative to the raw folder; those that may name a person give way to their number in the sorted
+    list of all files.
+    """
+
+    def said(file: str) -> str:
+        return f"file {numbers[file]}" if file in numbers else file
+
     contents_ = [content for _, content in parts]
     used = [content for content in contents_ if content["rows"].get("patient")]
     remarks = [content["remarks"] for content in contents_]
@@ -267,10 +280,10 @@ def _report(parts: Sequence[tuple[Path, dict[str, Any]]], listing: Listing, file
     return {
         "files": files,
         "studies": len(used),
-        "skipped": [{"file": file, "reason": reason} for file, reason in skipped],
+        "skipped": [{"file": said(file), "reason": reason} for file, reason in skipped],
         "mended": dict(sorted(mended.items())),
         "duplicates": sum(remark["duplicates"] for remark in remarks),
-        "unlabelled": counted([file for remark in remarks for file in remark["unlabelled"]]),
+        "unlabelled": counted([said(file) for remark in remarks for file in remark["unlabelled"]]),
         "disagreements": dict(sorted(disagreements.items())),
         "no_brain": counted([c["study"] for c in used if not c["brain_voxels"]]),
         "odd_hu": counted([c["study"] for c in used if c["brain_voxels"] and not low <= c["brain_median_hu"] <= high]),

@@ -16,7 +16,7 @@ from hgisam.prepared import LABELS
 
 NAME = "rsna"
 LICENCE = "RSNA 2019 terms: non-commercial research and education, cite, no re-identification"
-MASKED, REST = False, "train"
+MASKED, REST, PUBLIC = False, "train", True
 TABLE, FOLDER = "stage_2_train.csv", "stage_2_train"
 
 

@@ -11,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data_prep import bhsd, ct_ich, instance, rsna
+from data_prep import bhsd, ct_ich, folder, instance, rsna
 from data_prep.brain import brain_mask, fitted_to_bone
 from data_prep.grid import Grid, Resampler, pixel_weights
 from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
 from hgisam.prepared import LABELS
 
-# Each has NAME, LICENCE, MASKED (whether it has masks), REST (the split of patients who don't validate), and the
-# functions tables, images, list_studies and read_study.
-READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (rsna, ct_ich, bhsd, instance)}
+# Each has NAME, LICENCE, MASKED (whether it has masks), REST (the split of patients who don't validate), PUBLIC
+# (whether names of files may stand in a report), and the functions tables, images, list_studies and read_study.
+READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (rsna, ct_ich, bhsd, instance, folder)}
 WORK_PX_MM = 2.0  # grid on which the brain is found
 TYPICAL_SLICE_MM = 5.0
 HEAD_HU = -300.0
@@ -27,11 +27,12 @@ HEAD_HU = -300.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What the prepared grid looks like."""
+    """What the prepared grid looks like; whether slices without labels stay out."""
 
     kind: str
     image_px: int
     field_of_view_mm: float
+    labelled: bool = True
 
     @property
     def pixel_mm(self) -> float:
@@ -84,12 +85,12 @@ def prepare_volume(
     work_brain = brain_mask(work_hu, (spacing_mm, work_grid.pixel_mm, work_grid.pixel_mm))
     head = work_hu > HEAD_HU
     grid = Grid.centred(_centre_mm(work_brain, head, work_grid), settings.image_px, settings.pixel_mm)
-    labelled = volume.labels[:, 0] >= 0
-    kept = volume.keep(labelled)
+    wanted = (volume.labels[:, 0] >= 0) | (not settings.labelled)
+    kept = volume.keep(wanted)
     resampler = Resampler(kept, grid)
     hu = resampler.hu()
     brain = fitted_to_bone(
-        hu, _on_grid(work_brain[labelled], work_grid, grid), (spacing_mm, grid.pixel_mm, grid.pixel_mm)
+        hu, _on_grid(work_brain[wanted], work_grid, grid), (spacing_mm, grid.pixel_mm, grid.pixel_mm)
     )
     arrays: dict[str, npt.NDArray[Any]] = {
         "hu": np.clip(np.rint(hu), AIR_HU, 32767).astype(np.int16), "brain": brain.astype(np.uint8)

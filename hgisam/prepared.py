@@ -43,7 +43,8 @@ COLUMNS: dict[str, str] = {
     "slice_mm": "float64",  # distance to the next slice
     "split": "object",  # one of SPLITS; all slices of a patient share it
     "fold": "int64",  # cross-validation fold of the patient
-    **dict.fromkeys(LABELS, "int64"),  # 0 or 1; a subtype is -1 where a slice bleeds and nobody said of which type
+    # 0 or 1; a subtype is -1 where a slice bleeds and nobody said of which type, all are in a set without labels
+    **dict.fromkeys(LABELS, "int64"),
     "pixel_mm": "float64",  # pitch of the prepared grid, the same along rows and columns
     # prepared pixel (r, c) lies at native (native_row0 + r * native_step_row, native_col0 + c * native_step_col),
     # both counted from the centre of the first pixel, in the canonical orientation
@@ -185,9 +186,10 @@ def check_slices(slices: pd.DataFrame) -> None:
         raise InputError("slices.parquet columns", f"none named {', '.join(missing)}", ", ".join(COLUMNS), remedy)
     if slices.empty:
         raise InputError("slices.parquet", "no rows", "at least one slice", remedy)
-    told = slices["any"].isin([0, 1]) & slices[list(SUBTYPES)].isin([-1, 0, 1]).all(axis=1)
-    if not (told & ((slices["any"] == 1) | (slices[list(SUBTYPES)] == 0).all(axis=1))).all():
-        expected = "any 0 or 1; subtypes 0 or 1, or -1 where one bleeds and nobody said which"
+    bleeds, types = slices["any"], slices[list(SUBTYPES)]
+    told = (bleeds == 1) & types.isin([-1, 0, 1]).all(axis=1) | (bleeds == 0) & (types == 0).all(axis=1)
+    if not (told.all() or (slices[list(LABELS)] == -1).all(axis=None)):
+        expected = "any 0 or 1; subtypes 0 or 1, -1 where one bleeds and nobody said which; or -1 in all of them"
         raise InputError("slice labels", "other values", expected, remedy)
     if bad := set(slices["split"]) - set(SPLITS):
         raise InputError("split", sorted(map(str, bad)), " or ".join(SPLITS), remedy)
@@ -213,6 +215,11 @@ class PreparedDataset:
     def fingerprint(self) -> str:
         """SHA-256 that changes when any slice, mask, label or split changes."""
         return hashlib.sha256(json.dumps(self.meta["hashes"], sort_keys=True).encode()).hexdigest()
+
+    @property
+    def labelled(self) -> bool:
+        """Whether it is known which slices bleed."""
+        return bool((self.slices["any"] >= 0).all())
 
     def rows(self, split: str | None = None) -> npt.NDArray[np.int64]:
         """Row numbers of a split ("train", "val", "test"), or of all slices."""

@@ -103,7 +103,7 @@ def test_a_truncated_scan_is_skipped_and_named(ct_raw: Path, tmp_path: Path, rep
     out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
     skipped = report_of(out)["skipped"]
     assert {entry["file"] for entry in skipped} == {"ct_scans/049.nii", "ct_scans/050.nii"}
-    assert all("ct_scans/" in entry["reason"] for entry in skipped)
+    assert all(entry["reason"] in ("a truncated or broken file", "no NIfTI file") for entry in skipped)
     assert set(open_prepared(out).slices["patient"]) == {"051", "052"}
 
 

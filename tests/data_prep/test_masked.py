@@ -80,7 +80,7 @@ def test_a_value_without_a_meaning_is_named_and_the_scan_skipped(
     path = instance_raw / "label" / "001.nii.gz"
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj) * 7, image.affine), path)
-    with pytest.raises(UnusableError, match="holds 7, and only 0, 1 are known"):
+    with pytest.raises(UnusableError, match="its mask: value 7 where only 0, 1 are known"):
         instance.read_study(instance_raw, instance.list_studies(instance_raw, 1).studies[0])
     report = report_of(prepare("instance", instance_raw, tmp_path / "out", **SMALL))
     assert [entry["file"] for entry in report["skipped"]] == ["data/001.nii.gz"]

@@ -1,0 +1,111 @@
+"""A folder of scans as people have them: any names, any depth, with or without labels."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_prep.prepare import prepare
+from hgisam.errors import InputError
+from hgisam.prepared import LABELS, SUBTYPES, open_prepared
+
+SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
+Report = Callable[[Path], dict[str, Any]]
+SECRETS = ("Doe", "Jane", "1960", "A77", "Ward", "PAT-77")
+
+
+@pytest.fixture
+def raw(tmp_path: Path, head: Any, write_dicom: Callable[..., None]) -> Path:
+    """A DICOM series and a NIfTI file of two patients, deep in folders that are named after one."""
+    raw = tmp_path / "scans"
+    series = raw / "Ward 3" / "Doe^Jane" / "CT"
+    series.mkdir(parents=True)
+    for s in range(8):
+        write_dicom(
+            series / f"IM{(s * 3) % 8:04d}", head[0][s] + 1024, [-124, -124, s * 15.0], PatientID="PAT-77",
+            StudyInstanceUID="1.2.3", SeriesInstanceUID="1.2.3.4",
+        )  # fmt: skip
+    affine = np.diag([-4.0, -4.0, 15.0, 1.0])
+    nib.save(nib.Nifti1Image(head[0].transpose(2, 1, 0), affine), raw / "Doe^Jane.nii.gz")
+    (raw / "readme.txt").write_text("made on 1960-01-02")
+    (raw / ".hidden").write_text("")
+    return raw
+
+
+def test_scans_without_labels_are_kept_and_can_only_be_looked_at(
+    raw: Path, tmp_path: Path, head: Any, report_of: Report, caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    (raw / "loop").symlink_to(raw)
+    out = prepare("folder", raw, tmp_path / "out", **SMALL)
+    data = open_prepared(out, verify=True)
+    assert not data.labelled
+    assert (data.slices[list(LABELS)] == -1).all(axis=None)
+    assert len(data.slices) == 16
+    np.testing.assert_array_equal(data.hu[:8], data.hu[8:])  # the same head, once as DICOM and once as NIfTI
+    right = slice(0, 16)  # the patient's right is column 0: only there lies the lesion
+    assert (data.hu[:, :, right] == 75).any()
+    assert not (data.hu[:, :, 16:] == 75).any()
+    assert set(data.slices["split"]) <= {"val", "test"}
+    assert report_of(out)["skipped"] == [{"file": "file 10", "reason": "not a DICOM file"}]
+    words = caplog.text + "".join(capfd.readouterr()) + data.slices.to_csv() + (out / "dataset.json").read_text()
+    assert not [secret for secret in SECRETS if secret in words]
+
+
+def test_labels_of_images_and_of_slices(raw: Path, tmp_path: Path, head: Any, report_of: Report) -> None:
+    bleeds = head[2].any(axis=(1, 2)).astype(int)
+    lines = ["file,slice,any,patient"]
+    lines += [f"Ward 3/Doe^Jane/CT/IM{(s * 3) % 8:04d},,{bleeds[s]},ignored" for s in range(8)]
+    lines += [f"Doe^Jane.nii.gz,{s + 1},{bleeds[s]},PAT-77" for s in range(7)] + ["gone.nii,1,0,x"]
+    (raw / "labels.csv").write_text("\n".join(lines) + "\n")
+    out = prepare("folder", raw, tmp_path / "out", **SMALL)
+    data = open_prepared(out)
+    assert data.labelled
+    assert len(data.slices) == 15  # the last slice of the NIfTI file has no label
+    assert data.slices["patient"].nunique() == 1  # the csv says that it is the DICOM's patient
+    assert data.slices["any"].tolist() in (
+        [*bleeds.tolist(), *bleeds[:7].tolist()], [*bleeds[:7].tolist(), *bleeds.tolist()]
+    )  # fmt: skip
+    assert (data.slices.loc[data.slices["any"] == 1, list(SUBTYPES)] == -1).all(axis=None)
+    assert report_of(out)["labels_without_image"] == {"count": 1}
+    assert not [secret for secret in SECRETS if secret in (out / "dataset.json").read_text()]
+
+
+@pytest.mark.parametrize(
+    ("csv", "words"),
+    [
+        ("file,any\nelsewhere.nii,1\n", "labels of elsewhere.nii"),
+        ("file,any\nDoe^Jane.nii.gz,maybe\n", "column any: got 'maybe' in row 2"),
+        ("file,any,subdural\nDoe^Jane.nii.gz,0,1\n", "any = 0 with a type = 1"),
+        ("file,slice,any\na.nii,1,0\na.nii,1,1\n", "different labels"),
+        ("name,any\na.nii,1\n", "expected file"),
+    ],
+)
+def test_a_wrong_csv_is_an_error(csv: str, words: str, raw: Path, tmp_path: Path) -> None:
+    (raw / "labels.csv").write_text(csv)
+    with pytest.raises(InputError, match=words):
+        prepare("folder", raw, tmp_path / "out", **SMALL)
+
+
+def test_what_is_no_slice_is_named(
+    raw: Path, tmp_path: Path, head: Any, write_dicom: Callable[..., None], report_of: Report
+) -> None:
+    series = raw / "Ward 3" / "Doe^Jane" / "CT"
+    for name, tags in {
+        "a": {"Modality": "MR"},
+        "b": {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"},
+        "c": {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},
+        "d": {"NumberOfFrames": 3, "PixelData": np.zeros((3, 64, 64), "<i2").tobytes()},
+    }.items():
+        write_dicom(series / name, head[0][0] + 1024, [-124, -124, 0], PatientID="PAT-77", **tags)
+    reasons = [entry["reason"] for entry in report_of(prepare("folder", raw, tmp_path / "out", **SMALL))["skipped"]]
+    assert sorted(reasons) == ["a localiser", "a secondary capture", "not a CT", "not a DICOM file", "several frames"]
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="an empty folder"):
+        prepare("folder", tmp_path / "empty", tmp_path / "out", **SMALL)
