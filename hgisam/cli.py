@@ -21,6 +21,10 @@ app = typer.Typer(
 ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, laptop, paper, or the path of a .yaml file.")]
 SetOption = Annotated[list[str], typer.Option("--set", help="Change one key: --set train.epochs=3. May be repeated.")]
 RunArgument = Annotated[Path, typer.Argument(help="A finished run, e.g. runs/laptop.")]
+OwnProfile = Annotated[str | None, typer.Option("--profile", help="Work on this profile's own run.")]
+OtherRun = Annotated[Path | None, typer.Option("--run", help="A finished run to try on other data, e.g. runs/laptop.")]
+OtherData = Annotated[Path | None, typer.Option("--data", help="With --run: a prepared set.")]
+OtherOut = Annotated[Path | None, typer.Option("--out", help="With --run: folder to make.")]
 RunsOption = Annotated[Path, typer.Option("--runs-dir", help="Where runs live.")]
 
 
@@ -37,36 +41,52 @@ def train(profile: ProfileOption = "laptop", set_: SetOption = [], runs_dir: Run
 
 
 @app.command(name="map")
-def map_(profile: ProfileOption = "laptop", set_: SetOption = [], runs_dir: RunsOption = Path("runs")) -> None:  # noqa: B006
-    """Extract the maps of the prepared ct-ich set of the run."""
+def map_(
+    profile: OwnProfile = None, set_: SetOption = [], runs_dir: RunsOption = Path("runs"),  # noqa: B006
+    run: OtherRun = None, data: OtherData = None, out: OtherOut = None,
+) -> None:  # fmt: skip
+    """Extract the maps of the run's ct-ich set; or, with --run, --data and --out, of another prepared set."""
+    from hgisam.elsewhere import map_elsewhere
     from hgisam.pipeline import map_step
 
-    typer.echo(map_step(_profile(profile, set_), runs_dir))
+    if (other := _elsewhere("map", profile, set_, run, data, out)) is not None:
+        typer.echo(map_elsewhere(*other))
+    else:
+        typer.echo(map_step(_profile(profile or "laptop", set_), runs_dir))
 
 
 @app.command()
 def evaluate(
-    profile: Annotated[str | None, typer.Option("--profile", help="Evaluate this profile's own run.")] = None,
-    set_: SetOption = [],  # noqa: B006
-    runs_dir: RunsOption = Path("runs"),
-    run: Annotated[Path | None, typer.Option(help="A finished run to try on other data, e.g. runs/laptop.")] = None,
-    data: Annotated[Path | None, typer.Option(help="With --run: a prepared set.")] = None,
-    out: Annotated[Path | None, typer.Option(help="With --run: folder to make.")] = None,
-) -> None:
+    profile: OwnProfile = None, set_: SetOption = [], runs_dir: RunsOption = Path("runs"),  # noqa: B006
+    run: OtherRun = None, data: OtherData = None, out: OtherOut = None,
+) -> None:  # fmt: skip
     """Choose thresholds and measure; or, with --run, --data and --out, try a finished run on another prepared set."""
     from hgisam.elsewhere import evaluate_elsewhere
     from hgisam.measurements import evaluate_step
 
-    elsewhere = (run, data, out)
-    if run is not None and data is not None and out is not None and profile is None and not set_:
-        typer.echo(evaluate_elsewhere(run, data, out))
-    elif elsewhere == (None, None, None):
-        typer.echo(evaluate_step(_profile(profile or "laptop", set_), runs_dir))
+    if (other := _elsewhere("evaluate", profile, set_, run, data, out)) is not None:
+        typer.echo(evaluate_elsewhere(*other))
     else:
-        got = [f"--{name}" for name, value in zip(("run", "data", "out"), elsewhere, strict=True) if value is not None]
-        got += ["--profile"] * (profile is not None) + ["--set"] * bool(set_)
-        expected = "either --profile (and --set), or all of --run, --data and --out"
-        raise InputError("hgisam evaluate", " ".join(got), expected, "See hgisam evaluate --help.")
+        typer.echo(evaluate_step(_profile(profile or "laptop", set_), runs_dir))
+
+
+def _elsewhere(
+    command: str, profile: str | None, overrides: list[str], run: Path | None, data: Path | None, out: Path | None
+) -> tuple[Path, Path, Path] | None:
+    """--run, --data and --out where all three are given, None where none is.
+
+    Raises:
+        InputError: If some are, or a profile besides.
+    """
+    if run is not None and data is not None and out is not None and profile is None and not overrides:
+        return run, data, out
+    given = {"run": run, "data": data, "out": out}
+    got = [f"--{name}" for name, value in given.items() if value is not None]
+    if not got:
+        return None
+    got += ["--profile"] * (profile is not None) + ["--set"] * bool(overrides)
+    expected = "either --profile (and --set), or all of --run, --data and --out"
+    raise InputError(f"hgisam {command}", " ".join(got), expected, f"See hgisam {command} --help.")
 
 
 @app.command()

@@ -14,7 +14,7 @@ import zarr
 from hgisam import extract, figures, measurements, pipeline
 from hgisam.cli import main
 from hgisam.elsewhere import evaluate_elsewhere
-from hgisam.prepared import SUBTYPES, open_prepared
+from hgisam.prepared import LABELS, SUBTYPES, open_prepared, write_prepared
 from hgisam.profile import Profile, load_profile
 from hgisam.run import read_manifest, run_step
 from hgisam.values import FLOORS, MASK_FREE
@@ -174,6 +174,24 @@ def test_a_set_without_masks_gets_detection_only(runs: Path, tmp_path: Path) -> 
     summary = json.loads((out / "summary.json").read_text())
     assert summary["segmentation"] == {}
     assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
+
+
+def test_a_set_without_labels_is_mapped_and_not_measured(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
+    data = open_prepared(runs / "smoke" / "prepared" / "ct-ich")
+    write_prepared(
+        tmp_path / "mine", slices=data.slices.assign(**dict.fromkeys(LABELS, -1)), size_px=data.hu.shape[1],
+        blocks=[(data.hu[:], data.brain[:], None)], with_mask=False, info={"name": "folder", "source": "x"},
+    )  # fmt: skip
+    where = ["--run", runs / "smoke", "--data", tmp_path / "mine", "--out", tmp_path / "out"]
+    code, error = hgisam("evaluate", *where)
+    assert (code, error.count("\n")) == (2, 1), error
+    assert "Use hgisam map" in error
+    for _ in range(2):  # an earlier result is replaced
+        assert hgisam("map", *where)[0] == 0
+    maps, own = (zarr.open_group(f / "maps.zarr", mode="r") for f in (tmp_path / "out", runs / "smoke" / "maps"))
+    np.testing.assert_array_equal(maps["hgi_sam"][:], own["hgi_sam"][:])  # type: ignore[index]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"maps.zarr", "scores.parquet", "manifest.json"}
+    assert hgisam("map", *where[:-1], runs)[0] == 2
 
 
 def test_users_mistakes_are_one_line_and_exit_code_2(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
