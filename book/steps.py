@@ -71,6 +71,7 @@ STEPS = {
             ("results/manifest.json", "summary.json"),
         ),
         Step("15_ledger", ("14_all_results",), (), shows="recorded"),
+        Step("16_your_own_scans", ("04_training",), ("own/maps/manifest.json",), gpus="one"),
     )
 }
 

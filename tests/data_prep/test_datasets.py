@@ -1,0 +1,51 @@
+"""The data contract names what there is, and nothing that there isn't."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer.main
+from click import Group
+
+from data_prep.__main__ import app
+from data_prep.datasets import load_datasets
+from data_prep.study import READERS
+from hgisam.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_reader_has_its_row_and_every_row_a_reader() -> None:
+    assert {dataset.name for dataset in load_datasets()} == {"phantom", *READERS}
+
+
+def test_each_command_of_ours_exists_with_its_options() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, Group)
+    lines = [line for dataset in load_datasets() for line in (*dataset.get, *dataset.prepare)]
+    ours = [line.split()[3:] for line in lines if line.startswith("python -m data_prep ")]
+    assert len(ours) > len(READERS)
+    for kind, *rest in ours:
+        known = {option for parameter in group.commands[kind].params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= known
+
+
+def test_each_citation_is_in_the_bibliography() -> None:
+    entries = set(re.findall(r"@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text()))
+    assert {dataset.cite for dataset in load_datasets()} - {None} <= entries
+
+
+@pytest.mark.parametrize("text", ["a: [", "- name: x", "name: x"])
+def test_a_broken_contract_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "datasets.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError, match="list of data sets"):
+        load_datasets(file)
+
+
+def test_a_name_stands_once(tmp_path: Path) -> None:
+    file = tmp_path / "datasets.yaml"
+    shipped = (ROOT / "data_prep" / "datasets.yaml").read_text()
+    file.write_text(shipped + shipped)
+    with pytest.raises(InputError, match="twice"):
+        load_datasets(file)
