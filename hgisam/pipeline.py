@@ -17,6 +17,8 @@ from hgisam.pretrained import checkpoint_folder
 from hgisam.profile import Profile
 from hgisam.run import partial_of, read_manifest, require_step, run_step, step_dir
 
+COPIES_BYTES = 2**30  # of HU, in all copies that trainings at the same time hold
+
 
 def open_step_data(profile: Profile, runs_dir: Path, name: str) -> PreparedDataset:
     """Opens the prepared set "rsna" or "ct-ich" of a run.
@@ -35,8 +37,7 @@ def train_step(profile: Profile, runs_dir: Path, step: str = "train", data: Prep
 
     A machine that is not the first of `compute.nodes` joins the training and leaves the folder to the first.
     """
-    name = "ct-ich" if profile.task == "segmentation" else "rsna"
-    data = data or open_step_data(profile, runs_dir, name)
+    data = data or open_step_data(profile, runs_dir, _learns_from(profile))
     folder = step_dir(profile, runs_dir, step)
     if profile.compute.nodes > 1 and node_rank() > 0:
         launch(profile, data.path, partial_of(folder))
@@ -59,20 +60,27 @@ def train_step(profile: Profile, runs_dir: Path, step: str = "train", data: Prep
     )
 
 
+def _learns_from(profile: Profile) -> str:
+    return "ct-ich" if profile.task == "segmentation" else "rsna"
+
+
 def train_all(trainings: Mapping[str, Profile], runs_dir: Path, label: str) -> list[Path]:
     """Trains several networks or finds them done, `compute.trainings` at a time, each on its share of the cores.
 
     A small network does not keep two cores busy: two networks at a time, a core each, learn faster than one by one.
+    Each holds the data in memory, so fewer learn at a time where the copies would take more than `COPIES_BYTES`.
 
     Args:
-        trainings: Name of the step → profile of the training.
+        trainings: Name of the step → profile of the training, all of one kind of task.
         runs_dir: Where runs live.
         label: For the progress bar.
 
     Returns:
         The finished folders, in the order of the trainings.
     """
-    at_once = min(profile.compute.trainings for profile in trainings.values())
+    profile = next(iter(trainings.values()))
+    data = open_step_data(profile, runs_dir, _learns_from(profile))
+    at_once = min(profile.compute.trainings, max(1, COPIES_BYTES // data.hu.nbytes))
     threads = max(1, torch.get_num_threads() // at_once)
     return run_all(_train, [(profile, runs_dir, step, threads) for step, profile in trainings.items()], at_once, label)
 

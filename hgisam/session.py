@@ -113,9 +113,9 @@ def open_session(profile: Profile, prepared: PreparedDataset, folder: Path) -> S
     if profile.task == "subtype" and (prepared.slices[list(LABELS)] < 0).to_numpy().any():
         remedy = "Use task=binary, or slices whose types are known."
         raise InputError(f"labels of {prepared.path.name}", "bleeds of no said type", "the type of each", remedy)
-    slices = SliceDataset(prepared, with_mask=profile.task == "segmentation")  # before freed memory is kept
     fabric = make_fabric(compute, processes=True, some_unused=settings.head_epochs > 0)
     fabric.launch()
+    slices = SliceDataset(prepared, with_mask=profile.task == "segmentation")
     if settings.shuffle_labels:
         shuffled = np.random.default_rng(profile.seed).permutation(train_rows)
         slices.labels[train_rows] = slices.labels[shuffled]

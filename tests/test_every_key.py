@@ -156,10 +156,14 @@ def test_what_it_runs_on(prepared: PreparedDataset, monkeypatch: pytest.MonkeyPa
             session_of(prepared, "compute.accelerator=gpu")
 
 
-def test_how_many_trainings_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_how_many_trainings_at_once(prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "run_all", lambda _function, _calls, jobs, _label: jobs)
-    options = (profile_of(f"compute.trainings={n}") for n in (1, 3))
+    monkeypatch.setattr(pipeline, "open_step_data", lambda *_: prepared)
+    options = [profile_of(f"compute.trainings={n}") for n in (1, 3)]
     assert [pipeline.train_all({"train": profile}, Path(), "") for profile in options] == [1, 3]
+    for copies, at_once in ((2, 2), (0, 1)):  # as many as their copies of the data fit, at least one
+        monkeypatch.setattr(pipeline, "COPIES_BYTES", copies * prepared.hu.nbytes)
+        assert pipeline.train_all({"train": options[1]}, Path(), "") == at_once
 
 
 def test_checkpointing_changes_no_weight(prepared: PreparedDataset, base: tuple[Any, ...], tmp_path: Path) -> None:

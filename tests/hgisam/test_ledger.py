@@ -46,7 +46,7 @@ def words(ledger: Ledger, **summaries: dict[str, Any]) -> list[tuple[str, str, s
 def full_summary() -> dict[str, Any]:
     """A summary with everything that a run with all its studies has."""
     dice, methods = {"mean": 0.5, "ci95": [0.4, 0.6]}, ("hgi_sam", "swin_sam", "grad_cam", "unet", "swin_unetr")
-    methods = (*methods, "unet_published", "hu_threshold", "smooth_hu_threshold", "hgi_sam_refined")
+    methods = (*methods, "unet_published", "hu_threshold", "smooth_hu_threshold", "density_alone", "hgi_sam_refined")
     pairs = [(a, b) for i, a in enumerate(methods) for b in methods[i + 1 :]]
     pair = {"metric": "dice_slice", "difference": 0.1, "ci95": [0.05, 0.15]}
     study = dict.fromkeys(("binary", "subtype", "difference"), dice) | {"p_value": 0.5, "effect_size": 0.1}
