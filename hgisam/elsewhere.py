@@ -11,6 +11,8 @@ from hgisam.prepared import PreparedDataset, open_prepared, sha256_of, whole_fol
 from hgisam.run import environment, read_json, read_manifest, read_table, write_json
 from hgisam.values import read_values
 
+MAPPED, EVALUATED = "map elsewhere", "evaluate elsewhere"  # what their manifests say
+
 
 def map_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
     """Maps and scores of a finished run's classifier on another prepared set, with labels or without.
@@ -23,11 +25,11 @@ def map_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
     Raises:
         InputError: If the run is not finished, the data do not fit, or `out` is something else than such a folder.
     """
-    _check(run, data_path, out, steps=["train"], proof="maps.zarr")
+    _check(run, data_path, out, needs=["train"], makes=MAPPED)
     data = open_prepared(data_path, verify=True)
     with whole_folder(out) as folder:
         _extract(run, data, folder)
-        _write_manifest("map elsewhere", run, data, folder)
+        _write_manifest(MAPPED, run, data, folder)
     return out
 
 
@@ -45,7 +47,7 @@ def evaluate_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
         InputError: If the run is not finished, the data do not fit or have no labels, or `out` is something else than
             such a folder.
     """
-    _check(run, data_path, out, steps=["train", "evaluate"], proof="summary.json")
+    _check(run, data_path, out, needs=["train", "evaluate"], makes=EVALUATED)
     data = open_prepared(data_path, verify=True)
     if not data.labelled:
         remedy = "Use hgisam map with the same --run, --data and --out."
@@ -56,7 +58,7 @@ def evaluate_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
         write_json(folder / "thresholds.json", thresholds)
         values, scores = read_values(folder / "maps.zarr"), read_table(folder / "scores.parquet")
         write_evaluation(folder, checkpoint, checkpoint.profile, data, values, scores, thresholds)
-        _write_manifest("evaluate elsewhere", run, data, folder)
+        _write_manifest(EVALUATED, run, data, folder)
     return out
 
 
@@ -72,13 +74,14 @@ def _write_manifest(step: str, run: Path, data: PreparedDataset, folder: Path) -
     write_json(folder / "manifest.json", {"step": step, "profile": profile, "inputs": inputs, **environment()})
 
 
-def _check(run: Path, data: Path, out: Path, *, steps: Sequence[str], proof: str) -> None:
-    """Holds a run to the steps that it needs; refuses to replace anything but an earlier result, known by `proof`."""
-    for step in steps:
+def _check(run: Path, data: Path, out: Path, *, needs: Sequence[str], makes: str) -> None:
+    """Holds a run to the steps that are needed of it; refuses to replace anything but an earlier result of its kind."""
+    for step in needs:
         if not (run / step / "manifest.json").is_file():
             raise InputError(f"run {run}", f"no finished {step} in it", "the folder of a whole run", "Finish it first.")
     remedy = "Name a folder that does not exist yet."
     if out.resolve() in {run.resolve(), data.resolve(), *run.resolve().parents, *data.resolve().parents}:
         raise InputError("--out", out, "a folder apart from the run and the data", remedy)
-    if out.exists() and not (out / proof).exists() and (not out.is_dir() or any(out.iterdir())):
+    earlier = (out / "manifest.json").is_file() and read_manifest(out).get("step") == makes
+    if out.exists() and not earlier and (not out.is_dir() or any(out.iterdir())):
         raise InputError("--out", f"{out}, which holds something else", "a new folder or an earlier result", remedy)

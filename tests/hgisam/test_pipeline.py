@@ -192,6 +192,11 @@ def test_a_set_without_labels_is_mapped_and_not_measured(runs: Path, tmp_path: P
     np.testing.assert_array_equal(maps["hgi_sam"][:], own["hgi_sam"][:])  # type: ignore[index]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"maps.zarr", "scores.parquet", "manifest.json"}
     assert hgisam("map", *where[:-1], runs)[0] == 2
+    for other in ("maps", "evaluate"):  # a step of a run is no earlier result of this command
+        shutil.copytree(runs / "smoke" / other, tmp_path / other)
+        code, error = hgisam("map", *where[:-1], tmp_path / other)
+        assert (code, error.count("\n")) == (2, 1), error
+        assert "holds something else" in error
 
 
 def test_users_mistakes_are_one_line_and_exit_code_2(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
