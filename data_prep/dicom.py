@@ -88,7 +88,7 @@ def _read_header(raw: Path, file: str) -> dict[str, str]:
 
 def _no_slice(header: pydicom.Dataset) -> str | None:
     """Why an image is no slice of a CT, if it isn't."""
-    if header.get("Modality", "CT") != "CT":
+    if (header.get("Modality") or "CT") != "CT":
         return "not a CT"
     if "Secondary Capture" in UID(str(header.get("SOPClassUID") or "")).name:
         return "a secondary capture"

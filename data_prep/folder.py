@@ -37,21 +37,26 @@ def images(raw: Path) -> list[Path]:
     Raises:
         InputError: If there is none, or a folder can't be listed.
     """
+    found = [path for path in _entries(raw) if path.is_file()]
+    if not found:
+        raise InputError(f"folder {raw}", contents(raw), "DICOM or NIfTI files", "Give the folder of the scans.")
+    return found
+
+
+def _entries(raw: Path) -> list[Path]:
+    """The same with what is no file: a broken link, a pipe, which would make a reader wait for ever."""
 
     def fail(error: OSError) -> None:
         where = Path(str(error.filename)).relative_to(raw)
         remedy = "Make it readable, or move it away."
         raise InputError(f"folder {where} of {raw}", error.strerror, "a folder that can be listed", remedy)
 
-    found = [
+    return sorted(
         Path(folder) / name
         for folder, _, names in os.walk(raw, onerror=fail)
         for name in names
         if name[0] != "." and Path(folder) / name != raw / TABLE
-    ]
-    if not found:
-        raise InputError(f"folder {raw}", contents(raw), "DICOM or NIfTI files", "Give the folder of the scans.")
-    return sorted(found)
+    )
 
 
 def list_studies(raw: Path, jobs: int) -> Listing:
@@ -89,6 +94,7 @@ def list_studies(raw: Path, jobs: int) -> Listing:
             "Name files as they lie under the folder; give a NIfTI file its slices, and a DICOM image none.",
         )  # fmt: skip
     listing.counts["labels_without_image"] = {"count": len(labels.keys() - used)}
+    listing.counts["no_files"] = {"count": len(_entries(raw)) - len(files)}
     return listing
 
 

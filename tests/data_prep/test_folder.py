@@ -1,5 +1,6 @@
 """A folder of scans as people have them: any names, any depth, with or without labels."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,19 @@ def test_what_is_no_slice_is_named(
         write_dicom(series / name, head[0][0] + 1024, [-124, -124, 0], PatientID="PAT-77", **tags)
     reasons = [entry["reason"] for entry in report_of(prepare("folder", raw, tmp_path / "out", **SMALL))["skipped"]]
     assert sorted(reasons) == ["a localiser", "a secondary capture", "not a CT", "not a DICOM file", "several frames"]
+
+
+def test_broken_links_and_pipes_are_counted_and_an_empty_modality_is_none(
+    raw: Path, tmp_path: Path, head: Any, write_dicom: Callable[..., None], report_of: Report
+) -> None:
+    (raw / "gone.nii").symlink_to(raw / "nowhere.nii")
+    os.mkfifo(raw / "pipe.dcm")
+    series = raw / "Ward 3" / "Doe^Jane" / "CT"
+    tags = {"PatientID": "PAT-77", "StudyInstanceUID": "1.2.3", "SeriesInstanceUID": "1.2.3.4", "Modality": ""}
+    write_dicom(series / "IM0000", head[0][0] + 1024, [-124, -124, 0.0], **tags)
+    out = prepare("folder", raw, tmp_path / "out", **SMALL)
+    assert report_of(out)["no_files"] == {"count": 2}
+    assert len(open_prepared(out).slices) == 16
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
