@@ -7,13 +7,10 @@ leave its patients out of a training on that set before you evaluate here (`pyth
 import re
 from pathlib import Path
 
-import numpy as np
-
 from data_prep.inputs import Listing, require
-from data_prep.nifti import name_of, pairs, read_masked, scans_and_masks
-from data_prep.privacy import public_id
+from data_prep.nifti import list_masked, read_masked, scans_and_masks
 from data_prep.volume import Study, Volume
-from hgisam.prepared import LABELS, MASK_VALUES, SUBTYPES
+from hgisam.prepared import MASK_VALUES, SUBTYPES
 
 NAME = "bhsd"
 LICENCE = "MIT as published; made from RSNA 2019, whose terms hold too: non-commercial, cite, no re-identification"
@@ -49,13 +46,12 @@ def list_studies(raw: Path, jobs: int) -> Listing:
         InputError: If a scan or a mask is alone, or a mask does not fit its scan.
     """
     del jobs  # headers of 192 files are read at once
-    listing = Listing([])
-    for _, files, shape in pairs(raw, SCANS, MASKS, listing.skipped):
-        name = name_of(raw / files[0])
-        ids = IDS.fullmatch(name)
-        patient, study = map(public_id, ids.groups() if ids else (name, name))
-        listing.studies.append(Study(patient, study, files, np.full((shape[2], len(LABELS)), -1, np.int8)))
-    return listing
+    return list_masked(raw, SCANS, MASKS, _ids)
+
+
+def _ids(name: str) -> tuple[str, str]:
+    found = IDS.fullmatch(name)
+    return (found[1], found[2]) if found else (name, name)
 
 
 def read_study(raw: Path, study: Study) -> Volume:

@@ -6,13 +6,9 @@ CT: the INSTANCE challenge, arXiv 2301.03281.
 
 from pathlib import Path
 
-import numpy as np
-
 from data_prep.inputs import Listing, require
-from data_prep.nifti import name_of, pairs, read_masked, scans_and_masks
-from data_prep.privacy import public_id
+from data_prep.nifti import list_masked, read_masked, scans_and_masks
 from data_prep.volume import Study, Volume
-from hgisam.prepared import LABELS
 
 NAME = "instance"
 LICENCE = "INSTANCE 2022: signed agreement with the organisers, no sharing"
@@ -47,11 +43,7 @@ def list_studies(raw: Path, jobs: int) -> Listing:
         InputError: If a scan or a mask is alone, or a mask does not fit its scan.
     """
     del jobs  # headers of 100 files are read at once
-    listing = Listing([])
-    for _, files, shape in pairs(raw, SCANS, MASKS, listing.skipped):
-        name = public_id(name_of(raw / files[0]))
-        listing.studies.append(Study(name, name, files, np.full((shape[2], len(LABELS)), -1, np.int8)))
-    return listing
+    return list_masked(raw, SCANS, MASKS, lambda name: (name, name))
 
 
 def read_study(raw: Path, study: Study) -> Volume:

@@ -5,7 +5,7 @@ rest to this module.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.inputs import quiet_readers, some
+from data_prep.inputs import Listing, quiet_readers, some
+from data_prep.privacy import public_id
 from data_prep.volume import AIR_HU, Floats, Labels, Masks, Remarks, Study, UnusableError, Volume, canonical
 from hgisam.errors import InputError
-from hgisam.prepared import MASK_VALUES, SUBTYPES
+from hgisam.prepared import LABELS, MASK_VALUES, SUBTYPES
 
 ENDINGS = (".nii", ".nii.gz")
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
@@ -95,6 +96,23 @@ def pairs(
             continue
         check_mask(files[1], scan, mask)
         yield name, files, shape
+
+
+def list_masked(raw: Path, scans: str, masks: str, ids: Callable[[str], tuple[str, str]]) -> Listing:
+    """The studies of a set that has no labels but its masks.
+
+    Args:
+        raw, scans, masks: As for `pairs`.
+        ids: Name of a file → patient and study, as the publisher calls them.
+
+    Raises:
+        InputError: As `pairs` does.
+    """
+    listing = Listing([])
+    for _, files, shape in pairs(raw, scans, masks, listing.skipped):
+        patient, study = map(public_id, ids(name_of(raw / files[0])))
+        listing.studies.append(Study(patient, study, files, np.full((shape[2], len(LABELS)), -1, np.int8)))
+    return listing
 
 
 def check_same(scans: set[str], others: set[str], what: str, expected: str, folder: str) -> None:
@@ -195,8 +213,7 @@ def read_masked(raw: Path, study: Study, meaning: Mapping[int, str] | None) -> V
     Raises:
         UnusableError: If one of the files is broken, the mask has other values, or the slices are not axial.
     """
-    scan, mask = (open_image(raw / file) for file in study.files)
-    remarks = Remarks()
+    scan, mask, remarks = open_image(raw / study.files[0]), _open_mask(raw / study.files[1]), Remarks()
     hu = _read_hu(raw / study.files[0], scan, remarks)
     try:
         drawn = _meant(_voxels(raw / study.files[1], mask), meaning)
