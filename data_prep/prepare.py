@@ -22,7 +22,7 @@ from data_prep.study import READERS, Settings, prepare_study
 from data_prep.volume import Study
 from hgisam.errors import InputError
 from hgisam.parallel import run_all
-from hgisam.prepared import Block, open_prepared, write_prepared
+from hgisam.prepared import LABELS, Block, open_prepared, write_prepared
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +93,8 @@ def prepare(
         reasons = [f"{s['file']}: {s['reason']}" for s in report["skipped"]]
         raise InputError(f"{kind} studies in {raw}", f"none that can be used ({some(reasons, 3) or 'no labels'})",
                          "at least one", "Look at the files.")  # fmt: skip
-    bleeds = {str(patient): bool(value == 1) for patient, value in slices.groupby("patient")["any"].max().items()}
-    dealt = split_patients(bleeds, rest=reader.REST, validation_fraction=validation_fraction, folds=folds, seed=seed)
+    labels = slices.groupby("patient")[list(LABELS)].max()
+    dealt = split_patients(labels, rest=reader.REST, validation_fraction=validation_fraction, folds=folds, seed=seed)
     slices["split"] = [dealt[patient][0] for patient in slices["patient"]]
     slices["fold"] = [dealt[patient][1] for patient in slices["patient"]]
     phantom = _phantom(raw)

@@ -2,18 +2,26 @@
 
 from collections import Counter
 
+import pandas as pd
 import pytest
 
 from data_prep.privacy import public_id
-from data_prep.split import split_patients
+from data_prep.split import kinds_of, split_patients
 from hgisam.errors import InputError
+from hgisam.prepared import LABELS, SUBTYPES
+
+
+def table(*patients: tuple[str, str]) -> pd.DataFrame:
+    """A row for each (name, types in one word: "subdural+epidural", "any", "")."""
+    rows = [[int(bool(has)), *(int(name in has) for name in SUBTYPES)] for _, has in patients]
+    return pd.DataFrame(rows, index=[name for name, _ in patients], columns=list(LABELS))
 
 
 def deal(
     bleeding: int, clear: int, rest: str = "train", fraction: float = 0.2, seed: int = 0
 ) -> dict[str, tuple[str, int]]:
-    bleeds = {f"b{i}": True for i in range(bleeding)} | {f"c{i}": False for i in range(clear)}
-    return split_patients(bleeds, rest=rest, validation_fraction=fraction, folds=5, seed=seed)
+    labels = table(*((f"b{i}", "any") for i in range(bleeding)), *((f"c{i}", "") for i in range(clear)))
+    return split_patients(labels, rest=rest, validation_fraction=fraction, folds=5, seed=seed)
 
 
 def test_classes_are_dealt_evenly() -> None:
@@ -25,12 +33,46 @@ def test_classes_are_dealt_evenly() -> None:
 
 
 def test_same_seed_same_split_whatever_the_order() -> None:
-    bleeds = {f"p{i}": i % 3 == 0 for i in range(20)}
-    turned = dict(reversed(bleeds.items()))
-    first, second = (split_patients(b, rest="test", validation_fraction=0.3, folds=4, seed=3) for b in (bleeds, turned))
+    labels = table(*((f"p{i}", "subdural" if i % 3 == 0 else "") for i in range(20)))
+    first, second = (
+        split_patients(b, rest="test", validation_fraction=0.3, folds=4, seed=3) for b in (labels, labels[::-1])
+    )
     assert first == second
-    assert first != split_patients(bleeds, rest="test", validation_fraction=0.3, folds=4, seed=4)
+    assert first != split_patients(labels, rest="test", validation_fraction=0.3, folds=4, seed=4)
     assert {split for split, _ in first.values()} == {"val", "test"}
+
+
+def test_a_rare_type_is_in_every_part() -> None:
+    often = [(f"s{i}", "subdural") for i in range(40)]
+    rare = [(f"e{i}", "subdural+epidural") for i in range(5)]
+    dealt = split_patients(
+        table(*often, *rare, *((f"c{i}", "") for i in range(55))),
+        rest="train",
+        validation_fraction=0.2,
+        folds=5,
+        seed=1,
+    )
+    assert Counter((p[0], split) for p, (split, _) in dealt.items()) == {
+        ("s", "train"): 32, ("s", "val"): 8, ("e", "train"): 4, ("e", "val"): 1, ("c", "train"): 44, ("c", "val"): 11
+    }  # fmt: skip
+    assert set(Counter((p[0], fold) for p, (_, fold) in dealt.items()).values()) == {8, 1, 11}
+
+
+def test_the_kind_of_a_patient_is_its_rarest_type() -> None:
+    labels = table(("a", "subdural"), ("b", "subdural+epidural"), ("c", "epidural"), ("d", "subdural"), ("e", "any"),
+                   ("f", ""), ("g", "subdural+intraventricular"))  # fmt: skip
+    assert kinds_of(labels, fewest=1).to_dict() == {
+        "a": "subdural", "b": "epidural", "c": "epidural", "d": "subdural", "e": "any", "f": "none",
+        "g": "intraventricular",
+    }  # fmt: skip
+    assert kinds_of(labels, fewest=2)["g"] == "any"
+    assert (kinds_of(labels * 0 - 1, fewest=1) == "none").all()  # a set without labels
+
+
+def test_kinds_too_small_for_a_share_of_their_own_are_dealt_together() -> None:
+    labels = table(("a", "epidural"), ("b", "subdural"), ("c", "subarachnoid"), *((f"n{i}", "") for i in range(10)))
+    dealt = split_patients(labels, rest="train", validation_fraction=0.2, folds=5, seed=0)
+    assert sum(dealt[patient][0] == "val" for patient in "abc") == 1
 
 
 @pytest.mark.parametrize(("bleeding", "clear"), [(1, 1), (2, 0), (0, 2), (1, 5), (2, 2), (3, 1)])
