@@ -9,7 +9,9 @@ from pathlib import Path
 
 from data_prep.inputs import Listing, require
 from data_prep.nifti import list_masked, read_masked, scans_and_masks
+from data_prep.privacy import PublicId
 from data_prep.volume import Study, Volume
+from hgisam.parallel import Workers
 from hgisam.prepared import MASK_VALUES, SUBTYPES
 
 NAME = "bhsd"
@@ -39,14 +41,14 @@ def images(raw: Path) -> list[Path]:
     return scans_and_masks(raw / SCANS, raw / MASKS, "ID_0a1b2c3d_ID_1a2b3c4d5e")
 
 
-def list_studies(raw: Path, jobs: int) -> Listing:
+def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
     """Joins scans and masks; the labels of slices are what is drawn in them.
 
     Raises:
         InputError: If a scan or a mask is alone, or a mask does not fit its scan.
     """
-    del jobs  # headers of 192 files are read at once
-    return list_masked(raw, SCANS, MASKS, _ids)
+    del workers  # headers of 192 files are read at once
+    return list_masked(raw, SCANS, MASKS, _ids, public_id)
 
 
 def _ids(name: str) -> tuple[str, str]:

@@ -11,9 +11,10 @@ import pandas as pd
 
 from data_prep.inputs import Listing, read_csv, require, some
 from data_prep.nifti import by_name, check_same, name_of, pairs, read_masked, scans_and_masks
-from data_prep.privacy import public_id
+from data_prep.privacy import PublicId
 from data_prep.volume import Labels, Study, Volume
 from hgisam.errors import InputError
+from hgisam.parallel import Workers
 from hgisam.prepared import SUBTYPES
 
 NAME = "ct-ich"
@@ -42,19 +43,18 @@ def images(raw: Path) -> list[Path]:
     return scans_and_masks(raw / SCANS, raw / MASKS, "049")
 
 
-def list_studies(raw: Path, jobs: int) -> Listing:
+def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
     """Joins scans, masks and labels.
 
     Raises:
         InputError: If keys are missing or left over, or a mask does not fit its scan.
     """
-    del jobs  # headers of 75 files are read at once
+    del workers  # headers of 75 files are read at once
     labels, contradictions = read_labels(raw / TABLE)
     check_same(set(by_name(raw / SCANS)), set(labels), TABLE, "rows for each scan", SCANS)
-    anonymous = (raw / "phantom.json").is_file()
     listing = Listing([], counts={"no_hemorrhage_contradicts_subtypes": contradictions})
     for key, files, shape in pairs(raw, SCANS, MASKS, listing.skipped):
-        name = public_id(name_of(raw / files[0]), anonymous=anonymous)
+        name = public_id(name_of(raw / files[0]))
         listing.studies.append(Study(name, name, files, _labels_of(key, labels[key], shape[2])))
     return listing
 

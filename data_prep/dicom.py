@@ -15,9 +15,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from data_prep.inputs import quiet_readers
-from data_prep.privacy import public_id
+from data_prep.privacy import PublicId
 from data_prep.volume import AIR_HU, Floats, Remarks, Study, UnusableError, Volume, canonical
-from hgisam.parallel import run_all
+from hgisam.parallel import Workers, run_all
 
 IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 KIND = ("Modality", "SOPClassUID", "ImageType", "NumberOfFrames")
@@ -37,22 +37,22 @@ class Series(NamedTuple):
 
 
 def find_series(
-    raw: Path, files: list[str], jobs: int, *, anonymous: bool
+    raw: Path, files: list[str], workers: Workers, public_id: PublicId
 ) -> tuple[list[Series], list[tuple[str, str]]]:
     """Reads all headers and groups the images; a study of several series becomes one for each.
 
     Args:
         raw: The raw folder.
         files: Relative to it.
-        jobs: Processes.
-        anonymous: Keep all ids as they are, as for a phantom.
+        workers: Who reads them.
+        public_id: What ids are called.
 
     Returns:
         The series by patient and study; and (file, reason) of images that cannot be used.
     """
     chunks = [files[start : start + HEADERS_A_TASK] for start in range(0, len(files), HEADERS_A_TASK)]
     headers = [
-        header for found in run_all(_read_headers, [(raw, c) for c in chunks], jobs, "headers") for header in found
+        header for found in run_all(_read_headers, [(raw, c) for c in chunks], workers, "headers") for header in found
     ]
     skipped = [(header["file"], header["reason"]) for header in headers if "reason" in header]
     good = [header for header in headers if "reason" not in header]
@@ -60,10 +60,10 @@ def find_series(
     groups: dict[tuple[str, str], list[str]] = {}
     for header in good:
         patient, study, series = (header[tag] for tag in IDENTITY)
-        name = public_id(study, anonymous=anonymous)
+        name = public_id(study)
         if several[study] > 1:
-            name += "." + public_id(series, anonymous=anonymous)
-        groups.setdefault((public_id(patient, anonymous=anonymous), name), []).append(header["file"])
+            name += "." + public_id(series)
+        groups.setdefault((public_id(patient), name), []).append(header["file"])
     return [Series(patient, study, tuple(members)) for (patient, study), members in sorted(groups.items())], skipped
 
 
@@ -109,13 +109,12 @@ def _why(error: BaseException) -> str:
     return f"broken DICOM file ({type(error).__name__})"
 
 
-def read_series(raw: Path, study: Study, *, mend_intercept: bool) -> Volume:
+def read_series(raw: Path, study: Study) -> Volume:
     """Reads the images of one series.
 
     Args:
         raw: The raw folder.
         study: Its files, and the labels of each.
-        mend_intercept: Undo the wrong intercept of some images of RSNA 2019.
 
     Raises:
         UnusableError: If no image is left, or they do not make an axial stack.
@@ -124,7 +123,7 @@ def read_series(raw: Path, study: Study, *, mend_intercept: bool) -> Volume:
     slices: list[tuple[int, dict[str, Any]]] = []
     for index, file in enumerate(study.files):
         try:
-            slices.append((index, _read_slice(raw / file, remarks, mend_intercept=mend_intercept)))
+            slices.append((index, _read_slice(raw / file, remarks, mend_intercept=study.mend_intercept)))
         except UnusableError as error:
             remarks.skipped.append((file, str(error)))
     for what in ("hu.shape", "orientation", "spacing"):

@@ -13,9 +13,10 @@ import numpy as np
 from data_prep.dicom import find_series, read_series
 from data_prep.inputs import Listing, contents, read_csv, some
 from data_prep.nifti import ENDINGS, open_image, read_scan, shape_of
-from data_prep.privacy import public_id
+from data_prep.privacy import PublicId
 from data_prep.volume import Study, UnusableError, Volume
 from hgisam.errors import InputError
+from hgisam.parallel import Workers
 from hgisam.prepared import LABELS, SUBTYPES
 
 NAME = "folder"
@@ -59,7 +60,7 @@ def _entries(raw: Path) -> list[Path]:
     )
 
 
-def list_studies(raw: Path, jobs: int) -> Listing:
+def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
     """Groups DICOM images into series, takes each NIfTI file for a study, and gives the slices their labels.
 
     Raises:
@@ -84,7 +85,7 @@ def list_studies(raw: Path, jobs: int) -> Listing:
         keys = [(file, str(number)) for number in range(1, count + 1)]
         add(public_id(patients.get(file, file)), public_id(file), (file,), keys)
     others = sorted(set(files) - set(volumes))
-    found, skipped = find_series(raw, others, jobs, anonymous=False)
+    found, skipped = find_series(raw, others, workers, public_id)
     listing.skipped += skipped
     for patient, study, members in found:
         add(patient, study, members, [(member, "") for member in members])
@@ -130,4 +131,4 @@ def read_study(raw: Path, study: Study) -> Volume:
     """Reads a series or a NIfTI file; see `read_series` and `read_scan`."""
     if study.files[0].endswith(ENDINGS):
         return read_scan(raw, study)
-    return read_series(raw, study, mend_intercept=False)
+    return read_series(raw, study)

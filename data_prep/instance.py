@@ -8,7 +8,9 @@ from pathlib import Path
 
 from data_prep.inputs import Listing, require
 from data_prep.nifti import list_masked, read_masked, scans_and_masks
+from data_prep.privacy import PublicId
 from data_prep.volume import Study, Volume
+from hgisam.parallel import Workers
 
 NAME = "instance"
 LICENCE = "INSTANCE 2022: signed agreement with the organisers, no sharing"
@@ -36,14 +38,14 @@ def images(raw: Path) -> list[Path]:
     return scans_and_masks(raw / SCANS, raw / MASKS, "001")
 
 
-def list_studies(raw: Path, jobs: int) -> Listing:
+def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
     """Joins scans and masks; a slice bleeds where something is drawn, and of which type is not known.
 
     Raises:
         InputError: If a scan or a mask is alone, or a mask does not fit its scan.
     """
-    del jobs  # headers of 100 files are read at once
-    return list_masked(raw, SCANS, MASKS, lambda name: (name, name))
+    del workers  # headers of 100 files are read at once
+    return list_masked(raw, SCANS, MASKS, lambda name: (name, name), public_id)
 
 
 def read_study(raw: Path, study: Study) -> Volume:

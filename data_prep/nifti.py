@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.inputs import Listing, quiet_readers, some
-from data_prep.privacy import public_id
+from data_prep.privacy import PublicId
 from data_prep.volume import AIR_HU, Floats, Labels, Masks, Remarks, Study, UnusableError, Volume, canonical
 from hgisam.errors import InputError
 from hgisam.prepared import LABELS, MASK_VALUES, SUBTYPES
@@ -98,12 +98,15 @@ def pairs(
         yield name, files, shape
 
 
-def list_masked(raw: Path, scans: str, masks: str, ids: Callable[[str], tuple[str, str]]) -> Listing:
+def list_masked(
+    raw: Path, scans: str, masks: str, ids: Callable[[str], tuple[str, str]], public_id: PublicId
+) -> Listing:
     """The studies of a set that has no labels but its masks.
 
     Args:
         raw, scans, masks: As for `pairs`.
         ids: Name of a file → patient and study, as the publisher calls them.
+        public_id: What we call them.
 
     Raises:
         InputError: As `pairs` does.

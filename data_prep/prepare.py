@@ -1,7 +1,8 @@
 """Raw studies → a prepared data set: study by study, in parallel, going on where it was stopped.
 
-Each study becomes a part, `OUT.partial/parts/<number>.npz` and `.json`; when all are there they are streamed into
-`OUT`, which appears whole or not at all. Memory holds one study a process, whatever the size of the set.
+Each study becomes a part, `OUT.partial/parts/<digest of its ids and files>.npz` and `.json`; when all are there they
+are streamed into `OUT`, which appears whole or not at all. Memory holds one study a process, whatever the size of the
+set.
 """
 
 import hashlib
@@ -10,23 +11,28 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from data_prep import rsna
 from data_prep.inputs import Listing, contents, counted, listing_hash, some
+from data_prep.privacy import SALT, public_ids, read_salt
 from data_prep.split import split_patients
 from data_prep.study import READERS, Settings, prepare_study
 from data_prep.volume import Study
 from hgisam.errors import InputError
-from hgisam.parallel import run_all
+from hgisam.parallel import Workers, run_all
 from hgisam.prepared import LABELS, Block, open_prepared, write_prepared
 
 log = logging.getLogger(__name__)
 
 PLAUSIBLE_BRAIN_HU = (5.0, 70.0)  # median over the brain
+MISSING_SLICE = 1.5  # a gap this many times wider than the usual one of its scan
+TILTED_DEG = 1.0
 PREPARED_NAMES = {"dataset.json", "slices.parquet", "slices.zarr"}
 
 
@@ -41,7 +47,10 @@ def prepare(
     folds: int = 5,
     seed: int = 0,
     leave_out: Sequence[Path] = (),
-    jobs: int = 1,
+    keep_intercept: bool = False,
+    salt: Path | None = None,
+    resume: bool = True,
+    workers: Workers = 1,
 ) -> Path:
     """Makes a prepared data set, goes on with one that was stopped, or finds it done.
 
@@ -55,7 +64,10 @@ def prepare(
         folds: Cross-validation folds.
         seed: Of the split.
         leave_out: Prepared sets whose patients must not be in this one, because they are evaluated on.
-        jobs: Processes; the result does not depend on it.
+        keep_intercept: Take the intercept of RSNA images as it is stored, also where it is known to be wrong.
+        salt: File of the secret that hashes of ids depend on; `ids.salt` beside `out` if not said.
+        resume: Go on with the parts that a stopped run left; else make all of them again.
+        workers: Processes, or the address of a Dask scheduler; the result does not depend on it.
 
     Returns:
         `out`.
@@ -64,28 +76,34 @@ def prepare(
         InputError: For whatever the user can mend: layout, labels that fit no image, masks that do not fit their scans.
     """
     raw, out = Path(raw), Path(out)
-    _check_arguments(kind, image_px, field_of_view_mm, validation_fraction, folds, seed, jobs)
+    _check_arguments(kind, image_px, field_of_view_mm, validation_fraction, folds, seed, keep_intercept, workers)
     _check_places(raw, out)
     reader = READERS[kind]
     tables, images = reader.tables(raw), reader.images(raw)
     parameters = {
         "image_px": int(image_px), "field_of_view_mm": float(field_of_view_mm),
         "validation_fraction": float(validation_fraction), "folds": int(folds), "seed": int(seed),
+        "keep_intercept": keep_intercept,
     }  # fmt: skip
     others = [open_prepared(Path(path)) for path in leave_out]
     input_hash = listing_hash(raw, images, tables)
     away = sorted(other.fingerprint for other in others)
-    fingerprint = _digest([kind, parameters, input_hash, _code_hash(), (raw / "phantom.json").is_file(), away])
+    phantom = _phantom(raw)
+    salt = salt or out.parent / SALT
+    salted = "" if phantom or reader.PUBLIC else hashlib.sha256(read_salt(salt)).hexdigest()
+    fingerprint = _digest([kind, parameters, input_hash, _code_hash(), bool(phantom), away, salted])
     newest = max(path.stat().st_mtime_ns for path in (*tables, *images))
     if _is_done(out, fingerprint, newest):
         log.info("%s is done already", out)
         return out
-    partial = _open_partial(out.with_name(f"{out.name}.partial"), fingerprint, newest)
-    listing: Listing = reader.list_studies(raw, jobs)
+    partial = _open_partial(out.with_name(f"{out.name}.partial"), fingerprint, newest, resume=resume)
+    listing: Listing = reader.list_studies(raw, workers, str if phantom else public_ids(salt))
+    if keep_intercept:
+        listing.studies = [replace(study, mend_intercept=False) for study in listing.studies]
     _leave_out(listing, {str(patient) for other in others for patient in other.slices["patient"]})
     labelled = reader.MASKED or any((study.labels >= 0).any() for study in listing.studies)
     settings = Settings(kind, int(image_px), float(field_of_view_mm), labelled)
-    parts = _make_parts(listing.studies, raw, partial, settings, jobs)
+    parts = _make_parts(listing.studies, raw, partial, settings, workers)
     slices = _table(parts)
     numbers = {} if reader.PUBLIC else {path.relative_to(raw).as_posix(): n for n, path in enumerate(images, start=1)}
     report = _report(parts, listing, len(images), numbers)
@@ -97,7 +115,6 @@ def prepare(
     dealt = split_patients(labels, rest=reader.REST, validation_fraction=validation_fraction, folds=folds, seed=seed)
     slices["split"] = [dealt[patient][0] for patient in slices["patient"]]
     slices["fold"] = [dealt[patient][1] for patient in slices["patient"]]
-    phantom = _phantom(raw)
     info = {
         "name": kind, "source": "phantom" if phantom else reader.NAME,
         "licence": phantom.get("licence", "synthetic studies, no patient data") if phantom else reader.LICENCE,
@@ -122,8 +139,9 @@ def summary(out: Path) -> str:
 
 
 def _check_arguments(
-    kind: str, image_px: int, field_of_view_mm: float, validation_fraction: float, folds: int, seed: int, jobs: int
-) -> None:
+    kind: str, image_px: int, field_of_view_mm: float, validation_fraction: float, folds: int, seed: int,
+    keep_intercept: bool, workers: Workers,
+) -> None:  # fmt: skip
     for name, value, fits, expected in (
         ("kind", kind, kind in READERS, " or ".join(READERS)),
         ("image_px", image_px, 8 <= image_px <= 4096, "8 to 4096"),
@@ -131,7 +149,13 @@ def _check_arguments(
         ("validation_fraction", validation_fraction, 0 < validation_fraction < 1, "more than 0 and less than 1"),
         ("folds", folds, folds >= 2, "at least 2"),
         ("seed", seed, seed >= 0, "0 or more"),
-        ("jobs", jobs, jobs >= 1, "at least 1"),
+        (
+            "keep_intercept",
+            f"{keep_intercept} for {kind}",
+            kind == rsna.NAME or not keep_intercept,
+            f"False, or {rsna.NAME}",
+        ),
+        ("workers", workers, isinstance(workers, str) or workers >= 1, "at least 1"),
     ):
         if not fits:
             raise InputError(name, value, expected, "Change it.")
@@ -178,8 +202,8 @@ def _age_ns(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
-def _open_partial(partial: Path, fingerprint: str, newest_ns: int) -> Path:
-    """The folder for parts: the one that a stopped run left if it fits, else a new one.
+def _open_partial(partial: Path, fingerprint: str, newest_ns: int, *, resume: bool) -> Path:
+    """The folder for parts: the one that a stopped run left if it fits and is wanted, else a new one.
 
     Raises:
         InputError: If something stands there that was not made here.
@@ -188,7 +212,7 @@ def _open_partial(partial: Path, fingerprint: str, newest_ns: int) -> Path:
     if partial.exists() and not mark.is_file() and (not partial.is_dir() or any(partial.iterdir())):
         raise InputError(f"{partial}", contents(partial), "nothing, or parts of an earlier run", "Move it away.")
     if mark.is_file():
-        if mark.read_text() == fingerprint and _age_ns(mark) >= newest_ns:
+        if resume and mark.read_text() == fingerprint and _age_ns(mark) >= newest_ns:
             log.info("%s: going on where it was stopped", partial)
             return partial
         shutil.rmtree(partial)
@@ -225,20 +249,20 @@ def _leave_out(listing: Listing, patients: set[str]) -> None:
 
 
 def _make_parts(
-    studies: Sequence[Study], raw: Path, partial: Path, settings: Settings, jobs: int
+    studies: Sequence[Study], raw: Path, partial: Path, settings: Settings, workers: Workers
 ) -> list[tuple[Path, dict[str, Any]]]:
     """Makes the parts that are not there yet.
 
     Returns:
         (stem, content of its json) of each study, in order.
     """
-    stems = [partial / "parts" / f"{index:06d}" for index in range(len(studies))]
+    stems = [partial / "parts" / _digest([study.patient, study.study, study.files])[:32] for study in studies]
     todo = [
         (raw, study, stem, settings)
         for study, stem in zip(studies, stems, strict=True)
         if not stem.with_suffix(".json").is_file()
     ]
-    run_all(prepare_study, todo, jobs, settings.kind)
+    run_all(prepare_study, todo, workers, settings.kind)
     return [(stem, json.loads(stem.with_suffix(".json").read_text())) for stem in stems]
 
 
@@ -287,6 +311,8 @@ def _report(
         "disagreements": dict(sorted(disagreements.items())),
         "no_brain": counted([c["study"] for c in used if not c["brain_voxels"]]),
         "odd_hu": counted([c["study"] for c in used if c["brain_voxels"] and not low <= c["brain_median_hu"] <= high]),
+        "uneven_slices": counted([c["study"] for c in used if c["widest_gap"] > MISSING_SLICE]),
+        "tilted": counted([c["study"] for c in used if c["tilt_deg"] > TILTED_DEG]),
         "brain_outside_field": counted([c["study"] for c in used if c["brain_outside_field"] > 0]),
         "head_outside_field": counted([c["study"] for c in used if c["head_outside_field"] > 0.02]),
         "lesion_outside_field": counted([c["study"] for c in used if c.get("lesion_outside_field", 0) > 1e-4]),

@@ -10,8 +10,10 @@ import pandas as pd
 
 from data_prep.dicom import find_series, read_series
 from data_prep.inputs import Listing, counted, read_csv, require, some
+from data_prep.privacy import PublicId
 from data_prep.volume import Study, Volume
 from hgisam.errors import InputError
+from hgisam.parallel import Workers
 from hgisam.prepared import LABELS
 
 NAME = "rsna"
@@ -42,7 +44,7 @@ def images(raw: Path) -> list[Path]:
     return files
 
 
-def list_studies(raw: Path, jobs: int) -> Listing:
+def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
     """Groups the images into series and gives each its labels.
 
     Raises:
@@ -56,11 +58,17 @@ def list_studies(raw: Path, jobs: int) -> Listing:
             TABLE, f"labels of {some(list(labels.index), 2)}", f"labels of {some(sorted(seen), 2)}",
             "Give the csv that belongs to these images.",
         )  # fmt: skip
-    found, skipped = find_series(raw, files, jobs, anonymous=(raw / "phantom.json").is_file())
+    found, skipped = find_series(raw, files, workers, public_id)
     unlabelled = [-1] * len(LABELS)
     known = dict(zip(labels.index, labels.to_numpy().tolist(), strict=True))
     studies = [
-        Study(patient, study, members, np.array([known.get(Path(m).stem, unlabelled) for m in members], np.int8))
+        Study(
+            patient,
+            study,
+            members,
+            np.array([known.get(Path(m).stem, unlabelled) for m in members], np.int8),
+            mend_intercept=True,
+        )
         for patient, study, members in found
     ]
     counts = {
@@ -107,4 +115,4 @@ def read_labels(path: Path) -> tuple[pd.DataFrame, int]:
 
 def read_study(raw: Path, study: Study) -> Volume:
     """Reads the images of one series; see `read_series`."""
-    return read_series(raw, study, mend_intercept=True)
+    return read_series(raw, study)

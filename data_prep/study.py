@@ -95,7 +95,10 @@ def prepare_volume(
     arrays: dict[str, npt.NDArray[Any]] = {
         "hu": np.clip(np.rint(hu), AIR_HU, 32767).astype(np.int16), "brain": brain.astype(np.uint8)
     }  # fmt: skip
+    gaps = np.diff(volume.positions_mm)
     figures: dict[str, Any] = {
+        "widest_gap": float(gaps.max() / spacing_mm) if len(gaps) else 1.0,
+        "tilt_deg": _tilt_deg(volume),
         "brain_voxels": int(brain.sum()),
         "brain_median_hu": float(np.median(hu[brain])) if brain.any() else None,
         "brain_outside_field": _fraction_outside(work_brain, work_grid, grid),
@@ -110,6 +113,14 @@ def prepare_volume(
             "lesion_outside_field": resampler.lost_fraction_of_lesion(),
         }
     return arrays, _rows(kept, grid, spacing_mm), figures
+
+
+def _tilt_deg(volume: Volume) -> float:
+    """By how much the stack of slices leans; their own plane is not turned."""
+    if len(volume.hu) < 2:
+        return 0.0
+    lean_mm = np.hypot(*(volume.drift_px[-1] * (volume.row_mm, volume.col_mm)))
+    return float(np.rad2deg(np.arctan2(lean_mm, volume.positions_mm[-1])))
 
 
 def _centre_mm(brain: Bools, head: Bools, grid: Grid) -> tuple[float, float]:

@@ -25,12 +25,14 @@ class Study:
         files: Paths relative to the raw folder.
         labels: [slice, 6] 0 or 1 in the order of `hgisam.prepared.LABELS`; -1 for what nobody said: all of a slice
             without labels, the subtypes of one that is only known to bleed.
+        mend_intercept: Undo the wrong intercept that some images of RSNA 2019 have.
     """
 
     patient: str
     study: str
     files: tuple[str, ...]
     labels: Labels
+    mend_intercept: bool = False
 
 
 @dataclass

@@ -22,7 +22,7 @@ Report = Callable[[Path], dict[str, Any]]
 
 
 def scan(raw: Path, number: int = 1) -> Volume:
-    return ct_ich.read_study(raw, ct_ich.list_studies(raw, 1).studies[number])
+    return ct_ich.read_study(raw, ct_ich.list_studies(raw, 1, str).studies[number])
 
 
 def change(path: Path, *, affine: Any = None, data: Any = None) -> None:
@@ -128,13 +128,13 @@ def test_a_mask_of_another_shape_or_place_is_an_error(ct_raw: Path) -> None:
     whole = path.read_bytes()
     change(path, data=np.zeros((64, 64, 7), np.uint8))
     with pytest.raises(InputError, match=r"masks/050\.nii: got shape 64 × 64 × 7"):
-        ct_ich.list_studies(ct_raw, 1)
+        ct_ich.list_studies(ct_raw, 1, str)
     path.write_bytes(whole)
     affine = nib.load(path).affine.copy()
     affine[0, 0] *= -1
     change(path, affine=affine)
     with pytest.raises(InputError, match=r"masks/050\.nii geometry"):
-        ct_ich.list_studies(ct_raw, 1)
+        ct_ich.list_studies(ct_raw, 1, str)
 
 
 def test_a_mask_without_any_orientation_is_taken_as_stored(ct_raw: Path, head: Any) -> None:
@@ -165,13 +165,13 @@ def test_labels_that_do_not_fit_are_an_error(edit: Any, words: str, ct_raw: Path
     table = ct_raw / "hemorrhage_diagnosis_raw_ct.csv"
     table.write_text("\n".join(edit(table.read_text().splitlines())) + "\n")
     with pytest.raises(InputError, match=words):
-        ct_ich.list_studies(ct_raw, 1)
+        ct_ich.list_studies(ct_raw, 1, str)
 
 
 def test_each_scan_needs_its_mask_file(ct_raw: Path) -> None:
     (ct_raw / "masks" / "049.nii").unlink()  # also where nothing bleeds
     with pytest.raises(InputError, match="nothing for patient 49"):
-        ct_ich.list_studies(ct_raw, 1)
+        ct_ich.list_studies(ct_raw, 1, str)
 
 
 def test_disagreements_are_counted_and_kept(ct_raw: Path, tmp_path: Path, report_of: Report) -> None:

@@ -45,7 +45,7 @@ def instance_raw(tmp_path: Path, head: Any) -> Path:
 
 
 def test_a_value_of_the_mask_is_a_type(bhsd_raw: Path, tmp_path: Path, head: Any) -> None:
-    volume = bhsd.read_study(bhsd_raw, bhsd.list_studies(bhsd_raw, 1).studies[0])
+    volume = bhsd.read_study(bhsd_raw, bhsd.list_studies(bhsd_raw, 1, str).studies[0])
     assert volume.mask is not None
     assert np.array_equal(volume.mask > 0, head[2])
     data = open_prepared(prepare("bhsd", bhsd_raw, tmp_path / "out", **SMALL), verify=True)
@@ -81,7 +81,7 @@ def test_a_value_without_a_meaning_is_named_and_the_scan_skipped(
     image = nib.load(path)
     nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj) * 7, image.affine), path)
     with pytest.raises(UnusableError, match="its mask: value 7 where only 0, 1 are known"):
-        instance.read_study(instance_raw, instance.list_studies(instance_raw, 1).studies[0])
+        instance.read_study(instance_raw, instance.list_studies(instance_raw, 1, str).studies[0])
     report = report_of(prepare("instance", instance_raw, tmp_path / "out", **SMALL))
     assert [entry["file"] for entry in report["skipped"]] == ["data/001.nii.gz"]
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
+from distributed import LocalCluster
 
 from data_prep import study as study_module
 from data_prep.prepare import prepare
@@ -61,9 +63,9 @@ def test_ct_ich_becomes_a_prepared_set(
     assert prepared.slices.groupby("split")["any"].max().tolist() == [1, 1]
 
 
-def test_same_bytes_with_one_or_two_jobs(ct_raw: Path, tmp_path: Path) -> None:
-    one = prepare("ct-ich", ct_raw, tmp_path / "one" / "out", jobs=1, **SMALL)
-    two = prepare("ct-ich", ct_raw, tmp_path / "two" / "out", jobs=2, **SMALL)
+def test_same_bytes_with_one_or_two_workers(ct_raw: Path, tmp_path: Path) -> None:
+    one = prepare("ct-ich", ct_raw, tmp_path / "one" / "out", workers=1, **SMALL)
+    two = prepare("ct-ich", ct_raw, tmp_path / "two" / "out", workers=2, **SMALL)
     assert sha256_of(one) == sha256_of(two)
     assert "PYTHONHASHSEED" not in os.environ or os.environ["PYTHONHASHSEED"] != "6640"
 
@@ -138,7 +140,14 @@ def test_wrong_folders_are_named(kind: str, tmp_path: Path, rsna_raw: Path) -> N
 
 @pytest.mark.parametrize(
     "change",
-    [{"image_px": 2}, {"field_of_view_mm": 0.0}, {"validation_fraction": 1.0}, {"folds": 1}, {"seed": -1}, {"jobs": 0}],
+    [
+        {"image_px": 2},
+        {"field_of_view_mm": 0.0},
+        {"validation_fraction": 1.0},
+        {"folds": 1},
+        {"seed": -1},
+        {"workers": 0},
+    ],
 )
 def test_arguments_are_held_to_their_range(change: dict[str, Any], ct_raw: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=next(iter(change))):
@@ -161,3 +170,66 @@ def test_a_full_disk_is_an_oserror(ct_raw: Path, tmp_path: Path, monkeypatch: py
         prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
     assert caught.value.errno == 28
     assert not (tmp_path / "out").exists()
+
+
+def test_afresh_makes_all_parts_again(ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    work = study_module.READERS["ct-ich"].read_study
+
+    def read(raw: Path, study: Any) -> Any:
+        made.append(study.study)
+        if len(made) == 3:
+            raise KeyboardInterrupt
+        return work(raw, study)
+
+    monkeypatch.setattr(study_module.READERS["ct-ich"], "read_study", read)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
+    prepare("ct-ich", ct_raw, tmp_path / "out", resume=False, **SMALL)
+    assert sorted(made[3:]) == ["049", "050", "051", "052"]
+
+
+def test_only_rsna_has_intercepts_to_keep(ct_raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="keep_intercept: got True for ct-ich, expected False, or rsna"):
+        prepare("ct-ich", ct_raw, tmp_path / "out", keep_intercept=True, **SMALL)
+
+
+def test_a_gap_and_a_tilt_are_reported(
+    rsna_raw: Path, tmp_path: Path, report_of: Callable[[Path], dict[str, Any]]
+) -> None:
+    def change(path: Path) -> None:
+        image = pydicom.dcmread(path)
+        height = float(image.ImagePositionPatient[2])
+        if image.PatientID == "ID_00000000" and height == 145:
+            path.unlink()  # the fourth of eight
+        elif image.PatientID == "ID_00000001":
+            image.ImagePositionPatient[1] += 0.25 * height
+            with pydicom.config.disable_value_validation():
+                image.save_as(path)
+
+    for path in (rsna_raw / "stage_2_train").iterdir():
+        change(path)
+    report = report_of(prepare("rsna", rsna_raw, tmp_path / "out", **SMALL))
+    assert report["uneven_slices"] == {"count": 1, "first": ["ID_aaaaaaaa0"]}
+    assert report["tilted"] == {"count": 1, "first": ["ID_aaaaaaaa1"]}
+
+
+def test_a_cluster_makes_the_same(ct_raw: Path, tmp_path: Path) -> None:
+    here = prepare("ct-ich", ct_raw, tmp_path / "here" / "out", **SMALL)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        there = prepare("ct-ich", ct_raw, tmp_path / "there" / "out", workers=cluster.scheduler_address, **SMALL)
+    assert sha256_of(here) == sha256_of(there)
+
+
+def test_a_scheduler_that_does_not_answer_is_an_error(
+    ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hgisam.parallel.CONNECT_S", 0.5)
+    for address in ("tcp://127.0.0.1:9", "nonsense://x"):
+        with pytest.raises(InputError, match="Dask scheduler: got"):
+            prepare("ct-ich", ct_raw, tmp_path / "out", workers=address, **SMALL)
+    with (
+        LocalCluster(n_workers=0, dashboard_address=None) as cluster,
+        pytest.raises(InputError, match="got no worker"),
+    ):
+        prepare("ct-ich", ct_raw, tmp_path / "out", workers=cluster.scheduler_address, **SMALL)

@@ -18,7 +18,7 @@ SMALL: dict[str, Any] = {"image_px": 32, "folds": 2}
 
 
 def series(raw: Path, number: int = 0) -> Volume:
-    listing = rsna.list_studies(raw, 1)
+    listing = rsna.list_studies(raw, 1, str)
     return rsna.read_study(raw, listing.studies[number])
 
 
@@ -194,7 +194,7 @@ def test_several_series_of_a_study_stay_apart(rsna_raw: Path, write_dicom: Write
             file_of(rsna_raw, 1, s), head[0][s] + 1024, [-124, -124, s * 15], PatientID="ID_00000000",
             StudyInstanceUID="ID_aaaaaaaa0", SeriesInstanceUID="ID_bbbbbbbb1",
         )  # fmt: skip
-    names = [study.study for study in rsna.list_studies(rsna_raw, 1).studies]
+    names = [study.study for study in rsna.list_studies(rsna_raw, 1, str).studies]
     assert names[:2] == ["ID_aaaaaaaa0.ID_bbbbbbbb0", "ID_aaaaaaaa0.ID_bbbbbbbb1"]
 
 

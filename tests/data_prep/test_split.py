@@ -5,7 +5,6 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from data_prep.privacy import public_id
 from data_prep.split import kinds_of, split_patients
 from hgisam.errors import InputError
 from hgisam.prepared import LABELS, SUBTYPES
@@ -90,11 +89,3 @@ def test_one_patient() -> None:
     assert deal(1, 0, rest="test") == {"b0": ("test", 0)}
     with pytest.raises(InputError, match="at least two patients"):
         deal(1, 0)
-
-
-def test_ids_of_public_sets_stay_and_others_are_hashed() -> None:
-    assert public_id("ID_0a1b2c3d") == "ID_0a1b2c3d"
-    assert public_id("049") == "049"
-    assert public_id("Miller^Jane").startswith("h_")
-    assert public_id("12345678") == public_id("12345678") != public_id("12345679")
-    assert public_id("anything", anonymous=True) == "anything"
