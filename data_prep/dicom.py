@@ -1,7 +1,7 @@
 """DICOM files: grouped into series by their headers, read as HU, sorted by position.
 
 Every reader of DICOM is made of these: it says where the files are and what is known of their slices. Compressed files
-are decoded by pydicom's plugins.
+are decoded by pydicom's plugins, of which GDCM knows JPEG, JPEG lossless, JPEG-LS and JPEG 2000.
 """
 
 from collections import Counter
@@ -104,6 +104,8 @@ def _why(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     text = " ".join(str(error).split())
+    if isinstance(error, NotImplementedError) or "missing dependencies" in text:
+        return "compressed in a way that can't be read here"
     if "pixel data" in text.lower() and ("length" in text.lower() or "bytes" in text.lower()):
         return "short pixel data"
     return f"broken DICOM file ({type(error).__name__})"
