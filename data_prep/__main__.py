@@ -27,6 +27,7 @@ class Layout(StrEnum):
 
     RSNA = "rsna"
     CT_ICH = "ct-ich"
+    CQ500 = "cq500"
 
 
 Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]

@@ -16,7 +16,7 @@ from hgisam.prepared import MASK_VALUES, SUBTYPES
 
 NAME = "bhsd"
 LICENCE = "MIT as published; made from RSNA 2019, whose terms hold too: non-commercial, cite, no re-identification"
-MASKED, REST, PUBLIC = True, "test", True
+TRUTH, REST, PUBLIC = "masks", "test", True
 SCANS, MASKS = "images", "ground truths"
 IDS = re.compile(r"(ID_[0-9a-zA-Z]+)_(ID_[0-9a-zA-Z]+)")
 MEANING = {MASK_VALUES[name]: name for name in SUBTYPES}  # the same numbers as in a prepared set

@@ -19,7 +19,7 @@ from hgisam.prepared import SUBTYPES
 
 NAME = "ct-ich"
 LICENCE = "PhysioNet Restricted Health Data License 1.5.0: data use agreement, no sharing"
-MASKED, REST, PUBLIC = True, "test", True
+TRUTH, REST, PUBLIC = "masks", "test", True
 TABLE, SCANS, MASKS = "hemorrhage_diagnosis_raw_ct.csv", "ct_scans", "masks"
 COLUMNS = ("PatientNumber", "SliceNumber", *(name.capitalize() for name in SUBTYPES))
 

@@ -16,7 +16,7 @@ from pydicom.uid import UID
 
 from data_prep.inputs import quiet_readers
 from data_prep.privacy import PublicId
-from data_prep.volume import AIR_HU, Floats, Remarks, Study, UnusableError, Volume, canonical
+from data_prep.volume import AIR_HU, Floats, Remarks, Study, UnusableError, Volume, canonical, renumbered
 from hgisam.parallel import Workers, run_all
 
 IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -29,15 +29,23 @@ UNREADABLE = (  # what broken bytes make pydicom raise
 
 
 class Series(NamedTuple):
-    """Images that belong together: public ids of patient and study, files relative to the raw folder, sorted."""
+    """Images that belong together.
+
+    Attributes:
+        patient: Public id.
+        study: Public id; of the series too, where the study has several.
+        files: Relative to the raw folder, sorted.
+        tags: Of each file the values that `find_series` was asked for, as text.
+    """
 
     patient: str
     study: str
     files: tuple[str, ...]
+    tags: tuple[tuple[str, ...], ...]
 
 
 def find_series(
-    raw: Path, files: list[str], workers: Workers, public_id: PublicId
+    raw: Path, files: list[str], workers: Workers, public_id: PublicId, *, tags: tuple[str, ...] = ()
 ) -> tuple[list[Series], list[tuple[str, str]]]:
     """Reads all headers and groups the images; a study of several series becomes one for each.
 
@@ -46,36 +54,46 @@ def find_series(
         files: Relative to it.
         workers: Who reads them.
         public_id: What ids are called.
+        tags: Keywords of other header fields to bring along; none of them may leave the reader.
 
     Returns:
         The series by patient and study; and (file, reason) of images that cannot be used.
     """
     chunks = [files[start : start + HEADERS_A_TASK] for start in range(0, len(files), HEADERS_A_TASK)]
     headers = [
-        header for found in run_all(_read_headers, [(raw, c) for c in chunks], workers, "headers") for header in found
+        header
+        for found in run_all(_read_headers, [(raw, c, tags) for c in chunks], workers, "headers")
+        for header in found
     ]
     skipped = [(header["file"], header["reason"]) for header in headers if "reason" in header]
     good = [header for header in headers if "reason" not in header]
     several = Counter(study for _, study, _ in {tuple(header[tag] for tag in IDENTITY) for header in good})
-    groups: dict[tuple[str, str], list[str]] = {}
+    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for header in good:
         patient, study, series = (header[tag] for tag in IDENTITY)
         name = public_id(study)
         if several[study] > 1:
             name += "." + public_id(series)
-        groups.setdefault((public_id(patient), name), []).append(header["file"])
-    return [Series(patient, study, tuple(members)) for (patient, study), members in sorted(groups.items())], skipped
+        groups.setdefault((public_id(patient), name), []).append(header)
+    groups_found = [
+        Series(
+            patient, study, tuple(header["file"] for header in members),
+            tuple(tuple(header[tag] for tag in tags) for header in members),
+        )
+        for (patient, study), members in sorted(groups.items())
+    ]  # fmt: skip
+    return groups_found, skipped
 
 
-def _read_headers(raw: Path, files: list[str]) -> list[dict[str, str]]:
-    return [_read_header(raw, file) for file in files]
+def _read_headers(raw: Path, files: list[str], tags: tuple[str, ...]) -> list[dict[str, str]]:
+    return [_read_header(raw, file, tags) for file in files]
 
 
-def _read_header(raw: Path, file: str) -> dict[str, str]:
+def _read_header(raw: Path, file: str, tags: tuple[str, ...]) -> dict[str, str]:
     try:
         with quiet_readers():
-            header = pydicom.dcmread(raw / file, stop_before_pixels=True, specific_tags=[*IDENTITY, *KIND])
-            identity = {tag: str(header.get(tag) or "").strip() for tag in IDENTITY}
+            header = pydicom.dcmread(raw / file, stop_before_pixels=True, specific_tags=[*IDENTITY, *KIND, *tags])
+            identity = {tag: str(header.get(tag) or "").strip() for tag in (*IDENTITY, *tags)}
             other = _no_slice(header)
     except UNREADABLE as error:
         return {"file": file, "reason": _why(error)}
@@ -149,6 +167,7 @@ def read_series(raw: Path, study: Study) -> Volume:
             row_step_mm=orientation[3:] * spacing[0],
             slice_mm=first["slice_mm"],
             remarks=remarks,
+            boxes=renumbered(study.boxes, {old: new for new, old in enumerate(order)}),
         )
     except UnusableError as error:
         raise UnusableError(str(error), remarks) from None

@@ -21,7 +21,7 @@ from hgisam.prepared import LABELS, SUBTYPES
 
 NAME = "folder"
 LICENCE = "as the owner of the scans says"
-MASKED, REST, PUBLIC = False, "test", False
+TRUTH, REST, PUBLIC = None, "test", False
 TABLE = "labels.csv"
 NOT_SAID = [-1] * len(LABELS)
 Key = tuple[str, str]  # a file, and the number of the slice where it has several
@@ -87,7 +87,7 @@ def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
     others = sorted(set(files) - set(volumes))
     found, skipped = find_series(raw, others, workers, public_id)
     listing.skipped += skipped
-    for patient, study, members in found:
+    for patient, study, members, _ in found:
         add(patient, study, members, [(member, "") for member in members])
     if labels and not used:
         raise InputError(

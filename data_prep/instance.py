@@ -14,7 +14,7 @@ from hgisam.parallel import Workers
 
 NAME = "instance"
 LICENCE = "INSTANCE 2022: signed agreement with the organisers, no sharing"
-MASKED, REST, PUBLIC = True, "test", True
+TRUTH, REST, PUBLIC = "masks", "test", True
 SCANS, MASKS = "data", "label"
 MEANING = {1: "unspecified"}
 

@@ -26,14 +26,14 @@ from data_prep.study import READERS, Settings, prepare_study
 from data_prep.volume import Study
 from hgisam.errors import InputError
 from hgisam.parallel import Workers, run_all
-from hgisam.prepared import LABELS, Block, open_prepared, write_prepared
+from hgisam.prepared import BOX_COLUMNS, LABELS, Block, open_prepared, write_prepared
 
 log = logging.getLogger(__name__)
 
 PLAUSIBLE_BRAIN_HU = (5.0, 70.0)  # median over the brain
 MISSING_SLICE = 1.5  # a gap this many times wider than the usual one of its scan
 TILTED_DEG = 1.0
-PREPARED_NAMES = {"dataset.json", "slices.parquet", "slices.zarr"}
+WRITTEN = {"dataset.json", "slices.parquet", "slices.zarr"}
 
 
 def prepare(
@@ -101,7 +101,7 @@ def prepare(
     if keep_intercept:
         listing.studies = [replace(study, mend_intercept=False) for study in listing.studies]
     _leave_out(listing, {str(patient) for other in others for patient in other.slices["patient"]})
-    labelled = reader.MASKED or any((study.labels >= 0).any() for study in listing.studies)
+    labelled = reader.TRUTH == "masks" or any((study.labels >= 0).any() for study in listing.studies)
     settings = Settings(kind, int(image_px), float(field_of_view_mm), labelled)
     parts = _make_parts(listing.studies, raw, partial, settings, workers)
     slices = _table(parts)
@@ -121,7 +121,10 @@ def prepare(
         "parameters": parameters, "input_hash": input_hash, "fingerprint": fingerprint,
         "skipped": report["skipped"], "report": report,
     }  # fmt: skip
-    write_prepared(out, slices=slices, blocks=_blocks(parts), size_px=image_px, with_mask=reader.MASKED, info=info)
+    write_prepared(
+        out, slices=slices, blocks=_blocks(parts), size_px=image_px, with_mask=reader.TRUTH == "masks", info=info,
+        boxes=_boxes(parts) if reader.TRUTH == "boxes" else None,
+    )  # fmt: skip
     shutil.rmtree(partial)
     return out
 
@@ -185,14 +188,14 @@ def _is_prepared(out: Path) -> bool:
     if not out.is_dir():
         return False
     names = {path.name for path in out.iterdir()}
-    return not names or ("dataset.json" in names and names <= PREPARED_NAMES)
+    return not names or ("dataset.json" in names and names <= WRITTEN | {"boxes.parquet"})
 
 
 def _is_done(out: Path, fingerprint: str, newest_ns: int) -> bool:
     """Whether `out` is whole, of the same input and settings, and younger than its raw files."""
     try:
         meta = json.loads((out / "dataset.json").read_text())
-        whole = all((out / name).exists() for name in PREPARED_NAMES)
+        whole = all((out / name).exists() for name in (*WRITTEN, *meta["hashes"]))
         return bool(whole and meta["fingerprint"] == fingerprint and _age_ns(out / "dataset.json") >= newest_ns)
     except (OSError, ValueError, KeyError, TypeError):
         return False
@@ -278,6 +281,18 @@ def _blocks(parts: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[Block]:
                 yield arrays["hu"], arrays["brain"], arrays.get("mask")
 
 
+def _boxes(parts: Sequence[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:
+    """The boxes of all studies, with the row of each one's slice in the whole set."""
+    counts = [len(content["rows"].get("patient", ())) for _, content in parts]
+    starts = np.cumsum([0, *counts])
+    found = [
+        [start + slice_, *rest]
+        for start, (_, content) in zip(starts[:-1], parts, strict=True)
+        for slice_, *rest in content.get("boxes", ())
+    ]
+    return pd.DataFrame(found, columns=list(BOX_COLUMNS)).astype(BOX_COLUMNS)
+
+
 def _report(
     parts: Sequence[tuple[Path, dict[str, Any]]], listing: Listing, files: int, numbers: Mapping[str, int]
 ) -> dict[str, Any]:
@@ -315,6 +330,7 @@ def _report(
         "tilted": counted([c["study"] for c in used if c["tilt_deg"] > TILTED_DEG]),
         "brain_outside_field": counted([c["study"] for c in used if c["brain_outside_field"] > 0]),
         "head_outside_field": counted([c["study"] for c in used if c["head_outside_field"] > 0.02]),
+        "boxes_outside_field": sum(c.get("boxes_outside_field", 0) for c in used),
         "lesion_outside_field": counted([c["study"] for c in used if c.get("lesion_outside_field", 0) > 1e-4]),
         "lesion_removed_fraction": (
             sum(c.get("lesion_voxels_outside_brain", 0) for c in used) / lesion if lesion else None

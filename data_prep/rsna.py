@@ -18,7 +18,7 @@ from hgisam.prepared import LABELS
 
 NAME = "rsna"
 LICENCE = "RSNA 2019 terms: non-commercial research and education, cite, no re-identification"
-MASKED, REST, PUBLIC = False, "train", True
+TRUTH, REST, PUBLIC = None, "train", True
 TABLE, FOLDER = "stage_2_train.csv", "stage_2_train"
 
 
@@ -69,7 +69,7 @@ def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
             np.array([known.get(Path(m).stem, unlabelled) for m in members], np.int8),
             mend_intercept=True,
         )
-        for patient, study, members in found
+        for patient, study, members, _ in found
     ]
     counts = {
         "duplicate_label_rows": twice,

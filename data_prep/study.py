@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from data_prep import bhsd, ct_ich, folder, instance, rsna
+from data_prep import bhsd, cq500, ct_ich, folder, instance, rsna
 from data_prep.brain import brain_mask, fitted_to_bone
 from data_prep.grid import Grid, Resampler, pixel_weights
 from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
-from hgisam.prepared import LABELS
+from hgisam.prepared import LABELS, MASK_VALUES
 
-# Each has NAME, LICENCE, MASKED (whether it has masks), REST (the split of patients who don't validate), PUBLIC
-# (whether names of files may stand in a report), and the functions tables, images, list_studies and read_study.
-READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (rsna, ct_ich, bhsd, instance, folder)}
+# Each has NAME, LICENCE, TRUTH (what is drawn: "masks", "boxes" or None), REST (the split of patients who don't
+# validate), PUBLIC (whether names of files may stand in a report), and the functions tables, images, list_studies and
+# read_study.
+READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (rsna, ct_ich, bhsd, instance, cq500, folder)}
 WORK_PX_MM = 2.0  # grid on which the brain is found
 TYPICAL_SLICE_MM = 5.0
 HEAD_HU = -300.0
@@ -51,15 +52,14 @@ def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> No
     """
     try:
         volume: Volume = READERS[settings.kind].read_study(raw, study)
+        arrays, rows, figures = prepare_volume(volume, settings)
     except UnusableError as error:
         skipped = [*error.remarks.skipped, (study.files[0], str(error))]
         remarks = asdict(error.remarks) | {"skipped": skipped}
         _write_json(stem.with_suffix(".json"), {"rows": {}, "remarks": remarks, "study": study.study})
         return
-    arrays, rows, figures = prepare_volume(volume, settings)
     ids = {"patient": [study.patient] * len(rows), "study": [study.study] * len(rows)}
-    if len(rows):
-        _write_npz(stem.with_suffix(".npz"), arrays)
+    _write_npz(stem.with_suffix(".npz"), arrays)
     content = {
         "rows": ids | {column: rows[column].tolist() for column in rows},
         "remarks": asdict(volume.remarks), "study": study.study, **figures,
@@ -75,7 +75,13 @@ def prepare_volume(
     Returns:
         Arrays hu, brain and, with masks, mask [slice, px, px] of the slices that have labels; their rows without ids,
         split and fold; and figures for the report.
+
+    Raises:
+        UnusableError: If none of them has.
     """
+    wanted = (volume.labels[:, 0] >= 0) | (not settings.labelled)
+    if not wanted.any():
+        raise UnusableError("none of its slices has a label", volume.remarks)
     work_grid = Grid.covering(volume, WORK_PX_MM)
     work_hu = Resampler(volume, work_grid).hu()
     spacing_mm = float(np.median(np.diff(volume.positions_mm))) if len(volume.hu) > 1 else volume.slice_mm
@@ -85,7 +91,6 @@ def prepare_volume(
     work_brain = brain_mask(work_hu, (spacing_mm, work_grid.pixel_mm, work_grid.pixel_mm))
     head = work_hu > HEAD_HU
     grid = Grid.centred(_centre_mm(work_brain, head, work_grid), settings.image_px, settings.pixel_mm)
-    wanted = (volume.labels[:, 0] >= 0) | (not settings.labelled)
     kept = volume.keep(wanted)
     resampler = Resampler(kept, grid)
     hu = resampler.hu()
@@ -112,7 +117,25 @@ def prepare_volume(
             "lesion_voxels_outside_brain": int(((lesion > 0) & ~brain).sum()),
             "lesion_outside_field": resampler.lost_fraction_of_lesion(),
         }
+    if len(kept.boxes):
+        figures |= _boxes_on(grid, kept)
     return arrays, _rows(kept, grid, spacing_mm), figures
+
+
+def _boxes_on(grid: Grid, volume: Volume) -> dict[str, Any]:
+    """The boxes in pixels of the grid, cut at its field; and how many lie wholly outside."""
+    first, *steps = grid.native(volume)
+    slices = volume.boxes[:, 0].astype(int)
+    native = volume.boxes[:, 2:].reshape(-1, 2, 2)  # [box, corner, axis]
+    edges = (native - 0.5 - first[slices][:, None]) / steps + 0.5
+    edges = np.clip(edges, 0, (grid.rows, grid.cols))
+    inside = (edges[:, 0] < edges[:, 1]).all(axis=1)
+    names = {value: name for name, value in MASK_VALUES.items()}
+    boxes = [
+        [int(slice_), names[int(value)], *np.round(corners.ravel(), 3).tolist()]
+        for slice_, value, corners in zip(slices[inside], volume.boxes[inside, 1], edges[inside], strict=True)
+    ]
+    return {"boxes": boxes, "boxes_outside_field": int((~inside).sum())}
 
 
 def _tilt_deg(volume: Volume) -> float:

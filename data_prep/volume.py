@@ -1,5 +1,6 @@
 """A study in memory, in the one orientation that everything downstream knows."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,9 +11,21 @@ Coordinates = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Masks = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int8]
+Boxes = npt.NDArray[np.float64]  # [box, 6] slice, value of MASK_VALUES, then edges in pixels: row0, col0, row1, col1
 
 AIR_HU = -1024  # the lowest value kept; stands for everything outside the image
 SAME_POSITION_MM = 0.01
+
+
+def no_boxes() -> Boxes:
+    """An empty list of boxes."""
+    return np.zeros((0, 6))
+
+
+def renumbered(boxes: Boxes, places: Mapping[int, int]) -> Boxes:
+    """The boxes of the slices that are in `places`, each with its slice's new number there."""
+    kept = boxes[[int(slice_) in places for slice_ in boxes[:, 0]]]
+    return np.column_stack([[places[int(slice_)] for slice_ in kept[:, 0]], kept[:, 1:]]) if len(kept) else no_boxes()
 
 
 @dataclass(frozen=True)
@@ -26,6 +39,7 @@ class Study:
         labels: [slice, 6] 0 or 1 in the order of `hgisam.prepared.LABELS`; -1 for what nobody said: all of a slice
             without labels, the subtypes of one that is only known to bleed.
         mend_intercept: Undo the wrong intercept that some images of RSNA 2019 have.
+        boxes: Drawn around bleeds, in the order and the pixels of the files; edges count from that of the first pixel.
     """
 
     patient: str
@@ -33,6 +47,7 @@ class Study:
     files: tuple[str, ...]
     labels: Labels
     mend_intercept: bool = False
+    boxes: Boxes = field(default_factory=no_boxes)
 
 
 @dataclass
@@ -83,6 +98,7 @@ class Volume:
         source_index: [slice] index in the source's own order.
         slice_mm: Distance between slices that the header gives, 0 where it gives none.
         remarks: For the report.
+        boxes: Drawn around bleeds, as `Study.boxes`, in the order and orientation of `hu`.
     """
 
     hu: Floats
@@ -95,6 +111,7 @@ class Volume:
     source_index: npt.NDArray[np.int64]
     slice_mm: float
     remarks: Remarks
+    boxes: Boxes = field(default_factory=no_boxes)
 
     def keep(self, slices: npt.NDArray[np.bool_]) -> "Volume":
         """The study with only some of its slices."""
@@ -109,6 +126,7 @@ class Volume:
             source_index=self.source_index[slices],
             slice_mm=self.slice_mm,
             remarks=self.remarks,
+            boxes=renumbered(self.boxes, {int(old): new for new, old in enumerate(np.flatnonzero(slices))}),
         )
 
 
@@ -122,6 +140,7 @@ def canonical(
     row_step_mm: Coordinates,
     slice_mm: float,
     remarks: Remarks,
+    boxes: Boxes | None = None,
 ) -> Volume:
     """Turns a stack of slices, stored in any order and orientation, into a `Volume`.
 
@@ -134,6 +153,7 @@ def canonical(
         row_step_mm: [3] step from one row to the next.
         slice_mm: Distance between slices that the header gives, or 0.
         remarks: Taken over; slices at a place that is taken already are left out and counted there.
+        boxes: As stored, see `Study.boxes`.
 
     Raises:
         UnusableError: If the slices are not axial, or a length is missing.
@@ -143,16 +163,20 @@ def canonical(
         raise UnusableError("no usable pixel spacing or position")
     if np.argmax(np.abs(np.cross(col_step_mm, row_step_mm))) != 2:
         raise UnusableError("the slices are not axial")
+    boxes = no_boxes() if boxes is None else boxes.copy()
     if abs(col_step_mm[0]) < abs(col_step_mm[1]):  # columns run front to back
         hu = hu.transpose(0, 2, 1)
         mask = None if mask is None else mask.transpose(0, 2, 1)
+        boxes = boxes[:, [0, 1, 3, 2, 5, 4]]
         col_step_mm, row_step_mm = row_step_mm, col_step_mm
     if col_step_mm[0] < 0:
         hu, mask = hu[:, :, ::-1], None if mask is None else mask[:, :, ::-1]
+        boxes[:, [3, 5]] = hu.shape[2] - boxes[:, [5, 3]]
         origins_mm = origins_mm + col_step_mm * (hu.shape[2] - 1)
         col_step_mm = -col_step_mm
     if row_step_mm[1] < 0:
         hu, mask = hu[:, ::-1], None if mask is None else mask[:, ::-1]
+        boxes[:, [2, 4]] = hu.shape[1] - boxes[:, [4, 2]]
         origins_mm = origins_mm + row_step_mm * (hu.shape[1] - 1)
         row_step_mm = -row_step_mm
     col_mm, row_mm = float(np.linalg.norm(col_step_mm)), float(np.linalg.norm(row_step_mm))
@@ -174,4 +198,5 @@ def canonical(
         source_index=order.astype(np.int64),
         slice_mm=slice_mm,
         remarks=remarks,
+        boxes=renumbered(boxes, {int(old): new for new, old in enumerate(order)}),
     )

@@ -14,6 +14,7 @@ from hgisam.compare import bleeding_rows
 from hgisam.diagnosis import with_lesion_sizes
 from hgisam.evaluate import measure, predictions_table
 from hgisam.failure_causes import failures
+from hgisam.localise import localise, summarise_localisation
 from hgisam.pipeline import open_step_data
 from hgisam.prepared import PreparedDataset, sha256_of
 from hgisam.profile import Profile
@@ -146,13 +147,13 @@ def write_evaluation(
     scores: pd.DataFrame,
     thresholds: Mapping[str, Any],
 ) -> None:
-    """Writes predictions, metrics and summary of all slices of a set into `folder`.
+    """Writes predictions, metrics, localisation and summary of all slices of a set into `folder`.
 
     Args:
         folder: Exists.
         checkpoint: Of the classifier, for its own threshold of what bleeds.
         profile: Section `evaluate` and the seed.
-        data: With masks, or only detection is measured.
+        data: With masks, or no segmentation is measured; with boxes, or no localisation is.
         values: From `read_values`.
         scores: row, score.
         thresholds: As `thresholds.json`.
@@ -160,7 +161,7 @@ def write_evaluation(
     predictions = predictions_table(data, scores, checkpoint.detection_threshold)
     measured, own = None, chosen_on(data, thresholds)
     if data.mask is None:
-        log.warning("%s has no masks: detection only", data.path)
+        log.warning("%s has no masks: %s only", data.path, "detection" if data.boxes is None else "detection and boxes")
     else:
         predictions = with_lesion_sizes(predictions, data)
         measured = measure(data, values, thresholds_by_slice(data, thresholds), predictions)
@@ -178,4 +179,8 @@ def write_evaluation(
         "source": data.meta["source"],
         "split": "folds" if own else "all",
     }
+    if data.boxes is not None:
+        boxes = localise(data, values, thresholds_by_slice(data, thresholds))
+        boxes.to_parquet(folder / "localisation.parquet", index=False)
+        summary["localisation"] = summarise_localisation(boxes, **options)
     write_json(folder / "summary.json", {**about, **summary})

@@ -1,11 +1,12 @@
 """The first contract: the prepared data set, which `data_prep` writes and `hgisam` reads.
 
-A prepared data set is a folder with three things:
+A prepared data set is a folder with three or four things:
 
 * `dataset.json`: format version, name, source, licence, counts, hashes, and what was skipped and why.
 * `slices.parquet`: one row a slice, in the order of the arrays; the columns are `COLUMNS`.
 * `slices.zarr`: `hu` int16, `brain` uint8 and, where masks exist, `mask` uint8, all [slice, row, col];
   row 0 is anterior, col 0 is the patient's right, slices of a study ascend from the neck to the vertex.
+* `boxes.parquet`, where somebody drew boxes instead of masks: one row a box; the columns are `BOX_COLUMNS`.
 
 HU is stored; windows are applied late. The module knows neither DICOM nor torch.
 """
@@ -56,6 +57,17 @@ COLUMNS: dict[str, str] = {
     "native_step_col": "float64",
 }
 
+# drawn around bleeds where a set has boxes: `boxes.parquet`, a row a box
+BOX_COLUMNS: dict[str, str] = {
+    "row": "int64",  # row of its slice in slices.parquet
+    "type": "object",  # a name in MASK_VALUES
+    # edges in prepared pixels, counted from that of the first pixel: pixel r reaches from r to r + 1
+    "row0": "float64",
+    "col0": "float64",
+    "row1": "float64",
+    "col1": "float64",
+}
+
 Block = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]
 
 
@@ -100,7 +112,14 @@ def sha256_of(path: Path) -> str:
 
 
 def write_prepared(
-    out: Path, *, slices: pd.DataFrame, blocks: Iterable[Block], size_px: int, with_mask: bool, info: dict[str, Any]
+    out: Path,
+    *,
+    slices: pd.DataFrame,
+    blocks: Iterable[Block],
+    size_px: int,
+    with_mask: bool,
+    info: dict[str, Any],
+    boxes: pd.DataFrame | None = None,
 ) -> Path:
     """Writes a whole prepared data set, or nothing.
 
@@ -111,11 +130,14 @@ def write_prepared(
         size_px: Side of the square slices.
         with_mask: Whether the blocks carry masks.
         info: Goes into `dataset.json`: at least name, source, licence, skipped.
+        boxes: One row a box with `BOX_COLUMNS`, for a set that has boxes.
 
     Raises:
-        InputError: If the rows break the contract (columns, labels, a patient in two splits).
+        InputError: If the rows break the contract (columns, labels, a patient in two splits, a box of no slice).
     """
     check_slices(slices)
+    if boxes is not None:
+        check_boxes(boxes, slices, size_px)
     n = len(slices)
     with whole_folder(out) as scratch:
         root = zarr.create_group(scratch / "slices.zarr")
@@ -130,6 +152,10 @@ def write_prepared(
         ]  # fmt: skip
         _fill(arrays, blocks, shard, n)
         slices[list(COLUMNS)].astype(COLUMNS).to_parquet(scratch / "slices.parquet", index=False)
+        written = ["slices.parquet", "slices.zarr"]
+        if boxes is not None:
+            boxes[list(BOX_COLUMNS)].astype(BOX_COLUMNS).to_parquet(scratch / "boxes.parquet", index=False)
+            written.append("boxes.parquet")
         meta = {
             "format_version": FORMAT_VERSION,
             **info,
@@ -141,7 +167,7 @@ def write_prepared(
                 "slices": n,
                 **{label: int((slices[label] == 1).sum()) for label in LABELS},
             },
-            "hashes": {name: sha256_of(scratch / name) for name in ("slices.parquet", "slices.zarr")},
+            "hashes": {name: sha256_of(scratch / name) for name in written},
         }
         (scratch / "dataset.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")
     return out
@@ -200,6 +226,24 @@ def check_slices(slices: pd.DataFrame) -> None:
         raise InputError("slices.parquet", "the same slice twice", "each slice once", remedy)
 
 
+def check_boxes(boxes: pd.DataFrame, slices: pd.DataFrame, size_px: int) -> None:
+    """Holds a table of boxes to the contract.
+
+    Raises:
+        InputError: For a missing column, a row that is no bleeding slice, another type, or edges outside the slice.
+    """
+    remedy = "Run `python -m data_prep` again."
+    if missing := [column for column in BOX_COLUMNS if column not in boxes.columns]:
+        raise InputError("boxes.parquet columns", f"none named {', '.join(missing)}", ", ".join(BOX_COLUMNS), remedy)
+    if not boxes["row"].isin(np.flatnonzero(slices["any"] == 1)).all():
+        raise InputError("boxes.parquet", "a box in a slice that does not bleed", "rows of bleeding slices", remedy)
+    if bad := set(boxes["type"]) - set(MASK_VALUES):
+        raise InputError("boxes.parquet type", sorted(map(str, bad)), " or ".join(MASK_VALUES), remedy)
+    low, high = boxes[["row0", "col0"]].to_numpy(), boxes[["row1", "col1"]].to_numpy()
+    if not ((low >= 0) & (low < high) & (high <= size_px)).all():
+        raise InputError("boxes.parquet", "edges outside the slice", f"0 to {size_px}, first before last", remedy)
+
+
 @dataclass(frozen=True)
 class PreparedDataset:
     """A prepared data set, opened for reading; arrays stay on disk until they are indexed."""
@@ -210,6 +254,7 @@ class PreparedDataset:
     hu: Any
     brain: Any
     mask: Any | None
+    boxes: pd.DataFrame | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -253,7 +298,7 @@ def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
     for name, expected in hashes.items():
         if not (path / name).exists():
             raise InputError(f"prepared data set {path}", f"no {name}", "a whole data set", remedy)
-        if (verify or name == "slices.parquet") and sha256_of(path / name) != expected:
+        if (verify or name.endswith(".parquet")) and sha256_of(path / name) != expected:
             raise InputError(f"{path}/{name}", "another content than was written", f"SHA-256 {expected[:12]}…", remedy)
     slices = pd.read_parquet(path / "slices.parquet")
     check_slices(slices)
@@ -263,7 +308,12 @@ def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
     for name in wanted:
         if name not in root or root[name].shape != shape:
             raise InputError(f"{path}/slices.zarr/{name}", "missing or of another shape", f"shape {shape}", remedy)
-    return PreparedDataset(path, meta, slices, root["hu"], root["brain"], root["mask"] if meta["with_mask"] else None)
+    mask = root["mask"] if meta["with_mask"] else None
+    boxes = None
+    if "boxes.parquet" in hashes:
+        boxes = pd.read_parquet(path / "boxes.parquet")
+        check_boxes(boxes, slices, meta["size_px"])
+    return PreparedDataset(path, meta, slices, root["hu"], root["brain"], mask, boxes)
 
 
 def by_fold(prepared: PreparedDataset, fold: int) -> PreparedDataset:

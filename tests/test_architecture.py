@@ -35,6 +35,7 @@ ALLOWED = {
     "values": {"prepared", "segment"},
     "thresholds": {"prepared", "segment", "values"},
     "surface": set(),
+    "localise": {"metrics", "prepared", "segment", "values"},
     "scans": {"prepared", "segment", "values"},
     "evaluate": {"metrics", "prepared", "scans", "surface", "values"},
     "summary": {"metrics", "prepared"},
@@ -64,7 +65,7 @@ ALLOWED = {
     "ledger_tables": {"ledger", "report"},
 }
 WITHOUT_TORCH = {"parallel", "prepared", "diagnosis", "figures", "metrics", "segment", "summary", "values"}
-WITHOUT_TORCH |= {"failure_causes", "label_study", "scans"}
+WITHOUT_TORCH |= {"failure_causes", "localise", "label_study", "scans"}
 
 
 def imported(path: Path) -> set[str]:

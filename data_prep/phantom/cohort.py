@@ -3,7 +3,7 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +13,16 @@ from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from data_prep.phantom.acquire import VISIBLE_MM2
-from data_prep.phantom.layouts import MOST_SLICES, write_ct_ich, write_rsna
-from data_prep.phantom.patient import make_patient
+from data_prep.phantom.layouts import MOST_SLICES, Tables, write_cq500, write_ct_ich, write_rsna
+from data_prep.phantom.patient import PhantomPatient, make_patient
 from data_prep.phantom.scanner import Cohort
 from hgisam.errors import InputError
 
-Layout = Literal["rsna", "ct-ich"]
-COHORT_OF: dict[Layout, Cohort] = {"rsna": "training", "ct-ich": "evaluation"}
+Layout = Literal["rsna", "ct-ich", "cq500"]
+COHORT_OF: dict[Layout, Cohort] = {"rsna": "training", "ct-ich": "evaluation", "cq500": "evaluation"}
+WRITERS: dict[Layout, Callable[[PhantomPatient, int, int, Path], Tables]] = {
+    "rsna": write_rsna, "ct-ich": write_ct_ich, "cq500": write_cq500
+}  # fmt: skip
 GENERATOR_VERSION = 1
 MOST_PATIENTS = 16**9 // MOST_SLICES
 STATEMENT = (
@@ -34,16 +37,17 @@ log = logging.getLogger(__name__)
 
 
 def write_phantom(out: Path, *, layout: Layout, patients: int, seed: int, jobs: int = 1, matrix: int = 256) -> Path:
-    """Writes a cohort as RSNA or CT-ICH is laid out; the same bytes whatever `jobs` is.
+    """Writes a cohort as RSNA, CT-ICH or CQ500 is laid out; the same bytes whatever `jobs` is.
 
     Written as `OUT.partial`, in which each patient is complete or absent, and renamed at the end; called again with the
     same arguments it goes on where it stopped, or returns at once if all is there.
 
     Args:
         out: Folder to make.
-        layout: "rsna" is the weakly labelled training cohort of many scanners, "ct-ich" the evaluation cohort of one.
+        layout: "rsna" is the weakly labelled training cohort of many scanners, "ct-ich" the evaluation cohort of one,
+            with masks, "cq500" the same with boxes.
         patients: How many.
-        seed: Of the cohort; the two layouts hold different patients.
+        seed: Of the cohort; those to train and to evaluate on hold different patients.
         jobs: Processes.
         matrix: Rows and columns of a slice.
 
@@ -64,7 +68,7 @@ def write_phantom(out: Path, *, layout: Layout, patients: int, seed: int, jobs: 
     (partial / "rows").mkdir(parents=True, exist_ok=True)
     (partial / "parameters.json").write_text(json.dumps(parameters))
     shutil.rmtree(partial / "work", ignore_errors=True)
-    missing = [index for index in range(patients) if not _rows_file(partial, index).exists()]
+    missing = [index for index in range(patients) if not _rows_of(partial, index).exists()]
     if len(missing) < patients:
         log.info("phantom cohort %s: %d of %d patients are there, going on", out, patients - len(missing), patients)
     tasks = (delayed(_write_patient)(partial, layout, seed, index, matrix) for index in missing)
@@ -100,37 +104,36 @@ def _check_same(folder: Path, record: Path, parameters: dict[str, Any]) -> None:
         raise InputError(f"phantom folder {folder}", found, str(parameters), "Choose another folder.")
 
 
-def _rows_file(partial: Path, index: int) -> Path:
-    return partial / "rows" / f"{index:07d}.csv"
+def _rows_of(partial: Path, index: int) -> Path:
+    return partial / "rows" / f"{index:07d}"
 
 
 def _write_patient(partial: Path, layout: Layout, seed: int, index: int, matrix: int) -> None:
     """Writes one patient beside the others, then moves its files in; its rows come last and mean: complete."""
     patient = make_patient(seed, index, COHORT_OF[layout], matrix=matrix)
     work = partial / "work" / str(index)
-    rows = write_rsna(patient, seed, index, work) if layout == "rsna" else write_ct_ich(patient, index, work)
-    for file in sorted(work.rglob("*.*")):
+    tables = WRITERS[layout](patient, seed, index, work)
+    for file in sorted(path for path in work.rglob("*") if path.is_file()):
         target = partial / file.relative_to(work)
         target.parent.mkdir(parents=True, exist_ok=True)
         file.replace(target)
-    rows.to_csv(work / "rows.csv", index=False)
-    (work / "rows.csv").replace(_rows_file(partial, index))
+    rows = work / "rows"
+    rows.mkdir()
+    for name, table in tables.items():
+        table.to_csv(rows / name, index=False)
+    rows.replace(_rows_of(partial, index))
     shutil.rmtree(work)
 
 
-def _all_rows(partial: Path) -> Iterator[pd.DataFrame]:
-    for file in sorted((partial / "rows").iterdir()):
-        yield pd.read_csv(file)
-
-
 def _finish(partial: Path, layout: Layout, parameters: dict[str, Any]) -> None:
-    """Joins the patients' rows into the layout's csv and writes `phantom.json`."""
-    name = "stage_2_train.csv" if layout == "rsna" else "hemorrhage_diagnosis_raw_ct.csv"
-    table = pd.concat(_all_rows(partial), ignore_index=True)
-    if layout == "rsna":  # images in the order of their ids, as in the original, not patient by patient
-        image = table["ID"].str.slice(0, 12)
-        table = table.iloc[np.argsort(image.to_numpy(dtype=str), kind="stable")]
-    table.to_csv(partial / name, index=False)
+    """Joins the patients' rows into the layout's csv files and writes `phantom.json`."""
+    folders = sorted((partial / "rows").iterdir())
+    for name in sorted(file.name for file in folders[0].iterdir()):
+        table = pd.concat([pd.read_csv(folder / name) for folder in folders], ignore_index=True)
+        if layout == "rsna":  # images in the order of their ids, as in the original, not patient by patient
+            image = table["ID"].str.slice(0, 12)
+            table = table.iloc[np.argsort(image.to_numpy(dtype=str), kind="stable")]
+        table.to_csv(partial / name, index=False)
     record = parameters | {
         "cohort": COHORT_OF[layout],
         "synthetic": True,

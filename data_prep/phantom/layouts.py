@@ -1,9 +1,10 @@
-"""Writes one phantom patient in the layout of RSNA 2019 or of PhysioNet CT-ICH.
+"""Writes one phantom patient in the layout of RSNA 2019, of PhysioNet CT-ICH, or of CQ500 with the boxes of BHX.
 
 Source: the two data sets' own pages; tags, value ranges and the intercept defect as found in the RSNA files.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,19 @@ from pydicom import config as dicom_config
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from scipy import ndimage
 
+from data_prep.phantom.acquire import VISIBLE_MM2
 from data_prep.phantom.patient import PhantomPatient
-from hgisam.prepared import LABELS, SUBTYPES
+from hgisam.prepared import LABELS, MASK_VALUES, SUBTYPES
+
+Tables = dict[str, pd.DataFrame]  # name of a csv → a patient's rows of it
 
 PADDING_HU = -2000
 MOST_SLICES = 1 << 9  # of one patient, for the image ids
 CT_ICH_COLUMNS = ("Intraventricular", "Intraparenchymal", "Subarachnoid", "Epidural", "Subdural")
 RSNA_SUFFIXES = (*SUBTYPES, "any")
+READ_CODES = dict(zip(("ICH", "EDH", "IPH", "IVH", "SAH", "SDH"), LABELS, strict=True))
 
 
 def ct_ich_number(index: int) -> int:
@@ -30,8 +36,9 @@ def ct_ich_number(index: int) -> int:
     return index + 49 if index < 10 else index + 56
 
 
-def write_ct_ich(patient: PhantomPatient, index: int, folder: Path) -> pd.DataFrame:
+def write_ct_ich(patient: PhantomPatient, seed: int, index: int, folder: Path) -> Tables:
     """Writes ct_scans/NNN.nii and masks/NNN.nii under `folder`; returns the patient's rows of the csv."""
+    del seed  # only ids depend on it, and these are numbers
     number = ct_ich_number(index)
     affine = _affine(patient)
     for name, volume in (("ct_scans", patient.hu), ("masks", (patient.mask > 0).astype(np.uint8) * 255)):
@@ -43,7 +50,8 @@ def write_ct_ich(patient: PhantomPatient, index: int, folder: Path) -> pd.DataFr
     labels = dict(zip(LABELS, patient.labels.T.astype(int), strict=True))
     rows = {"PatientNumber": number, "SliceNumber": np.arange(1, len(patient.hu) + 1)}
     rows |= {column: labels[column.lower()] for column in CT_ICH_COLUMNS}
-    return pd.DataFrame(rows | {"No_Hemorrhage": 1 - labels["any"], "Fracture_Yes_No": 0})
+    table = pd.DataFrame(rows | {"No_Hemorrhage": 1 - labels["any"], "Fracture_Yes_No": 0})
+    return {"hemorrhage_diagnosis_raw_ct.csv": table}
 
 
 def _affine(patient: PhantomPatient) -> npt.NDArray[np.float64]:
@@ -63,7 +71,7 @@ def image_ids(seed: int, index: int, count: int) -> list[str]:
     return [f"ID_{((index * MOST_SLICES + k) * 0x9E3779B97 + start) % 16**9:09x}" for k in range(count)]
 
 
-def write_rsna(patient: PhantomPatient, seed: int, index: int, folder: Path) -> pd.DataFrame:
+def write_rsna(patient: PhantomPatient, seed: int, index: int, folder: Path) -> Tables:
     """Writes stage_2_train/ID_*.dcm under `folder`; returns the patient's rows (ID, Label) of the csv."""
     images = folder / "stage_2_train"
     images.mkdir(parents=True, exist_ok=True)
@@ -76,7 +84,53 @@ def write_rsna(patient: PhantomPatient, seed: int, index: int, folder: Path) -> 
         image.save_as(images / f"{name}.dcm", enforce_file_format=False)
     columns = [LABELS.index(suffix) for suffix in RSNA_SUFFIXES]
     names = [f"{name}_{suffix}" for name in ids for suffix in RSNA_SUFFIXES]
-    return pd.DataFrame({"ID": names, "Label": patient.labels[:, columns].astype(int).ravel()})
+    table = pd.DataFrame({"ID": names, "Label": patient.labels[:, columns].astype(int).ravel()})
+    return {"stage_2_train.csv": table}
+
+
+def write_cq500(patient: PhantomPatient, seed: int, index: int, folder: Path) -> Tables:
+    """Writes the folder of a scan; returns the patient's rows of the readings and of the boxes.
+
+    A box is drawn around each part of a bleed that is large enough to be seen in its slice.
+    """
+    name = f"CQ500CT{index}"
+    images = folder / f"{name} {name}" / "Unknown Study" / "CT Plain"
+    images.mkdir(parents=True, exist_ok=True)
+    uids = [f"2.25.{int(image[3:], 16)}" for image in image_ids(seed, index, len(patient.hu))]
+    study = _study(patient, seed, index)
+    study.PatientID, study.SeriesDescription, study.SliceThickness = f"CQ500-CT-{index}", "Plain", patient.spacing_mm[0]
+    for tag in ("StudyInstanceUID", "SeriesInstanceUID"):
+        study[tag].value = f"2.25.{int(study[tag].value[3:], 16)}"
+    for k, (uid, pixels) in enumerate(zip(uids, stored_pixels(patient), strict=True)):
+        image = _slice_dataset(patient, study, pixels, k, uid)
+        image.save_as(images / f"CT{k:06d}.dcm", enforce_file_format=False)
+    bleeds = patient.labels.any(axis=0).astype(int)
+    said = dict(zip(LABELS, bleeds, strict=True))
+    reads = {"name": f"CQ500-CT-{index}", "Category": "B1"}
+    for reader in ("R1", "R2", "R3"):
+        reads |= {f"{reader}:{code}": said[label] for code, label in READ_CODES.items()}
+    boxes = [
+        {"SOPInstanceUID": uids[k], "data": str(box), "labelName": kind.capitalize(), "labelType": "phantom"}
+        for k, kind, box in _boxes(patient)
+    ]
+    columns = ["SOPInstanceUID", "data", "labelName", "labelType"]
+    return {
+        "reads.csv": pd.DataFrame([reads]),
+        "3_Extrapolation_to_Selected_Series.csv": pd.DataFrame(boxes, columns=columns),
+    }
+
+
+def _boxes(patient: PhantomPatient) -> Iterator[tuple[int, str, dict[str, float]]]:
+    """(slice, type, box) of each part of a bleed; a part is what touches by sides or corners in its slice."""
+    pixel_mm2 = patient.spacing_mm[1] * patient.spacing_mm[2]
+    for k, slice_labels in enumerate(patient.labels):
+        for kind, seen in zip(LABELS[1:], slice_labels[1:], strict=True):
+            parts, count = ndimage.label(patient.mask[k] == MASK_VALUES[kind], np.ones((3, 3)))
+            areas = np.bincount(parts.ravel(), minlength=count + 1)[1:] * pixel_mm2
+            for area, (rows, cols) in zip(areas, ndimage.find_objects(parts), strict=True):
+                if seen and (area >= VISIBLE_MM2 or area == areas.max()):
+                    edges = {"x": cols.start, "y": rows.start, "width": cols.stop - cols.start}
+                    yield k, kind, edges | {"height": rows.stop - rows.start}
 
 
 def stored_pixels(patient: PhantomPatient) -> npt.NDArray[np.uint16] | npt.NDArray[np.int16]:
@@ -141,7 +195,8 @@ def _slice_dataset(
     image.file_meta.FileMetaInformationGroupLength = 0  # filled in on writing
     image.file_meta.FileMetaInformationVersion = b"\x00\x01"
     image.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    image.file_meta.MediaStorageSOPInstanceUID = UID(f"2.25.{int(name[3:], 16)}")
+    uid = name if name.startswith("2.25.") else f"2.25.{int(name[3:], 16)}"
+    image.file_meta.MediaStorageSOPInstanceUID = UID(uid)
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image.file_meta.ImplementationClassUID = UID("2.25.1")
     return image
