@@ -13,6 +13,8 @@ from scipy import ndimage
 
 from data_prep.volume import Bools, Floats
 
+Box = tuple[slice, slice, slice]
+
 BONE_HU = 180.0
 TISSUE_HU = -15.0
 FAT_HU = -40.0
@@ -45,7 +47,7 @@ def brain_mask(hu: Floats, spacing_mm: tuple[float, float, float]) -> Bools:
         found = brain_mask(thick.astype(np.float32), (spacing_mm[0] * group, *spacing_mm[1:]))
         return grown_to_bone(hu, np.repeat(found, counts, axis=0), spacing_mm)
     brain = np.zeros(hu.shape, bool)
-    box = _box_of(hu > BONE_HU)
+    box = _box_of(hu > BONE_HU, 0)
     if box is not None:
         brain[box] = _brain_in(hu[box], spacing_mm)
     return brain
@@ -72,7 +74,8 @@ def grown_to_bone(hu: Floats, brain: Bools, spacing_mm: tuple[float, float, floa
         brain: The same shape; its edge may be a few mm too far in.
         spacing_mm: (slice, row, col).
     """
-    inner = _inside_of_bone(hu, spacing_mm) | brain
+    slices, rows, cols = hu.shape
+    inner = _inside_of_bone(hu, spacing_mm, (slice(0, slices), slice(0, rows), slice(0, cols))) | brain
     # one step also to the slices above and below, which may hold a thin layer only
     grown = ndimage.binary_dilation(brain, ndimage.generate_binary_structure(3, 1), mask=inner)
     return _filled(_dilated(grown, inner, GROW_MM, spacing_mm))
@@ -86,15 +89,26 @@ def fitted_to_bone(hu: Floats, brain: Bools, spacing_mm: tuple[float, float, flo
         brain: The same shape; its edge may be off by a pixel of the coarser grid.
         spacing_mm: (slice, row, col).
     """
-    inner = _inside_of_bone(hu, spacing_mm)
-    return _filled(_dilated(brain & inner, inner, FIT_MM, spacing_mm))
+    fitted = np.zeros(brain.shape, bool)
+    reach_px = int(np.ceil(max(FIT_MM, GROW_MM) / min(spacing_mm[1:]))) + 1
+    box = _box_of(brain, reach_px)
+    if box is not None:  # what is farther away than the edge can move stays as it is
+        inner = _inside_of_bone(hu, spacing_mm, box)
+        fitted[box] = _filled(_dilated(brain[box] & inner, inner, FIT_MM, spacing_mm))
+    return fitted
 
 
-def _inside_of_bone(hu: Floats, spacing_mm: tuple[float, float, float]) -> Bools:
-    """Voxels that are less bone than `EDGE`, measured by the densest bone nearby, and that are no air or fat."""
+def _inside_of_bone(hu: Floats, spacing_mm: tuple[float, float, float], box: Box) -> Bools:
+    """Voxels of a box that are less bone than `EDGE`, by the densest bone nearby, and that are no air or fat."""
     reach = max(1, round(PEAK_MM / spacing_mm[1]))
-    peak = ndimage.maximum_filter(hu, size=(1, 2 * reach + 1, 2 * reach + 1))
-    return np.asarray((hu < np.maximum(EDGE * (peak - 40) + 40, BLOOD_HU)) & (hu > FAT_HU))
+    slices, *plane = box
+    around = tuple(slice(max(0, part.start - reach), part.stop + reach) for part in plane)
+    inside = tuple(
+        slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(plane, around, strict=True)
+    )
+    near = ndimage.maximum_filter(hu[slices, *around], size=(1, 2 * reach + 1, 2 * reach + 1))
+    peak, own = near[:, *inside], hu[box]
+    return np.asarray((own < np.maximum(EDGE * (peak - 40) + 40, BLOOD_HU)) & (own > FAT_HU))
 
 
 def _dilated(mask: Bools, into: Bools, reach_mm: float, spacing_mm: tuple[float, float, float]) -> Bools:
@@ -125,13 +139,14 @@ def _running(bone: Bools, axis: int) -> npt.NDArray[np.int8]:
     return np.asarray(before + behind, np.int8)
 
 
-def _box_of(mask: Bools) -> tuple[slice, slice, slice] | None:
-    """The smallest box in the plane of the slices that holds a mask."""
+def _box_of(mask: Bools, margin_px: int) -> Box | None:
+    """The smallest box in the plane of the slices that holds a mask, and some pixels around it."""
     if not mask.any():
         return None
     shadow = np.asarray(mask.any(axis=0))
-    rows, cols = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
-    return slice(None), slice(int(rows[0]), int(rows[-1]) + 1), slice(int(cols[0]), int(cols[-1]) + 1)
+    ends = [(int(at[0]), int(at[-1]) + 1) for at in (np.flatnonzero(shadow.any(axis=axis)) for axis in (1, 0))]
+    rows, cols = (slice(max(0, low - margin_px), high + margin_px) for low, high in ends)
+    return slice(0, len(mask)), rows, cols
 
 
 def _largest(mask: Bools) -> Bools:

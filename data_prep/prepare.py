@@ -22,7 +22,7 @@ from data_prep import rsna
 from data_prep.inputs import Listing, contents, counted, listing_hash, some
 from data_prep.privacy import SALT, public_ids, read_salt
 from data_prep.split import split_patients
-from data_prep.study import READERS, Settings, prepare_study
+from data_prep.study import READERS, Settings, prepare_study, read_part
 from data_prep.volume import Study
 from hgisam.errors import InputError
 from hgisam.parallel import Workers, run_all
@@ -122,8 +122,8 @@ def prepare(
         "skipped": report["skipped"], "report": report,
     }  # fmt: skip
     write_prepared(
-        out, slices=slices, blocks=_blocks(parts), size_px=image_px, with_mask=reader.TRUTH == "masks", info=info,
-        boxes=_boxes(parts) if reader.TRUTH == "boxes" else None,
+        out, slices=slices, blocks=_blocks(parts, image_px), size_px=image_px, with_mask=reader.TRUTH == "masks",
+        info=info, boxes=_boxes(parts) if reader.TRUTH == "boxes" else None,
     )  # fmt: skip
     shutil.rmtree(partial)
     return out
@@ -274,11 +274,11 @@ def _table(parts: Sequence[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _blocks(parts: Sequence[tuple[Path, dict[str, Any]]]) -> Iterator[Block]:
+def _blocks(parts: Sequence[tuple[Path, dict[str, Any]]], px: int) -> Iterator[Block]:
     for stem, content in parts:
         if content["rows"].get("patient"):
-            with np.load(stem.with_suffix(".npz"), allow_pickle=False) as arrays:
-                yield arrays["hu"], arrays["brain"], arrays.get("mask")
+            arrays = read_part(stem.with_suffix(".npz"), px)
+            yield arrays["hu"], arrays["brain"], arrays.get("mask")
 
 
 def _boxes(parts: Sequence[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:

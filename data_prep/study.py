@@ -1,7 +1,6 @@
 """One study: read, brought onto the prepared grid, its brain found, and kept as a part of the data set."""
 
 import json
-import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from numcodecs import Blosc
 
 from data_prep import bhsd, cq500, ct_ich, folder, instance, rsna
 from data_prep.brain import brain_mask, fitted_to_bone
@@ -23,6 +23,8 @@ from hgisam.prepared import LABELS, MASK_VALUES
 READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (rsna, ct_ich, bhsd, instance, cq500, folder)}
 WORK_PX_MM = 2.0  # grid on which the brain is found
 TYPICAL_SLICE_MM = 5.0
+CODEC: Any = Blosc(cname="zstd", clevel=1, shuffle=Blosc.SHUFFLE)
+PART_TYPES = {"hu": np.int16, "brain": np.uint8, "mask": np.uint8}
 HEAD_HU = -300.0
 
 
@@ -59,7 +61,7 @@ def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> No
         _write_json(stem.with_suffix(".json"), {"rows": {}, "remarks": remarks, "study": study.study})
         return
     ids = {"patient": [study.patient] * len(rows), "study": [study.study] * len(rows)}
-    _write_npz(stem.with_suffix(".npz"), arrays)
+    _write_part(stem.with_suffix(".npz"), arrays)
     content = {
         "rows": ids | {column: rows[column].tolist() for column in rows},
         "remarks": asdict(volume.remarks), "study": study.study, **figures,
@@ -204,13 +206,21 @@ def _rows(volume: Volume, grid: Grid, spacing_mm: float) -> pd.DataFrame:
     )
 
 
-def _write_npz(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """As numpy's savez_compressed, with the fastest compression instead of its slow default."""
+def read_part(path: Path, px: int) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a part, [slice, px, px]."""
+    with np.load(path, allow_pickle=False) as packed:
+        return {
+            name: np.frombuffer(CODEC.decode(packed[name]), PART_TYPES[name]).reshape(-1, px, px)
+            for name in packed.files
+        }
+
+
+def _write_part(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
+    """Compressed by a codec that is many times faster than that of numpy."""
     scratch = path.with_suffix(".npz.tmp")
-    with zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as handle:
-                np.lib.format.write_array(handle, array, allow_pickle=False)
+    packed: dict[str, Any] = {name: np.frombuffer(CODEC.encode(array), np.uint8) for name, array in arrays.items()}
+    with scratch.open("wb") as handle:
+        np.savez(handle, **packed)
     scratch.replace(path)
 
 

@@ -165,7 +165,7 @@ def test_a_full_disk_is_an_oserror(ct_raw: Path, tmp_path: Path, monkeypatch: py
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(study_module, "_write_npz", full)
+    monkeypatch.setattr(study_module, "_write_part", full)
     with pytest.raises(OSError, match="No space left") as caught:
         prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
     assert caught.value.errno == 28
