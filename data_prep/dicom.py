@@ -16,12 +16,18 @@ from pydicom.uid import UID
 
 from data_prep.inputs import quiet_readers
 from data_prep.privacy import PublicId
-from data_prep.volume import AIR_HU, Floats, Remarks, Study, UnusableError, Volume, canonical, renumbered
+from data_prep.volume import AIR_HU, NOT_SAID, Floats, Remarks, Study, UnusableError, Volume, canonical, renumbered
 from hgisam.parallel import Workers, run_all
 
 IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 KIND = ("Modality", "SOPClassUID", "ImageType", "NumberOfFrames")
 HEADERS_A_TASK = 500
+VENDORS = {  # a word in the header's manufacturer → the only names that leave a header
+    "ge ": "GE", "general electric": "GE", "siemens": "Siemens", "philips": "Philips", "toshiba": "Toshiba / Canon",
+    "canon": "Toshiba / Canon", "hitachi": "Hitachi", "neusoft": "Neusoft", "neurologica": "NeuroLogica",
+    "samsung": "NeuroLogica", "united imaging": "United Imaging", "picker": "Picker", "shimadzu": "Shimadzu",
+}  # fmt: skip
+MOST_PIXELS = 4096**2  # of an image; a header that claims more would fill the memory
 UNREADABLE = (  # what broken bytes make pydicom raise
     InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError,
     RuntimeError, ArithmeticError, IndexError,
@@ -156,6 +162,7 @@ def read_series(raw: Path, study: Study) -> Volume:
         study.files[index] for index, row in zip(order, labels, strict=True) if row[0] < 0
     ]  # fmt: skip
     first = slices[0][1]
+    remarks.vendor = first["vendor"]
     orientation, spacing = np.array(first["orientation"]), np.array(first["spacing"])
     try:
         return canonical(
@@ -207,13 +214,22 @@ def _read_slice(path: Path, remarks: Remarks, *, mend_intercept: bool) -> dict[s
                 "orientation": _numbers(image, "ImageOrientationPatient", 6),
                 "spacing": _numbers(image, "PixelSpacing", 2),
                 "slice_mm": _slice_mm(image),
+                "vendor": _vendor(image),
             }
+            if int(image.get("Rows") or 0) * int(image.get("Columns") or 0) > MOST_PIXELS:
+                raise UnusableError(f"more than {MOST_PIXELS} pixels")
             pixels = image.pixel_array
     except UNREADABLE as error:
         raise UnusableError(_why(error)) from None
     if pixels.ndim != 2:
         raise UnusableError(f"{'colour or several frames' if pixels.ndim > 2 else 'no image'}")
     return {"hu": np.maximum(_to_hu(image, pixels, remarks, mend_intercept=mend_intercept), AIR_HU), **geometry}
+
+
+def _vendor(image: pydicom.Dataset) -> str:
+    """One of `VENDORS`, "other", or that nothing is said: free text stays in the file."""
+    said = f"{image.get('Manufacturer') or ''} ".lower()
+    return next((name for word, name in VENDORS.items() if word in said), "other") if said.strip() else NOT_SAID
 
 
 def _numbers(image: pydicom.Dataset, tag: str, count: int) -> list[float]:

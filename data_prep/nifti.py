@@ -22,6 +22,7 @@ from hgisam.prepared import LABELS, MASK_VALUES, SUBTYPES
 ENDINGS = (".nii", ".nii.gz")
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 SAME_MM = 0.05  # how far corners of a mask may lie from those of its scan
+MOST_VOXELS = 2**29  # 2,000 slices of 512 x 512; a header that claims more would fill the memory
 REMEDY = "Give the data set as it was published."
 UNREADABLE = (  # what broken bytes make nibabel raise
     nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, TypeError, KeyError, OverflowError,
@@ -31,7 +32,9 @@ UNREADABLE = (  # what broken bytes make nibabel raise
 
 def files_in(folder: Path) -> list[Path]:
     """All .nii and .nii.gz files of a folder, sorted; hidden ones are not listed."""
-    return sorted(path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.name[0] != ".")
+    return sorted(
+        path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.name[0] != "." and path.is_file()
+    )
 
 
 def name_of(path: Path) -> str:
@@ -167,6 +170,8 @@ def shape_of(image: Any) -> tuple[int, int, int]:
     shape = tuple(int(n) for n in image.shape)
     if len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1:
         raise UnusableError(f"shape {' × '.join(map(str, shape))} is not one volume")
+    if np.prod(shape, dtype=float) > MOST_VOXELS:
+        raise UnusableError(f"{np.prod(shape, dtype=float):.0f} voxels, more than {MOST_VOXELS}")
     if image.get_data_dtype().fields is not None or np.issubdtype(image.get_data_dtype(), np.complexfloating):
         raise UnusableError("colour or complex values")
     return shape[0], shape[1], shape[2]

@@ -320,6 +320,7 @@ def _report(
         "files": files,
         "studies": len(used),
         "skipped": [{"file": said(file), "reason": reason} for file, reason in skipped],
+        "vendors": dict(sorted(Counter(content["remarks"]["vendor"] for content in used).items())),
         "mended": dict(sorted(mended.items())),
         "duplicates": sum(remark["duplicates"] for remark in remarks),
         "unlabelled": counted([said(file) for remark in remarks for file in remark["unlabelled"]]),

@@ -38,7 +38,7 @@ def images(raw: Path) -> list[Path]:
     Raises:
         InputError: If there is none.
     """
-    files = sorted((raw / FOLDER).glob("*.dcm"))
+    files = sorted(path for path in (raw / FOLDER).glob("*.dcm") if path.is_file())
     if not files:
         raise InputError(f"{raw / FOLDER}", "no .dcm file", "ID_*.dcm", "Unpack the images into it.")
     return files

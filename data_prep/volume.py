@@ -15,6 +15,7 @@ Boxes = npt.NDArray[np.float64]  # [box, 6] slice, value of MASK_VALUES, then ed
 
 AIR_HU = -1024  # the lowest value kept; stands for everything outside the image
 SAME_POSITION_MM = 0.01
+NOT_SAID = "not said"
 
 
 def no_boxes() -> Boxes:
@@ -60,6 +61,7 @@ class Remarks:
         duplicates: Images left out because another of the series lies at the same place.
         unlabelled: Images without labels.
         disagreements: Slices whose label and mask contradict each other, by kind.
+        vendor: Who built the scanner, where the header says so.
     """
 
     skipped: list[tuple[str, str]] = field(default_factory=list)
@@ -67,6 +69,7 @@ class Remarks:
     duplicates: int = 0
     unlabelled: list[str] = field(default_factory=list)
     disagreements: dict[str, int] = field(default_factory=dict)
+    vendor: str = NOT_SAID
 
 
 class UnusableError(Exception):

@@ -78,9 +78,10 @@ def whole_folder(out: Path) -> Iterator[Path]:
     Args:
         out: Folder to make; an existing one is replaced in the same moment. What a killed process left beside it goes.
     """
-    for left in out.parent.glob(f".{out.name}.*.tmp"):
-        if not psutil.pid_exists(int(left.name.split(".")[-2])):
-            shutil.rmtree(left, ignore_errors=True)
+    for ending in ("tmp", "old"):
+        for left in out.parent.glob(f".{out.name}.*.{ending}"):
+            if not psutil.pid_exists(int(left.name.split(".")[-2])):
+                shutil.rmtree(left, ignore_errors=True)
     scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -109,6 +110,11 @@ def sha256_of(path: Path) -> str:
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
+
+
+def _bytes_of(path: Path) -> int:
+    """Size of a file, or of all files of a folder."""
+    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 
 def write_prepared(
@@ -167,6 +173,7 @@ def write_prepared(
                 "slices": n,
                 **{label: int((slices[label] == 1).sum()) for label in LABELS},
             },
+            "bytes": {name: _bytes_of(scratch / name) for name in written},
             "hashes": {name: sha256_of(scratch / name) for name in written},
         }
         (scratch / "dataset.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")
@@ -274,7 +281,7 @@ class PreparedDataset:
 
 
 def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
-    """Opens a prepared data set and refuses one that is incomplete.
+    """Opens a prepared data set and refuses one that is incomplete: whose files are not as large as they were written.
 
     Args:
         path: The folder that `python -m data_prep` wrote.
@@ -290,7 +297,7 @@ def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
     try:
         meta = json.loads((path / "dataset.json").read_text())
         version = meta["format_version"]
-        hashes = dict(meta["hashes"])
+        hashes, sizes = dict(meta["hashes"]), dict(meta["bytes"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}/dataset.json", f"unreadable ({error})", "valid JSON", remedy) from error
     if version != FORMAT_VERSION:
@@ -298,6 +305,8 @@ def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
     for name, expected in hashes.items():
         if not (path / name).exists():
             raise InputError(f"prepared data set {path}", f"no {name}", "a whole data set", remedy)
+        if (size := _bytes_of(path / name)) != sizes[name]:
+            raise InputError(f"{path}/{name}", f"{size} bytes", f"{sizes[name]} as they were written", remedy)
         if (verify or name.endswith(".parquet")) and sha256_of(path / name) != expected:
             raise InputError(f"{path}/{name}", "another content than was written", f"SHA-256 {expected[:12]}…", remedy)
     slices = pd.read_parquet(path / "slices.parquet")

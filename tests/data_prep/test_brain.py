@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from data_prep.agreement import brain_agreement
 from data_prep.brain import brain_mask
-from data_prep.study import Settings, prepare_volume
-from data_prep.volume import Remarks, Volume
+from data_prep.phantom import make_patient
+from data_prep.study import Settings
 
 SPACING_MM = (5.0, 2.0, 2.0)
 
@@ -77,22 +78,10 @@ def test_one_slice_and_no_head() -> None:
     assert not brain_mask(np.full((4, 50, 50), 1000, np.float32), SPACING_MM).any()
 
 
-def test_brain_of_a_phantom() -> None:
-    phantom = pytest.importorskip("data_prep.phantom")
-    patient = phantom.make_patient(7, 4, "evaluation", matrix=128)  # with a thin subdural
-    slice_mm, row_mm, col_mm = patient.spacing_mm
-    count = len(patient.hu)
-
-    def volume(mask: Any) -> Volume:
-        return Volume(
-            hu=patient.hu.astype(np.float32), mask=mask, labels=patient.labels.astype(np.int8), row_mm=row_mm,
-            col_mm=col_mm, positions_mm=np.arange(count) * slice_mm, drift_px=np.zeros((count, 2)),
-            source_index=np.arange(count), slice_mm=slice_mm, remarks=Remarks(),
-        )  # fmt: skip
-
-    settings = Settings("ct-ich", 128, 240.0)
-    arrays, _, figures = prepare_volume(volume(patient.mask), settings)
-    truth, _, _ = prepare_volume(volume(patient.brain), settings)
-    assert dice(arrays["brain"] > 0, truth["mask"] > 0) > 0.95
-    assert figures["lesion_voxels_outside_brain"] <= 0.03 * figures["lesion_voxels"]
-    assert figures["brain_outside_field"] == 0
+def test_brains_of_phantoms() -> None:
+    known = ((7, 3), (7, 4), (2304, 0), (2304, 4))  # the second has the thinnest subdural that we know
+    patients = (make_patient(seed, index, "evaluation", matrix=256) for seed, index in known)
+    found = brain_agreement(patients, Settings("ct-ich", 192, 220.0))
+    assert found["dice"].min() >= 0.97
+    assert found["lesion_kept"].sum() >= 0.995 * found["lesion"].sum() > 0
+    assert (found["missed"] < 0.01).all()

@@ -224,10 +224,11 @@ def test_a_cluster_makes_the_same(ct_raw: Path, tmp_path: Path) -> None:
 def test_a_scheduler_that_does_not_answer_is_an_error(
     ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hgisam.parallel.CONNECT_S", 0.5)
-    for address in ("tcp://127.0.0.1:9", "nonsense://x"):
-        with pytest.raises(InputError, match="Dask scheduler: got"):
-            prepare("ct-ich", ct_raw, tmp_path / "out", workers=address, **SMALL)
+    with monkeypatch.context() as patched:
+        patched.setattr("hgisam.parallel.CONNECT_S", 0.5)
+        for address in ("tcp://127.0.0.1:9", "nonsense://x"):
+            with pytest.raises(InputError, match="Dask scheduler: got"):
+                prepare("ct-ich", ct_raw, tmp_path / "out", workers=address, **SMALL)
     with (
         LocalCluster(n_workers=0, dashboard_address=None) as cluster,
         pytest.raises(InputError, match="got no worker"),

@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pydicom
 import pytest
 
 from data_prep.prepare import prepare
 from data_prep.privacy import public_ids, read_salt
 from hgisam.errors import InputError
-from hgisam.prepared import open_prepared
+from hgisam.prepared import LABELS, open_prepared
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
 
@@ -57,3 +58,55 @@ def test_sets_that_share_a_salt_know_each_others_patients(
     assert "12345678" not in (tmp_path / "a" / "one" / "dataset.json").read_text()
     (tmp_path / "a" / "ids.salt").unlink()
     assert first != patient(tmp_path / "a" / "one")  # another secret: made again, not taken for done
+
+
+TEXTS = {"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
+NEEDED = {  # what a slice is read by; the ids among them are planted by hand
+    "ImageType", "Modality", "PhotometricInterpretation", "SOPClassUID", "PatientID", "StudyInstanceUID",
+    "SeriesInstanceUID", "SpecificCharacterSet",
+}  # fmt: skip
+PLANTED = "ZZ77Miller"
+
+
+def planted_tags() -> dict[str, str]:
+    """Every text field that DICOM knows, each with a string of its own."""
+    dictionary = pydicom.datadict.DicomDictionary
+    known = {entry[4]: entry[0] for tag, entry in dictionary.items() if entry[4] and tag > 0x00080000}
+    return {
+        keyword: f"{PLANTED}^{number}"
+        for number, (keyword, kind) in enumerate(known.items())
+        if kind in TEXTS and keyword not in NEEDED and not keyword.startswith(("FileSet", "Referenced", "Directory"))
+    }
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "rsna"])
+def test_no_text_of_a_header_leaves_it(
+    kind: str, broken: bool, tmp_path: Path, head: Any, write_dicom: Callable[..., None],
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    raw = tmp_path / "raw"
+    images = raw / ("stage_2_train" if kind == "rsna" else f"{PLANTED} of ward 3")
+    images.mkdir(parents=True)
+    tags, lines = planted_tags(), ["ID,Label"]
+    assert len(tags) > 1500
+    for patient in range(2):
+        ids = {tag: f"{PLANTED}-{tag}-{patient}" for tag in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")}
+        for s in range(8):
+            name = f"ID_{patient}{s}0000abc" if kind == "rsna" else f"{PLANTED} {patient} {s}"
+            path = images / (f"{name}.dcm" if kind == "rsna" else name)
+            write_dicom(path, head[0][s] + 1024, [-77.0625, -124, s * 15.0], **(tags | ids))
+            if broken and s == 3:
+                path.write_bytes(path.read_bytes().replace(b"-77.0625", PLANTED[:8].encode()))
+            lines += [f"{name}_{label},{int(patient == 0)}" for label in ("any", "subdural")]
+            lines += [f"{name}_{label},0" for label in LABELS if label not in ("any", "subdural")]
+    if kind == "rsna":
+        (raw / "stage_2_train.csv").write_text("\n".join(lines) + "\n")
+    out = prepare(kind, raw, tmp_path / "set", **SMALL)
+    data = open_prepared(out)
+    assert len(data.slices) == 16 - 2 * broken
+    names = "\n".join(str(path.relative_to(out)) for path in out.rglob("*"))
+    words = names + caplog.text + "".join(capfd.readouterr()) + data.slices.to_csv()
+    assert PLANTED[:8] not in words
+    for path in out.rglob("*"):
+        assert path.is_dir() or PLANTED[:8].encode() not in path.read_bytes(), path

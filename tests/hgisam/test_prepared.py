@@ -42,16 +42,23 @@ def test_broken_sets_are_refused(tmp_path: Path) -> None:
     chunk = next(p for p in (path / "slices.zarr" / "hu").rglob("*") if p.is_file() and p.name != "zarr.json")
     content = chunk.read_bytes()
     chunk.write_bytes(content[:-1])
+    with pytest.raises(InputError, match="bytes, expected"):
+        open_prepared(path)
+    chunk.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(InputError, match="another content"):
         open_prepared(path, verify=True)
     chunk.write_bytes(content)
     table = path / "slices.parquet"
     whole = table.read_bytes()
-    table.write_bytes(whole[:100])
+    table.write_bytes(whole[:-1] + b"x")
     with pytest.raises(InputError, match="another content"):
         open_prepared(path)
     table.write_bytes(whole)
-    for change, message in [({"format_version": 99}, "format"), ({"hashes": None}, "unreadable")]:
+    for change, message in [
+        ({"format_version": 99}, "format"),
+        ({"hashes": None}, "unreadable"),
+        ({"bytes": 0}, "unreadable"),
+    ]:
         (path / "dataset.json").write_text(json.dumps(meta | change))
         with pytest.raises(InputError, match=message):
             open_prepared(path)

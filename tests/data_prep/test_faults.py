@@ -1,0 +1,122 @@
+"""Processes that are killed, disks and files that go away, and headers that lie."""
+
+import gzip
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_prep import dicom, nifti
+from data_prep import study as study_module
+from data_prep.prepare import prepare
+from hgisam.errors import InputError
+from hgisam.prepared import open_prepared, sha256_of
+
+SMALL: dict[str, Any] = {"image_px": 32, "field_of_view_mm": 240.0, "folds": 2, "validation_fraction": 0.5}
+Report = Callable[[Path], dict[str, Any]]
+
+
+def test_killed_ten_times_at_random_the_result_is_the_same(ct_raw: Path, tmp_path: Path) -> None:
+    started = time.monotonic()
+    whole = sha256_of(prepare("ct-ich", ct_raw, tmp_path / "a" / "out", **SMALL))
+    undisturbed = time.monotonic() - started
+    out = tmp_path / "b" / "out"
+    rng, fork = np.random.default_rng(), multiprocessing.get_context("fork")
+    killed = 0
+    for _ in range(10):
+        process = fork.Process(target=prepare, args=("ct-ich", ct_raw, out), kwargs=SMALL)
+        process.start()
+        process.join(rng.uniform(0, undisturbed))
+        if process.is_alive():
+            os.kill(process.pid or 0, signal.SIGKILL)
+            process.join()
+            killed += 1
+        if out.exists() and rng.random() < 0.5:  # whole already: the next one begins anew
+            open_prepared(out, verify=True)
+            shutil.rmtree(out)
+    assert killed
+    prepare("ct-ich", ct_raw, out, **SMALL)
+    assert sha256_of(out) == whole
+    assert [path.name for path in out.parent.iterdir()] == ["out"]  # nothing is left beside it
+
+
+def test_killed_while_an_older_set_is_replaced(ct_raw: Path, tmp_path: Path) -> None:
+    out = prepare("ct-ich", ct_raw, tmp_path / "sets" / "out", **(SMALL | {"image_px": 40}))
+    left = out.with_name(".out.999999999.old")  # a process that died between two renames
+    out.rename(left)
+    prepare("ct-ich", ct_raw, out, **SMALL)
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def test_a_file_that_vanishes_after_it_was_listed_is_named(
+    rsna_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report_of: Report
+) -> None:
+    real = study_module.rsna.read_study
+    gone: list[str] = []
+
+    def vanish(raw: Path, study: Any) -> Any:
+        (raw / study.files[0]).unlink()
+        gone.append(study.files[0])
+        return real(raw, study)
+
+    monkeypatch.setattr(study_module.rsna, "read_study", vanish)
+    skipped = report_of(prepare("rsna", rsna_raw, tmp_path / "out", **SMALL))["skipped"]
+    assert sorted(entry["file"] for entry in skipped) == sorted(gone)
+    assert {entry["reason"] for entry in skipped} == {"cannot be read: No such file or directory"}
+
+
+def test_a_truncated_and_a_lying_gzip_are_named(
+    tmp_path: Path, head: Any, report_of: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = tmp_path / "scans"
+    raw.mkdir()
+    for name in ("a", "b", "c"):
+        nib.save(nib.Nifti1Image(head[0].transpose(2, 1, 0), np.diag([-4.0, -4.0, 15.0, 1.0])), raw / f"{name}.nii.gz")
+    content = (raw / "b.nii.gz").read_bytes()
+    (raw / "b.nii.gz").write_bytes(content[: len(content) // 2])
+    header = bytearray(gzip.decompress(content))
+    header[40:56] = np.array([3, 8000, 8000, 8000, 1, 1, 1, 1], "<i2").tobytes()  # dim: a terabyte
+    (raw / "c.nii.gz").write_bytes(gzip.compress(bytes(header)))
+    report = report_of(prepare("folder", raw, tmp_path / "out", **SMALL))
+    assert sorted(entry["reason"] for entry in report["skipped"]) == [
+        "512000000000 voxels, more than 536870912", "a truncated or broken file"
+    ]  # fmt: skip
+    assert nifti.MOST_VOXELS == 536870912
+
+
+def test_a_dicom_that_claims_too_much_is_named(
+    rsna_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report_of: Report
+) -> None:
+    monkeypatch.setattr(dicom, "MOST_PIXELS", 64 * 64 - 1)
+    with pytest.raises(InputError, match="more than 4095 pixels"):
+        prepare("rsna", rsna_raw, tmp_path / "out", **SMALL)
+
+
+def test_a_set_that_lost_or_changed_a_file_is_refused(ct_raw: Path, tmp_path: Path) -> None:
+    out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
+    shard = next(
+        path for path in (out / "slices.zarr" / "hu").rglob("*") if path.is_file() and path.name != "zarr.json"
+    )
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    with pytest.raises(InputError, match=r"slices\.zarr: got \d+ bytes"):
+        open_prepared(out)
+    shard.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(InputError, match="another content than was written"):
+        open_prepared(out, verify=True)
+    shard.unlink()
+    with pytest.raises(InputError, match="bytes"):
+        open_prepared(out)
+
+
+def test_a_broken_link_among_the_images_is_no_image(rsna_raw: Path, tmp_path: Path, report_of: Report) -> None:
+    (rsna_raw / "stage_2_train" / "ID_000000000.dcm").symlink_to(tmp_path / "nowhere")
+    assert report_of(prepare("rsna", rsna_raw, tmp_path / "out", **SMALL))["files"] == 32
