@@ -42,6 +42,7 @@ Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
 KeepIntercept = Annotated[
     bool, typer.Option("--keep-intercept", help="Don't mend the wrong intercepts of RSNA images.")
 ]
+BrainMasks = Annotated[Path | None, typer.Option(help="Folder of brain masks to import, for NIfTI scans.")]
 Salt = Annotated[Path | None, typer.Option(help="Secret of the hashed ids.", show_default="ids.salt beside OUT")]
 Resume = Annotated[bool, typer.Option("--resume/--afresh", help="Go on with what a stopped run left, or not.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, instead of --jobs.")]
@@ -69,13 +70,15 @@ def _add(kind: str, reader: ModuleType) -> None:
     def command(
         raw: Raw, out: Out, jobs: Jobs = 1, image_px: ImagePx = 128, field_of_view_mm: Field = 200.0,
         validation_fraction: Fraction = 0.2, folds: Folds = 5, seed: Seed = 0, leave_out: LeaveOut = None,
-        keep_intercept: KeepIntercept = False, salt: Salt = None, resume: Resume = True, scheduler: Scheduler = None,
+        keep_intercept: KeepIntercept = False, brain_masks: BrainMasks = None, salt: Salt = None,
+        resume: Resume = True, scheduler: Scheduler = None,
     ) -> None:  # fmt: skip
         with _one_line_errors():
             prepare(
                 kind, raw, out, image_px=image_px, field_of_view_mm=field_of_view_mm,
                 validation_fraction=validation_fraction, folds=folds, seed=seed, leave_out=leave_out or (),
-                keep_intercept=keep_intercept, salt=salt, resume=resume, workers=scheduler or jobs,
+                keep_intercept=keep_intercept, brain_masks=brain_masks, salt=salt, resume=resume,
+                workers=scheduler or jobs,
             )  # fmt: skip
         typer.echo(summary(out))
 

@@ -8,7 +8,6 @@ import pandas as pd
 from data_prep.phantom.patient import PhantomPatient
 from data_prep.study import Settings, prepare_volume
 from data_prep.volume import Masks, Remarks, Volume
-from hgisam.metrics import dice
 
 
 def brain_agreement(patients: Iterable[PhantomPatient], settings: Settings) -> pd.DataFrame:
@@ -31,7 +30,7 @@ def brain_agreement(patients: Iterable[PhantomPatient], settings: Settings) -> p
         both, whole = float((found & true).sum()), float(true.sum())
         rows.append(
             {
-                "dice": dice(both, float(found.sum()), whole),
+                "dice": 2 * both / (float(found.sum()) + whole),
                 "missed": 1 - both / whole,
                 "added": (float(found.sum()) - both) / whole,
                 "lesion": figures["lesion_voxels"],
@@ -46,6 +45,6 @@ def _volume(patient: PhantomPatient, mask: Masks) -> Volume:
     count = len(patient.hu)
     return Volume(
         hu=patient.hu.astype(np.float32), mask=mask, labels=patient.labels.astype(np.int8), row_mm=row_mm,
-        col_mm=col_mm, positions_mm=np.arange(count) * slice_mm, drift_px=np.zeros((count, 2)),
+        col_mm=col_mm, positions_mm=np.arange(count, dtype=np.float64) * float(slice_mm), drift_px=np.zeros((count, 2)),
         source_index=np.arange(count), slice_mm=slice_mm, remarks=Remarks(),
     )  # fmt: skip

@@ -96,6 +96,10 @@ class Resampler:
         by_row, by_col = self.weights(index)
         return np.ascontiguousarray((by_col @ (by_row @ image).T).T)
 
+    def mask(self, masks: Bools) -> Bools:
+        """Native masks [slice, row, col] on the grid: pixels of which at least half is filled."""
+        return np.stack([self._share(mask, index) >= 0.5 - 1e-6 for index, mask in enumerate(masks)])
+
     def hu(self) -> Floats:
         """[slice, rows, cols] HU, `AIR_HU` outside the native images."""
         out = np.empty((len(self.volume.hu), self.grid.rows, self.grid.cols), np.float32)

@@ -5,7 +5,8 @@ rest to this module.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from data_prep.inputs import Listing, quiet_readers, some
 from data_prep.privacy import PublicId
-from data_prep.volume import AIR_HU, Floats, Labels, Masks, Remarks, Study, UnusableError, Volume, canonical
+from data_prep.volume import AIR_HU, Bools, Floats, Labels, Masks, Remarks, Study, UnusableError, Volume, canonical
 from hgisam.errors import InputError
 from hgisam.prepared import LABELS, MASK_VALUES, SUBTYPES
 
@@ -245,6 +246,55 @@ def read_scan(raw: Path, study: Study) -> Volume:
     """
     scan, remarks = open_image(raw / study.files[0]), Remarks()
     return _oriented(_read_hu(raw / study.files[0], scan, remarks), None, study.labels, scan.affine, remarks)
+
+
+def with_brains(studies: Sequence[Study], folder: Path) -> list[Study]:
+    """Gives each study the file of its brain mask: NAME_mask.nii(.gz) or NAME.nii(.gz), by the name of its scan.
+
+    Args:
+        studies: Of NIfTI files.
+        folder: Holds the masks, such as `brainmask_ero` of the released HGI-SAM code.
+
+    Raises:
+        InputError: If a scan has no mask there.
+    """
+    found = {name.removesuffix("_mask"): path for name, path in by_name(folder).items()}
+
+    def name(study: Study) -> str:
+        own = name_of(Path(study.files[0]))
+        return str(int(own)) if own.isdigit() else own
+
+    found |= {str(int(key)): path for key, path in found.items() if key.isdigit()}
+    if missing := [study.files[0] for study in studies if name(study) not in found]:
+        expected, remedy = (
+            "a mask NAME_mask.nii.gz for each scan NAME",
+            "Give them all, or none: then brains are found.",
+        )
+        raise InputError(f"brain masks in {folder}", f"none for {some(missing)}", expected, remedy)
+    return [replace(study, brain=found[name(study)]) for study in studies]
+
+
+def read_brain(path: Path, volume: Volume) -> Bools:
+    """An imported brain mask in the orientation of its scan, [slice, row, col].
+
+    Args:
+        path: Of the mask.
+        volume: The scan.
+
+    Raises:
+        UnusableError: If it can't be read, or lies elsewhere than the scan.
+    """
+    try:
+        image = open_image(path)
+        shape_of(image)
+        labels = np.zeros((image.shape[2], len(LABELS)), np.int8)
+        mask = _oriented(_voxels(path, image).astype(np.float32), None, labels, image.affine, Remarks())
+    except UnusableError as error:
+        raise UnusableError(f"its brain mask: {error}", volume.remarks) from None
+    apart = np.abs([mask.row_mm - volume.row_mm, mask.col_mm - volume.col_mm]).max()
+    if mask.hu.shape != volume.hu.shape or max(apart, np.abs(mask.positions_mm - volume.positions_mm).max()) > SAME_MM:
+        raise UnusableError("its brain mask: another shape or spacing than the scan", volume.remarks)
+    return np.asarray(mask.hu > 0)
 
 
 def _read_hu(path: Path, scan: Any, remarks: Remarks) -> Floats:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from data_prep import rsna
 from data_prep.inputs import Listing, contents, counted, listing_hash, some
+from data_prep.nifti import files_in, with_brains
 from data_prep.privacy import SALT, public_ids, read_salt
 from data_prep.split import split_patients
 from data_prep.study import READERS, Settings, prepare_study, read_part
@@ -48,6 +49,7 @@ def prepare(
     seed: int = 0,
     leave_out: Sequence[Path] = (),
     keep_intercept: bool = False,
+    brain_masks: Path | None = None,
     salt: Path | None = None,
     resume: bool = True,
     workers: Workers = 1,
@@ -65,6 +67,7 @@ def prepare(
         seed: Of the split.
         leave_out: Prepared sets whose patients must not be in this one, because they are evaluated on.
         keep_intercept: Take the intercept of RSNA images as it is stored, also where it is known to be wrong.
+        brain_masks: Folder of brain masks of the scans, which are NIfTI files, to import instead of finding brains.
         salt: File of the secret that hashes of ids depend on; `ids.salt` beside `out` if not said.
         resume: Go on with the parts that a stopped run left; else make all of them again.
         workers: Processes, or the address of a Dask scheduler; the result does not depend on it.
@@ -85,13 +88,14 @@ def prepare(
         "validation_fraction": float(validation_fraction), "folds": int(folds), "seed": int(seed),
         "keep_intercept": keep_intercept,
     }  # fmt: skip
+    brains = _brain_files(brain_masks)
     others = [open_prepared(Path(path)) for path in leave_out]
     input_hash = listing_hash(raw, images, tables)
     away = sorted(other.fingerprint for other in others)
     phantom = _phantom(raw)
     salt = salt or out.parent / SALT
     salted = "" if phantom or reader.PUBLIC else hashlib.sha256(read_salt(salt)).hexdigest()
-    fingerprint = _digest([kind, parameters, input_hash, _code_hash(), bool(phantom), away, salted])
+    fingerprint = _digest([kind, parameters, input_hash, _code_hash(), bool(phantom), away, salted, brains])
     newest = max(path.stat().st_mtime_ns for path in (*tables, *images))
     if _is_done(out, fingerprint, newest):
         log.info("%s is done already", out)
@@ -100,6 +104,8 @@ def prepare(
     listing: Listing = reader.list_studies(raw, workers, str if phantom else public_ids(salt))
     if keep_intercept:
         listing.studies = [replace(study, mend_intercept=False) for study in listing.studies]
+    if brain_masks is not None:
+        listing.studies = with_brains(listing.studies, brain_masks)
     _leave_out(listing, {str(patient) for other in others for patient in other.slices["patient"]})
     labelled = reader.TRUTH == "masks" or any((study.labels >= 0).any() for study in listing.studies)
     settings = Settings(kind, int(image_px), float(field_of_view_mm), labelled)
@@ -182,6 +188,16 @@ def _check_places(raw: Path, out: Path) -> None:
             f"output folder {out}", contents(out), "a new folder or a prepared data set",
             "Choose another one; nothing was changed.",
         )  # fmt: skip
+
+
+def _brain_files(folder: Path | None) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file of imported brain masks."""
+    if folder is None:
+        return []
+    if not folder.is_dir():
+        remedy = "Give the folder of the masks."
+        raise InputError(f"brain masks {folder}", contents(folder), "a folder with NIfTI files", remedy)
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files_in(folder)]
 
 
 def _is_prepared(out: Path) -> bool:

@@ -14,6 +14,7 @@ from numcodecs import Blosc
 from data_prep import bhsd, cq500, ct_ich, folder, instance, rsna
 from data_prep.brain import brain_mask, fitted_to_bone
 from data_prep.grid import Grid, Resampler, pixel_weights
+from data_prep.nifti import read_brain
 from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
 from hgisam.prepared import LABELS, MASK_VALUES
 
@@ -54,7 +55,8 @@ def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> No
     """
     try:
         volume: Volume = READERS[settings.kind].read_study(raw, study)
-        arrays, rows, figures = prepare_volume(volume, settings)
+        imported = read_brain(study.brain, volume) if study.brain else None
+        arrays, rows, figures = prepare_volume(volume, settings, imported)
     except UnusableError as error:
         skipped = [*error.remarks.skipped, (study.files[0], str(error))]
         remarks = asdict(error.remarks) | {"skipped": skipped}
@@ -70,9 +72,14 @@ def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> No
 
 
 def prepare_volume(
-    volume: Volume, settings: Settings
+    volume: Volume, settings: Settings, imported: Bools | None = None
 ) -> tuple[dict[str, npt.NDArray[Any]], pd.DataFrame, dict[str, Any]]:
     """Brings a study onto the prepared grid.
+
+    Args:
+        volume: The study.
+        settings: The grid.
+        imported: Its brain mask [slice, row, col], if it need not be found.
 
     Returns:
         Arrays hu, brain and, with masks, mask [slice, px, px] of the slices that have labels; their rows without ids,
@@ -85,20 +92,24 @@ def prepare_volume(
     if not wanted.any():
         raise UnusableError("none of its slices has a label", volume.remarks)
     work_grid = Grid.covering(volume, WORK_PX_MM)
-    work_hu = Resampler(volume, work_grid).hu()
+    working = Resampler(volume, work_grid)
+    work_hu = working.hu()
     spacing_mm = float(np.median(np.diff(volume.positions_mm))) if len(volume.hu) > 1 else volume.slice_mm
     if spacing_mm <= 0:
         spacing_mm = TYPICAL_SLICE_MM
         volume.remarks.mended["slice_mm_assumed"] = 1
-    work_brain = brain_mask(work_hu, (spacing_mm, work_grid.pixel_mm, work_grid.pixel_mm))
+    work_mm = (spacing_mm, work_grid.pixel_mm, work_grid.pixel_mm)
+    work_brain = brain_mask(work_hu, work_mm) if imported is None else working.mask(imported)
     head = work_hu > HEAD_HU
     grid = Grid.centred(_centre_mm(work_brain, head, work_grid), settings.image_px, settings.pixel_mm)
     kept = volume.keep(wanted)
     resampler = Resampler(kept, grid)
     hu = resampler.hu()
-    brain = fitted_to_bone(
-        hu, _on_grid(work_brain[wanted], work_grid, grid), (spacing_mm, grid.pixel_mm, grid.pixel_mm)
-    )
+    if imported is None:
+        found = _on_grid(work_brain[wanted], work_grid, grid)
+        brain = fitted_to_bone(hu, found, (spacing_mm, grid.pixel_mm, grid.pixel_mm))
+    else:
+        brain = resampler.mask(imported[wanted])
     arrays: dict[str, npt.NDArray[Any]] = {
         "hu": np.clip(np.rint(hu), AIR_HU, 32767).astype(np.int16), "brain": brain.astype(np.uint8)
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,7 @@ class Study:
             without labels, the subtypes of one that is only known to bleed.
         mend_intercept: Undo the wrong intercept that some images of RSNA 2019 have.
         boxes: Drawn around bleeds, in the order and the pixels of the files; edges count from that of the first pixel.
+        brain: File of its brain mask, where one is imported.
     """
 
     patient: str
@@ -49,6 +51,7 @@ class Study:
     labels: Labels
     mend_intercept: bool = False
     boxes: Boxes = field(default_factory=no_boxes)
+    brain: Path | None = None
 
 
 @dataclass

@@ -7,12 +7,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from data_prep import bhsd, instance
 from data_prep.prepare import prepare, summary
 from data_prep.volume import UnusableError
 from hgisam.errors import InputError
-from hgisam.prepared import MASK_VALUES, SUBTYPES, open_prepared
+from hgisam.prepared import MASK_VALUES, SUBTYPES, open_prepared, sha256_of
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
 PX_MM, SLICE_MM = 4.0, 15.0
@@ -109,3 +110,41 @@ def test_patients_of_another_set_stay_out(bhsd_raw: Path, rsna_raw: Path, tmp_pa
     assert len(set(open_prepared(again).slices["patient"])) == 4
     with pytest.raises(InputError, match=r"no dataset\.json"):
         prepare("rsna", rsna_raw, out, leave_out=[tmp_path], **SMALL)
+
+
+def test_brain_masks_are_imported(ct_raw: Path, tmp_path: Path, head: Any) -> None:
+    masks = tmp_path / "brainmask_ero"
+    masks.mkdir()
+    eroded = ndimage.binary_erosion(head[1], np.ones((1, 5, 5)))
+    for path in (ct_raw / "ct_scans").iterdir():
+        scan = nib.load(path)
+        stored = eroded[:, ::-1].transpose(2, 1, 0).astype(np.uint8)  # stored upside down, as its own header says
+        affine = scan.affine @ np.diag([1, -1, 1, 1])
+        affine[:3, 3] = scan.affine[:3, 3] + scan.affine[:3, 1] * 63
+        nib.save(nib.Nifti1Image(stored, affine), masks / f"{path.stem}_mask.nii.gz")
+    found = open_prepared(prepare("ct-ich", ct_raw, tmp_path / "found", **SMALL))
+    given = open_prepared(prepare("ct-ich", ct_raw, tmp_path / "given", brain_masks=masks, **SMALL))
+    inside = given.brain[:8] > 0
+    assert 0.5 * found.brain[:8].sum() < inside.sum() < 0.9 * found.brain[:8].sum()
+    assert not (inside & (found.brain[:8] == 0)).any()
+    area = eroded.sum(axis=(1, 2)) * 16 / 7.5**2
+    np.testing.assert_allclose(inside.sum(axis=(1, 2)), area, rtol=0.1, atol=6)
+    again = prepare("ct-ich", ct_raw, tmp_path / "given", **SMALL)
+    assert sha256_of(again / "slices.zarr") == sha256_of(tmp_path / "found" / "slices.zarr")
+    (masks / "050_mask.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"none for ct_scans/050\.nii"):
+        prepare("ct-ich", ct_raw, tmp_path / "given", brain_masks=masks, **SMALL)
+    with pytest.raises(InputError, match="no such folder"):
+        prepare("ct-ich", ct_raw, tmp_path / "given", brain_masks=tmp_path / "nowhere", **SMALL)
+
+
+def test_a_brain_mask_of_another_scan_is_named(ct_raw: Path, tmp_path: Path, report_of: Report) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for path in (ct_raw / "ct_scans").iterdir():
+        shape = (64, 64, 7) if path.stem == "050" else (64, 64, 8)
+        nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), nib.load(path).affine), masks / path.name)
+    report = report_of(prepare("ct-ich", ct_raw, tmp_path / "out", brain_masks=masks, **SMALL))
+    assert report["skipped"] == [
+        {"file": "ct_scans/050.nii", "reason": "its brain mask: another shape or spacing than the scan"}
+    ]
