@@ -71,7 +71,7 @@ STEPS = {
             ("results/manifest.json", "summary.json"),
         ),
         Step("15_ledger", ("14_all_results",), (), shows="recorded"),
-        Step("16_your_own_scans", ("04_training",), ("own/maps/manifest.json",), gpus="one"),
+        Step("16_your_own_scans", ("04_training",), ("own/maps/manifest.json",), shows="recorded", gpus="one"),
         Step("17_boxes", ("06_results",), ("boxes/results/manifest.json",), gpus="one"),
         Step("18_data_report", ("02_data_preparation",), ()),
     )

@@ -21,8 +21,10 @@ import pydicom
 
 from data_prep import prepare, write_phantom
 from data_prep.inputs import quiet_readers
+from data_prep.prepare import code_hash
 from hgisam.benchmark import machine
 from hgisam.prepared import open_prepared
+from hgisam.records import INGEST, INGEST_TARGETS, judge
 from hgisam.throughput import loader_rate
 
 SEED, FIELD_MM, LOADER_BATCH, LOADER_S = 11, 220.0, 32, 10.0
@@ -101,19 +103,28 @@ def measure(patients: int, matrix: int, image_px: int, cohorts: Sequence[int], f
         clone_studies(small, folder / f"clones{studies}", studies)
         found = prepare_apart(folder / f"clones{studies}", folder / f"cloned{studies}", SMALL_MATRIX, 2)
         memory[studies] = found["peak_mb"]
+    row = {
+        "device": "cpu",
+        "precision": "–",
+        "way": INGEST,
+        "batch": "–",
+        "slices_per_s": count / one,
+        "of_bare": count / one / bare,
+        "two_workers": apart[1]["seconds"] / apart[2]["seconds"],
+        "peak_mb": apart[2]["peak_mb"],
+        "memory_growth": memory[max(cohorts)] / memory[min(cohorts)],
+        "read_per_s": loader_rate(prepared, jobs=2, batch=LOADER_BATCH, seconds=LOADER_S),
+    }
     return {
+        "engine": code_hash(),
         "slices": count,
         "matrix": matrix,
         "image_px": image_px,
         "bare_slices_per_s": bare,
-        "slices_per_s": count / one,
-        "of_bare": count / one / bare,
-        "two_workers": apart[1]["seconds"] / apart[2]["seconds"],
-        "peak_mb_of_a_worker": apart[2]["peak_mb"],
         "peak_mb_by_studies": memory,
-        "loader_slices_per_s": loader_rate(prepared, jobs=1, batch=LOADER_BATCH, seconds=LOADER_S),
         "bytes_a_slice": held / count,
         "rsna_gb": held / count * RSNA_SLICES / 1e9,
+        "rows": [row],
     }
 
 
@@ -128,8 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         found = measure(given.patients, given.matrix, given.image_px, given.cohorts, Path(folder))
-    record = machine("cpu") | found
+    record = machine("cpu") | found  # the engine is that of preparation
     print(*(f"{key}: {value}" for key, value in record.items()), sep="\n")
+    print(judge([record], INGEST_TARGETS).to_string(index=False))
     if given.json:
         given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 

@@ -95,7 +95,7 @@ def prepare(
     phantom = _phantom(raw)
     salt = salt or out.parent / SALT
     salted = "" if phantom or reader.PUBLIC else hashlib.sha256(read_salt(salt)).hexdigest()
-    fingerprint = _digest([kind, parameters, input_hash, _code_hash(), bool(phantom), away, salted, brains])
+    fingerprint = _digest([kind, parameters, input_hash, code_hash(), bool(phantom), away, salted, brains])
     newest = max(path.stat().st_mtime_ns for path in (*tables, *images))
     if _is_done(out, fingerprint, newest):
         log.info("%s is done already", out)
@@ -255,7 +255,7 @@ def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _code_hash() -> str:
+def code_hash() -> str:
     """SHA-256 of the modules that decide what a part holds."""
     return _digest([path.read_bytes().hex() for path in sorted(Path(__file__).parent.glob("*.py"))])
 

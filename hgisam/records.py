@@ -63,6 +63,19 @@ TRAINING_TARGETS = (
     Target(READING, "cuda", "any", "of_loop", 1.0, True, any_model=True, every=True),
     Target("share of the card's rate in a bf16 matrix product", "cuda", "bf16-mixed", "of_matmul_rate", 0.4, True),
 )
+INGEST = "prepare"  # the way of the one row of a record of `ci/bench_ingest.py`
+INGEST_TARGETS = (
+    Target("slices of 512² a second on one core", "cpu", "any", "slices_per_s", 50, True, any_model=True, every=True),
+    Target("of bare decoding", "cpu", "any", "of_bare", 0.125, True, any_model=True, every=True),
+    Target("two workers against one", "cpu", "any", "two_workers", 1.8, True, any_model=True, every=True),
+    Target("peak MB of a worker", "cpu", "any", "peak_mb", 1536, False, any_model=True, every=True),
+    Target(
+        "peak MB at many studies against few", "cpu", "any", "memory_growth", 1.1, False, any_model=True, every=True
+    ),
+    Target(
+        "prepared slices read at random a second", "cpu", "any", "read_per_s", 1000, True, any_model=True, every=True
+    ),
+)
 
 
 def read_records(folder: Path, work: str = "maps") -> dict[str, Record]:
@@ -70,7 +83,7 @@ def read_records(folder: Path, work: str = "maps") -> dict[str, Record]:
 
     Args:
         folder: Where they lie.
-        work: "maps" or "train".
+        work: "maps", "train" or "ingest".
 
     Raises:
         InputError: If one is broken.
@@ -107,7 +120,7 @@ def judge(records: Sequence[Record], targets: Sequence[Target] = TARGETS) -> pd.
 
     Args:
         records: Of one kind of work, whatever the batch.
-        targets: `TARGETS` of maps, or `TRAINING_TARGETS`.
+        targets: `TARGETS` of maps, `TRAINING_TARGETS` or `INGEST_TARGETS`.
     """
     judged = []
     for target in targets:
@@ -139,6 +152,8 @@ def _measured(record: Record) -> list[dict[str, Any]]:
     if "loader" in record:
         read_per_s, rows = record["loader"]["slices_per_s"], record["rows"]
         return [row | {"of_loop": read_per_s / row["images_per_s"]} for row in rows if row["way"] == AS_IT_IS]
+    if record["rows"][0]["way"] == INGEST:
+        return list(record["rows"])
     rows = [row for row in record["rows"] if str(row["way"]).startswith("hgi_sam")]
     for device, about in record["devices"].items():
         change = {"mean_change": about["mean_change_fp32_to_bf16"]}
