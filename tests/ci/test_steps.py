@@ -55,7 +55,13 @@ def test_a_notebook_whose_products_are_gone_runs_again(tmp_path: Path) -> None:
 
 def test_what_a_notebook_shows_is_a_folder_and_one_of_its_parameters() -> None:
     shown = [step for step in steps.STEPS.values() if step.shows]
-    assert [step.notebook for step in shown] == ["04_training", "08_performance", "09_training_at_scale", "15_ledger", "16_your_own_scans"]
+    assert [step.notebook for step in shown] == [
+        "04_training",
+        "08_performance",
+        "09_training_at_scale",
+        "15_ledger",
+        "16_your_own_scans",
+    ]
     for step in shown:
         assert (steps.BOOK / step.shows).is_dir()
         assert step.shows in declared_parameters(steps.BOOK / f"{step.notebook}.ipynb")
