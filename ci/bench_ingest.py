@@ -43,7 +43,7 @@ def bare_rate(files: Sequence[Path]) -> float:
 
 
 def prepare_apart(raw: Path, out: Path, image_px: int, jobs: int) -> dict[str, float]:
-    """Prepares in a process of its own: seconds, and the largest memory of its own that any of its processes had."""
+    """Prepares in a process of its own: seconds, and the largest memory that any of its workers held for itself."""
     command = [sys.executable, "-m", "data_prep", "rsna", str(raw), str(out), "--image-px", str(image_px)]
     command += ["--field-of-view-mm", str(FIELD_MM), "--jobs", str(jobs)]
     start, most = time.perf_counter(), 0
@@ -57,10 +57,10 @@ def prepare_apart(raw: Path, out: Path, image_px: int, jobs: int) -> dict[str, f
 
 
 def _largest_bytes(pid: int) -> int:
-    """Memory that the largest of a process and its children holds for itself."""
+    """Memory that the largest child of a process holds for itself; 0 where it has none."""
     try:
-        parent = psutil.Process(pid)
-        return max(process.memory_full_info().uss for process in (parent, *parent.children(recursive=True)))
+        children = psutil.Process(pid).children(recursive=True)
+        return max((process.memory_full_info().uss for process in children), default=0)
     except psutil.Error:  # one of them has just ended
         return 0
 
@@ -131,7 +131,7 @@ def measure(patients: int, matrix: int, image_px: int, cohorts: Sequence[int], f
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures, prints, and writes the record where one is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--patients", type=int, default=12)
+    parser.add_argument("--patients", type=int, default=40)
     parser.add_argument("--matrix", type=int, default=512, help="rows and columns of the raw slices")
     parser.add_argument("--image-px", type=int, default=384, help="side of the prepared slices")
     parser.add_argument("--cohorts", type=int, nargs="+", default=[50, 1000], help="studies, to compare their memory")
