@@ -32,7 +32,7 @@ def localise(prepared: PreparedDataset, values: Values, thresholds: pd.DataFrame
 
     Returns:
         A row a figure: method, patient, row, metric, value. Metrics of a slice: "pointing_game" (1 where the largest
-        value inside the brain lies in a box), "pointing_by_chance" (the share of the brain that boxes cover, which a
+        value inside the brain lies in a box; of several as large, the share that does), "pointing_by_chance" (the share of the brain that boxes cover, which a
         dart would hit), "energy_in_boxes" (the share of a map's sum inside the brain; not for HU). Metric of a box:
         "box_hit" (1 where the box around a part of the mask overlaps it with an IoU of `HIT_IOU`).
 
@@ -65,9 +65,8 @@ def _figures(image: Floats, mask: Bools, brain: Bools, boxes: Edges, *, energy: 
     """(metric, value) of one slice and its boxes; see `localise`."""
     boxed = inside_boxes(boxes, image.shape) & brain
     yield "pointing_by_chance", float(boxed.sum() / max(brain.sum(), 1))
-    largest = np.unravel_index(np.argmax(np.where(brain, image, -np.inf)), image.shape)
-    says_something = brain.any() and np.ptp(image[brain]) > 0
-    yield "pointing_game", float(says_something and boxed[largest])
+    can_hit = boxed.any() and np.ptp(image[brain]) > 0  # a map that is the same everywhere points nowhere
+    yield "pointing_game", metrics.hit(image, boxed, brain, 1.0, within_mm=0) if can_hit else 0.0
     if energy:
         whole = float(image[brain].sum())
         yield "energy_in_boxes", float(image[boxed].sum()) / whole if whole > 0 else 0.0

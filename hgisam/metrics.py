@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.ndimage import distance_transform_edt
 from scipy.stats import rankdata, wilcoxon
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -21,6 +22,20 @@ def dice(both: float, predicted: float, true: float) -> float:
 def iou(both: float, predicted: float, true: float) -> float:
     """Intersection over union of pixel counts; 1 where there is nothing to find and nothing was found."""
     return both / (predicted + true - both) if predicted + true else 1.0
+
+
+def hit(
+    values: npt.NDArray[np.floating],
+    truth: npt.NDArray[np.bool_],
+    inside: npt.NDArray[np.bool_],
+    pixel_mm: float,
+    *,
+    within_mm: float,
+) -> float:
+    """Share of a map's highest pixels in the brain that lie within so many mm of the bleed; all arrays [H, W]."""
+    highest = inside & (values == values[inside].max(initial=-np.inf))
+    near = distance_transform_edt(~truth, sampling=pixel_mm) <= within_mm
+    return float(near[highest].mean()) if highest.any() else 0.0
 
 
 def patient_weights(patients: int, count: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from scipy.ndimage import distance_transform_edt
 from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
@@ -17,6 +16,7 @@ from hgisam.attention import find_swin
 from hgisam.checkpoint import Checkpoint
 from hgisam.compare import Maps, Rows, batches, estimates
 from hgisam.extract import Method, maps_of, methods_of
+from hgisam.metrics import hit
 from hgisam.models import build_network
 from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
@@ -146,13 +146,6 @@ def pointing(
             at = {"test": "pointing", "method": name, "at": f"{within_mm:g} mm"}
             found.append(at | {"metric": "hits", "value": hits})
     return estimates(found, profile, prepared, rows)
-
-
-def hit(values: Maps, truth: Truth, inside: Truth, pixel_mm: float, *, within_mm: float) -> float:
-    """Share of a map's highest pixels in the brain that lie within so many mm of the bleed; all arrays [H, W]."""
-    highest = inside & (values == values[inside].max(initial=-np.inf))
-    near = distance_transform_edt(~truth, sampling=pixel_mm) <= within_mm
-    return float(near[highest].mean()) if highest.any() else 0.0
 
 
 def _maps(

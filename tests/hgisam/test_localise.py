@@ -59,6 +59,13 @@ def test_a_map_that_says_nothing_hits_nothing(boxed: Any) -> None:
     assert figures(boxed, np.zeros(boxed.mask.shape, np.float32))["energy_in_boxes"] == 0
 
 
+def test_of_several_highest_pixels_the_share_that_hits_counts(boxed: Any) -> None:
+    maps = (boxed.mask[:] > 0).astype(np.float32)
+    rows = np.unique(boxed.boxes["row"])
+    maps[rows[:, None], 16, 5:9] = 1.0  # four more beside the 36 of the square, in the brain
+    assert figures(boxed, maps)["pointing_game"] == pytest.approx(0.9)
+
+
 def test_what_lies_outside_the_brain_does_not_count(boxed: Any) -> None:
     maps = (boxed.mask[:] > 0).astype(np.float32)
     maps[:, 0, 0] = 9.0

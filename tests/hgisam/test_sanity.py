@@ -10,6 +10,7 @@ from torch import nn
 from hgisam.checkpoint import Checkpoint
 from hgisam.compare import bleeding_rows
 from hgisam.maps import hgi_sam, swin_sam
+from hgisam.metrics import hit
 from hgisam.models import build_classifier
 from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
@@ -17,7 +18,6 @@ from hgisam.sanity import (
     POINTING_MM,
     SHUFFLED,
     TRAINED,
-    hit,
     likeness,
     pointing,
     randomisation,
