@@ -96,7 +96,7 @@ def measure(patients: int, matrix: int, image_px: int, cohorts: Sequence[int], f
     apart = {jobs: prepare_apart(raw, folder / f"set{jobs}", image_px, jobs) for jobs in (1, 2)}
     prepared = open_prepared(folder / "set2", verify=True)
     count = len(prepared.slices)
-    held = sum(file.stat().st_size for file in (folder / "set2" / "slices.zarr").rglob("*") if file.is_file())
+    held = prepared.meta["bytes"]["slices.zarr"]
     small = write_phantom(folder / "small", layout="rsna", patients=1, seed=SEED, matrix=SMALL_MATRIX)
     memory = {}
     for studies in cohorts:

@@ -81,14 +81,14 @@ def find_series(
         if several[study] > 1:
             name += "." + public_id(series)
         groups.setdefault((public_id(patient), name), []).append(header)
-    groups_found = [
+    listed = [
         Series(
             patient, study, tuple(header["file"] for header in members),
             tuple(tuple(header[tag] for tag in tags) for header in members),
         )
         for (patient, study), members in sorted(groups.items())
     ]  # fmt: skip
-    return groups_found, skipped
+    return listed, skipped
 
 
 def _read_headers(raw: Path, files: list[str], tags: tuple[str, ...]) -> list[dict[str, str]]:
