@@ -32,9 +32,10 @@ def localise(prepared: PreparedDataset, values: Values, thresholds: pd.DataFrame
 
     Returns:
         A row a figure: method, patient, row, metric, value. Metrics of a slice: "pointing_game" (1 where the largest
-        value inside the brain lies in a box; of several as large, the share that does), "pointing_by_chance" (the share of the brain that boxes cover, which a
-        dart would hit), "energy_in_boxes" (the share of a map's sum inside the brain; not for HU). Metric of a box:
-        "box_hit" (1 where the box around a part of the mask overlaps it with an IoU of `HIT_IOU`).
+        value inside the brain lies in a box; of several as large, the share that does), "pointing_by_chance" (the share
+        of the brain that boxes cover, which a dart would hit), "energy_in_boxes" (the share of a map's sum inside the
+        brain; not for HU). Metric of a box: "box_hit" (1 where the box around a part of the mask overlaps it with an
+        IoU of `HIT_IOU`).
 
     Raises:
         InputError: If the set has no boxes.
