@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from hgisam.prepared import replace_folder
+from hgisam.folders import replace_folder
 
 BOOK = Path(__file__).parent
 PAGES = ("*.md", "*.bib", "_toc.yml", "_static", "_ext")

@@ -8,7 +8,6 @@ Source: Chilamkurthy et al. 2018, Lancet 392:2388; Reis et al. 2020, doi 10.1302
 """
 
 import ast
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data_prep.dicom import Series, find_series, read_series
-from data_prep.inputs import Listing, contents, counted, read_csv, require, some
+from data_prep.inputs import Listing, contents, counted, entries_below, read_csv, require, some
 from data_prep.privacy import PublicId
 from data_prep.volume import Study, Volume, no_boxes
 from hgisam.errors import InputError
@@ -68,13 +67,13 @@ def images(raw: Path) -> list[Path]:
     """All DICOM files, sorted.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or a folder can't be listed.
     """
-    found = [Path(folder) / name for folder, _, names in os.walk(raw) for name in names if name.endswith(".dcm")]
+    found = [path for path in entries_below(raw) if path.suffix == ".dcm" and path.is_file()]
     if not found:
         expected = "CQ500CT<n> CQ500CT<n>/…/CT000000.dcm"
         raise InputError(f"{raw}", "no .dcm file", expected, "Unpack the scans into it.")
-    return sorted(path for path in found if path.is_file())
+    return found
 
 
 def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from data_prep.inputs import Listing, read_csv, require, some
-from data_prep.nifti import by_name, check_same, name_of, pairs, read_masked, scans_and_masks
+from data_prep.nifti import read_masked
+from data_prep.pairs import by_name, check_same, name_of, pairs, scans_and_masks
 from data_prep.privacy import PublicId
 from data_prep.volume import Labels, Study, Volume
 from hgisam.errors import InputError

@@ -14,7 +14,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
-from data_prep.inputs import quiet_readers
+from data_prep.inputs import quiet_readers, refused
 from data_prep.privacy import PublicId
 from data_prep.volume import AIR_HU, NOT_SAID, Floats, Remarks, Study, UnusableError, Volume, canonical, renumbered
 from hgisam.parallel import Workers, run_all
@@ -125,8 +125,8 @@ def _why(error: BaseException) -> str:
     """A reason in one line, without paths and without values that might name someone."""
     if isinstance(error, InvalidDicomError):
         return "not a DICOM file"
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be read: {error.strerror}"
+    if reason := refused(error):
+        return reason
     text = " ".join(str(error).split())
     if isinstance(error, NotImplementedError) or "missing dependencies" in text:
         return "compressed in a way that can't be read here"

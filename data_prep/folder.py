@@ -5,13 +5,12 @@ types of bleeding; `slice` counts the slices of a NIfTI file from 1, `patient` s
 slices are kept, and none is labelled: such a set can be mapped, not trained or measured on.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.dicom import find_series, read_series
-from data_prep.inputs import Listing, contents, read_csv, some
+from data_prep.inputs import Listing, contents, entries_below, read_csv, some
 from data_prep.nifti import ENDINGS, open_image, read_scan, shape_of
 from data_prep.privacy import PublicId
 from data_prep.volume import Study, UnusableError, Volume
@@ -46,18 +45,7 @@ def images(raw: Path) -> list[Path]:
 
 def _entries(raw: Path) -> list[Path]:
     """The same with what is no file: a broken link, a pipe, which would make a reader wait for ever."""
-
-    def fail(error: OSError) -> None:
-        where = Path(str(error.filename)).relative_to(raw)
-        remedy = "Make it readable, or move it away."
-        raise InputError(f"folder {where} of {raw}", error.strerror, "a folder that can be listed", remedy)
-
-    return sorted(
-        Path(folder) / name
-        for folder, _, names in os.walk(raw, onerror=fail)
-        for name in names
-        if name[0] != "." and Path(folder) / name != raw / TABLE
-    )
+    return [path for path in entries_below(raw) if path != raw / TABLE]
 
 
 def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:

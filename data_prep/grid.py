@@ -68,8 +68,8 @@ def pixel_weights(first: float, step: float, count: int, native: int) -> sparse.
     else:
         weight = np.clip(1 - np.abs(index - centre), 0, None)
     keep = (weight > 1e-9) & (index >= 0) & (index < native)
-    row = np.broadcast_to(np.arange(count)[:, None], index.shape)
-    return sparse.csr_array((weight[keep].astype(np.float32), (row[keep], index[keep])), shape=(count, native))
+    starts = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
+    return sparse.csr_array((weight[keep].astype(np.float32), index[keep], starts), shape=(count, native))
 
 
 class Resampler:
@@ -98,7 +98,10 @@ class Resampler:
 
     def mask(self, masks: Bools) -> Bools:
         """Native masks [slice, row, col] on the grid: pixels of which at least half is filled."""
-        return np.stack([self._share(mask, index) >= 0.5 - 1e-6 for index, mask in enumerate(masks)])
+        out = np.zeros((len(masks), self.grid.rows, self.grid.cols), bool)
+        for index in np.flatnonzero(masks.any(axis=(1, 2))):
+            out[index] = self._share(masks[index], int(index)) >= 0.5 - 1e-6
+        return out
 
     def hu(self) -> Floats:
         """[slice, rows, cols] HU, `AIR_HU` outside the native images."""
@@ -116,9 +119,7 @@ class Resampler:
         mask = self.volume.mask
         if mask is None:
             raise ValueError("a study without a mask")
-        out = np.zeros((len(mask), self.grid.rows, self.grid.cols), bool)
-        for index in np.flatnonzero(mask.any(axis=(1, 2))):
-            out[index] = self._share(mask[index] > 0, int(index)) >= 0.5 - 1e-6
+        out = self.mask(mask > 0)
         components, _ = ndimage.label(mask, np.ones((3, 3, 3)))
         for number, (slices, rows, cols) in enumerate(ndimage.find_objects(components), start=1):
             self._keep_one_pixel(out, components, number, (slices, rows, cols))

@@ -1,7 +1,9 @@
 """The raw folder: what is in it, whether it changed, and words for what is missing."""
 
+import errno
 import hashlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +35,13 @@ class Listing:
     counts: dict[str, Any] = field(default_factory=dict)
 
 
+def refused(error: BaseException) -> str | None:
+    """Why the system did not give a file, without its path; None where the file was given and its content is wrong."""
+    if isinstance(error, FileNotFoundError):  # nibabel raises it without saying more
+        return f"cannot be read: {os.strerror(errno.ENOENT)}"
+    return f"cannot be read: {error.strerror}" if isinstance(error, OSError) and error.strerror else None
+
+
 def some(names: Sequence[object], shown: int = 5) -> str:
     """The first few of a list, as text."""
     text = ", ".join(str(name) for name in names[:shown])
@@ -52,6 +61,22 @@ def contents(folder: Path) -> str:
         return "a file"
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     return f"a folder with {some(names)}" if names else "an empty folder"
+
+
+def entries_below(raw: Path) -> list[Path]:
+    """Whatever is no folder in a tree, sorted, without hidden ones; links to folders are not followed.
+
+    Raises:
+        InputError: If a folder can't be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        where = Path(str(error.filename)).relative_to(raw)
+        remedy = "Make it readable, or move it away."
+        raise InputError(f"folder {where} of {raw}", error.strerror, "a folder that can be listed", remedy)
+
+    walk = os.walk(raw, onerror=fail)
+    return sorted(Path(folder) / name for folder, _, names in walk for name in names if name[0] != ".")
 
 
 def require(raw: Path, entries: Sequence[str], layout: str) -> None:

@@ -9,8 +9,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,11 @@ import numpy as np
 import pandas as pd
 
 from data_prep import rsna
-from data_prep.inputs import Listing, contents, counted, listing_hash, some
-from data_prep.nifti import files_in, with_brains
+from data_prep.imported_brains import brain_files, with_brains
+from data_prep.inputs import Listing, listing_hash, some
+from data_prep.places import check_places, is_done, open_partial
 from data_prep.privacy import SALT, public_ids, read_salt
+from data_prep.report import report_on
 from data_prep.split import split_patients
 from data_prep.study import READERS, Settings, prepare_study, read_part
 from data_prep.volume import Study
@@ -30,11 +31,6 @@ from hgisam.parallel import Workers, run_all
 from hgisam.prepared import BOX_COLUMNS, LABELS, Block, open_prepared, write_prepared
 
 log = logging.getLogger(__name__)
-
-PLAUSIBLE_BRAIN_HU = (5.0, 70.0)  # median over the brain
-MISSING_SLICE = 1.5  # a gap this many times wider than the usual one of its scan
-TILTED_DEG = 1.0
-WRITTEN = {"dataset.json", "slices.parquet", "slices.zarr"}
 
 
 def prepare(
@@ -80,7 +76,7 @@ def prepare(
     """
     raw, out = Path(raw), Path(out)
     _check_arguments(kind, image_px, field_of_view_mm, validation_fraction, folds, seed, keep_intercept, workers)
-    _check_places(raw, out)
+    check_places(raw, out)
     reader = READERS[kind]
     tables, images = reader.tables(raw), reader.images(raw)
     parameters = {
@@ -88,7 +84,7 @@ def prepare(
         "validation_fraction": float(validation_fraction), "folds": int(folds), "seed": int(seed),
         "keep_intercept": keep_intercept,
     }  # fmt: skip
-    brains = _brain_files(brain_masks)
+    brains = brain_files(brain_masks)
     others = [open_prepared(Path(path)) for path in leave_out]
     input_hash = listing_hash(raw, images, tables)
     away = sorted(other.fingerprint for other in others)
@@ -97,10 +93,10 @@ def prepare(
     salted = "" if phantom or reader.PUBLIC else hashlib.sha256(read_salt(salt)).hexdigest()
     fingerprint = _digest([kind, parameters, input_hash, code_hash(), bool(phantom), away, salted, brains])
     newest = max(path.stat().st_mtime_ns for path in (*tables, *images))
-    if _is_done(out, fingerprint, newest):
+    if is_done(out, fingerprint, newest):
         log.info("%s is done already", out)
         return out
-    partial = _open_partial(out.with_name(f"{out.name}.partial"), fingerprint, newest, resume=resume)
+    partial = open_partial(out.with_name(f"{out.name}.partial"), fingerprint, newest, resume=resume)
     listing: Listing = reader.list_studies(raw, workers, str if phantom else public_ids(salt))
     if keep_intercept:
         listing.studies = [replace(study, mend_intercept=False) for study in listing.studies]
@@ -112,7 +108,7 @@ def prepare(
     parts = _make_parts(listing.studies, raw, partial, settings, workers)
     slices = _table(parts)
     numbers = {} if reader.PUBLIC else {path.relative_to(raw).as_posix(): n for n, path in enumerate(images, start=1)}
-    report = _report(parts, listing, len(images), numbers)
+    report = report_on(parts, listing, len(images), numbers)
     if slices.empty:
         reasons = [f"{s['file']}: {s['reason']}" for s in report["skipped"]]
         raise InputError(f"{kind} studies in {raw}", f"none that can be used ({some(reasons, 3) or 'no labels'})",
@@ -125,7 +121,7 @@ def prepare(
         "name": kind, "source": "phantom" if phantom else reader.NAME,
         "licence": phantom.get("licence", "synthetic studies, no patient data") if phantom else reader.LICENCE,
         "parameters": parameters, "input_hash": input_hash, "fingerprint": fingerprint,
-        "skipped": report["skipped"], "report": report,
+        "report": report,
     }  # fmt: skip
     write_prepared(
         out, slices=slices, blocks=_blocks(parts, image_px), size_px=image_px, with_mask=reader.TRUTH == "masks",
@@ -168,76 +164,6 @@ def _check_arguments(
     ):
         if not fits:
             raise InputError(name, value, expected, "Change it.")
-
-
-def _check_places(raw: Path, out: Path) -> None:
-    """Keeps raw data and foreign folders safe.
-
-    Raises:
-        InputError: If `out` and `raw` lie in each other, or `out` is something that was not made here.
-    """
-    if not raw.is_dir():
-        raise InputError(
-            f"raw folder {raw}", contents(raw), "a folder with studies", "Give the folder of the data set."
-        )
-    inner, outer = out.resolve(), raw.resolve()
-    if inner == outer or outer in inner.parents or inner in outer.parents:
-        raise InputError("output folder", f"{out}, which overlaps {raw}", "a folder beside it", "Choose another one.")
-    if out.exists() and not _is_prepared(out):
-        raise InputError(
-            f"output folder {out}", contents(out), "a new folder or a prepared data set",
-            "Choose another one; nothing was changed.",
-        )  # fmt: skip
-
-
-def _brain_files(folder: Path | None) -> list[tuple[str, int, int]]:
-    """Name, size and time of each file of imported brain masks."""
-    if folder is None:
-        return []
-    if not folder.is_dir():
-        remedy = "Give the folder of the masks."
-        raise InputError(f"brain masks {folder}", contents(folder), "a folder with NIfTI files", remedy)
-    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files_in(folder)]
-
-
-def _is_prepared(out: Path) -> bool:
-    if not out.is_dir():
-        return False
-    names = {path.name for path in out.iterdir()}
-    return not names or ("dataset.json" in names and names <= WRITTEN | {"boxes.parquet"})
-
-
-def _is_done(out: Path, fingerprint: str, newest_ns: int) -> bool:
-    """Whether `out` is whole, of the same input and settings, and younger than its raw files."""
-    try:
-        meta = json.loads((out / "dataset.json").read_text())
-        whole = all((out / name).exists() for name in (*WRITTEN, *meta["hashes"]))
-        return bool(whole and meta["fingerprint"] == fingerprint and _age_ns(out / "dataset.json") >= newest_ns)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _age_ns(path: Path) -> int:
-    return path.stat().st_mtime_ns
-
-
-def _open_partial(partial: Path, fingerprint: str, newest_ns: int, *, resume: bool) -> Path:
-    """The folder for parts: the one that a stopped run left if it fits and is wanted, else a new one.
-
-    Raises:
-        InputError: If something stands there that was not made here.
-    """
-    mark = partial / "fingerprint"
-    if partial.exists() and not mark.is_file() and (not partial.is_dir() or any(partial.iterdir())):
-        raise InputError(f"{partial}", contents(partial), "nothing, or parts of an earlier run", "Move it away.")
-    if mark.is_file():
-        if resume and mark.read_text() == fingerprint and _age_ns(mark) >= newest_ns:
-            log.info("%s: going on where it was stopped", partial)
-            return partial
-        shutil.rmtree(partial)
-    (partial / "parts").mkdir(parents=True, exist_ok=True)
-    mark.write_text(fingerprint)
-    return partial
 
 
 def _phantom(raw: Path) -> dict[str, Any]:
@@ -307,50 +233,3 @@ def _boxes(parts: Sequence[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:
         for slice_, *rest in content.get("boxes", ())
     ]
     return pd.DataFrame(found, columns=list(BOX_COLUMNS)).astype(BOX_COLUMNS)
-
-
-def _report(
-    parts: Sequence[tuple[Path, dict[str, Any]]], listing: Listing, files: int, numbers: Mapping[str, int]
-) -> dict[str, Any]:
-    """What was read and what was odd about it.
-
-    Names of files are relative to the raw folder; those that may name a person give way to their number in the sorted
-    list of all files.
-    """
-
-    def said(file: str) -> str:
-        return f"file {numbers[file]}" if file in numbers else file
-
-    contents_ = [content for _, content in parts]
-    used = [content for content in contents_ if content["rows"].get("patient")]
-    remarks = [content["remarks"] for content in contents_]
-    mended: Counter[str] = Counter()
-    disagreements: Counter[str] = Counter()
-    for remark in remarks:
-        mended.update(remark["mended"])
-        disagreements.update(remark["disagreements"])
-    skipped = [*listing.skipped, *(tuple(entry) for remark in remarks for entry in remark["skipped"])]
-    lesion = sum(content.get("lesion_voxels", 0) for content in used)
-    low, high = PLAUSIBLE_BRAIN_HU
-    return {
-        "files": files,
-        "studies": len(used),
-        "skipped": [{"file": said(file), "reason": reason} for file, reason in skipped],
-        "vendors": dict(sorted(Counter(content["remarks"]["vendor"] for content in used).items())),
-        "mended": dict(sorted(mended.items())),
-        "duplicates": sum(remark["duplicates"] for remark in remarks),
-        "unlabelled": counted([said(file) for remark in remarks for file in remark["unlabelled"]]),
-        "disagreements": dict(sorted(disagreements.items())),
-        "no_brain": counted([c["study"] for c in used if not c["brain_voxels"]]),
-        "odd_hu": counted([c["study"] for c in used if c["brain_voxels"] and not low <= c["brain_median_hu"] <= high]),
-        "uneven_slices": counted([c["study"] for c in used if c["widest_gap"] > MISSING_SLICE]),
-        "tilted": counted([c["study"] for c in used if c["tilt_deg"] > TILTED_DEG]),
-        "brain_outside_field": counted([c["study"] for c in used if c["brain_outside_field"] > 0]),
-        "head_outside_field": counted([c["study"] for c in used if c["head_outside_field"] > 0.02]),
-        "boxes_outside_field": sum(c.get("boxes_outside_field", 0) for c in used),
-        "lesion_outside_field": counted([c["study"] for c in used if c.get("lesion_outside_field", 0) > 1e-4]),
-        "lesion_removed_fraction": (
-            sum(c.get("lesion_voxels_outside_brain", 0) for c in used) / lesion if lesion else None
-        ),
-        **listing.counts,
-    }

@@ -14,7 +14,7 @@ from numcodecs import Blosc
 from data_prep import bhsd, cq500, ct_ich, folder, instance, rsna
 from data_prep.brain import brain_mask, fitted_to_bone
 from data_prep.grid import Grid, Resampler, pixel_weights
-from data_prep.nifti import read_brain
+from data_prep.imported_brains import read_brain
 from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
 from hgisam.prepared import LABELS, MASK_VALUES
 
@@ -24,7 +24,7 @@ from hgisam.prepared import LABELS, MASK_VALUES
 READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (rsna, ct_ich, bhsd, instance, cq500, folder)}
 WORK_PX_MM = 2.0  # grid on which the brain is found
 TYPICAL_SLICE_MM = 5.0
-CODEC: Any = Blosc(cname="zstd", clevel=1, shuffle=Blosc.SHUFFLE)
+CODEC: Any = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
 PART_TYPES = {"hu": np.int16, "brain": np.uint8, "mask": np.uint8}
 HEAD_HU = -300.0
 

@@ -40,7 +40,7 @@ def bleeding_rows(prepared: PreparedDataset, split: str | None, *, most: int, se
         InputError: If there are no masks, or no slice of the split bleeds.
     """
     rows = prepared.rows(split)
-    rows = rows[(require_masks(prepared).oindex[rows] > 0).any(axis=(1, 2))]
+    rows = rows[(require_masks(prepared)[rows] > 0).any(axis=(1, 2))]
     if not len(rows):
         whose = f"{split or 'all'} patients of {prepared.path.name}"
         remedy = "Prepare more patients, or another data.validation_fraction."
@@ -188,6 +188,6 @@ def batches(
     with tqdm(total=len(rows), desc="comparing", unit="slice") as bar:
         for start in range(0, len(rows), profile.maps.batch_size):
             batch = rows[start : start + profile.maps.batch_size]
-            hu, brain, mask = (array.oindex[batch] for array in arrays)
+            hu, brain, mask = (array[batch] for array in arrays)
             yield images_of(checkpoint, hu, brain, device), brain, mask > 0
             bar.update(len(batch))

@@ -60,7 +60,7 @@ class SliceDataset(Dataset[Batch]):
 
     def __getitem__(self, rows: npt.NDArray[np.int64]) -> Batch:
         """Row numbers [B] → the slices of these rows."""
-        read = [a[rows] if isinstance(a, np.ndarray) else a.oindex[rows] for a in self.arrays]
+        read = [array[rows] for array in self.arrays]
         hu, brain, *mask = (torch.from_numpy(values) for values in read)
         return Batch(torch.from_numpy(rows), hu, brain, self.labels[rows], *mask)
 
@@ -96,7 +96,7 @@ def batch_loader(dataset: SliceDataset, batches: Batches, *, workers: int = 0, p
     Args:
         dataset: Where the slices come from; a set in memory needs no workers and gets none.
         batches: Which rows.
-        workers: Processes that read ahead; started afresh and not forked, since the threads of zarr survive no fork.
+        workers: Processes that read ahead; started afresh and not forked, since threads survive no fork.
         pin: Whether to read into memory from which a GPU can copy.
     """
     workers = 0 if dataset.in_memory else min(workers, len(batches))

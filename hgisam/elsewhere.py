@@ -6,8 +6,9 @@ from pathlib import Path
 from hgisam.checkpoint import Checkpoint, load_checkpoint
 from hgisam.errors import InputError
 from hgisam.extract import extract_maps
+from hgisam.folders import sha256_of, whole_folder
 from hgisam.measurements import write_evaluation
-from hgisam.prepared import PreparedDataset, open_prepared, sha256_of, whole_folder
+from hgisam.prepared import PreparedDataset, open_prepared
 from hgisam.run import environment, read_json, read_manifest, read_table, write_json
 from hgisam.values import read_values
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from hgisam.checkpoint import load_checkpoint, load_tensors, save_tensors
 from hgisam.errors import InputError
+from hgisam.folders import sha256_of, whole_folder
 from hgisam.model_card import model_card
-from hgisam.prepared import sha256_of, whole_folder
 from hgisam.pretrained import SHIPPED, shipped_checkpoints
 from hgisam.report import is_phantom
 from hgisam.run import read_json, read_manifest, write_json

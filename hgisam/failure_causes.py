@@ -64,7 +64,7 @@ def failures(
     records = []
     for scan in scans_of(prepared, values, thresholds, predictions):
         said, patient = scan.slices["bleeds"].to_numpy(), scan.slices["patient"].iloc[0]
-        hu, pixel_mm = prepared.hu.oindex[scan.rows], prepared.slices["pixel_mm"].iloc[scan.rows].to_numpy()
+        hu, pixel_mm = prepared.hu[scan.rows], prepared.slices["pixel_mm"].iloc[scan.rows].to_numpy()
         depth_mm = [
             distance_transform_edt(np.pad(b > 0, 1))[1:-1, 1:-1] * p for b, p in zip(scan.brain, pixel_mm, strict=True)
         ]

@@ -51,7 +51,7 @@ def localise(prepared: PreparedDataset, values: Values, thresholds: pd.DataFrame
     records: list[dict[str, Any]] = []
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        brain: npt.NDArray[np.uint8] = prepared.brain.oindex[part]
+        brain: npt.NDArray[np.uint8] = prepared.brain[part]
         for method in thresholds.columns:
             given = values_at(method, values, prepared, part, brain)
             masks = segment(given, thresholds[method].to_numpy()[part], brain)

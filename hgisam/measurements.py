@@ -14,9 +14,10 @@ from hgisam.compare import bleeding_rows
 from hgisam.diagnosis import with_lesion_sizes
 from hgisam.evaluate import measure, predictions_table
 from hgisam.failure_causes import failures
+from hgisam.folders import sha256_of
 from hgisam.localise import localise, summarise_localisation
 from hgisam.pipeline import open_step_data
-from hgisam.prepared import PreparedDataset, sha256_of
+from hgisam.prepared import PreparedDataset
 from hgisam.profile import Profile
 from hgisam.run import read_json, read_manifest, read_table, require_step, run_step, step_dir, write_json
 from hgisam.sanity import sanity_checks

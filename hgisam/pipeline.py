@@ -10,9 +10,10 @@ import torch
 
 from hgisam.checkpoint import load_checkpoint
 from hgisam.extract import extract_maps
+from hgisam.folders import sha256_of
 from hgisam.launch import launch, node_rank
 from hgisam.parallel import run_all
-from hgisam.prepared import PreparedDataset, open_prepared, sha256_of
+from hgisam.prepared import PreparedDataset, open_prepared
 from hgisam.pretrained import checkpoint_folder
 from hgisam.profile import Profile
 from hgisam.run import partial_of, read_manifest, require_step, run_step, step_dir

@@ -2,34 +2,38 @@
 
 A prepared data set is a folder with three or four things:
 
-* `dataset.json`: format version, name, source, licence, counts, hashes, and what was skipped and why.
+* `dataset.json`: format version, name, source, licence, counts, hashes, and a report of what was skipped and why.
 * `slices.parquet`: one row a slice, in the order of the arrays; the columns are `COLUMNS`.
 * `slices.zarr`: `hu` int16, `brain` uint8 and, where masks exist, `mask` uint8, all [slice, row, col];
   row 0 is anterior, col 0 is the patient's right, slices of a study ascend from the neck to the vertex.
 * `boxes.parquet`, where somebody drew boxes instead of masks: one row a box; the columns are `BOX_COLUMNS`.
 
-HU is stored; windows are applied late. The module knows neither DICOM nor torch.
+HU is stored; windows are applied late. The module knows neither DICOM nor torch. zarr lays the arrays out, TensorStore
+carries the slices: it reads scattered ones many times faster.
 """
 
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import psutil
+import tensorstore
 import zarr
+from zarr.codecs import BloscCodec
 
 from hgisam.errors import InputError
+from hgisam.folders import bytes_of, sha256_of, whole_folder
 
 FORMAT_VERSION = 1
+SHARD_SLICES = 64  # that share a file
 SUBTYPES = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
 LABELS = ("any", *SUBTYPES)
 MASK_VALUES = {name: value for value, name in enumerate(SUBTYPES, start=1)} | {"unspecified": 6}
@@ -71,52 +75,6 @@ BOX_COLUMNS: dict[str, str] = {
 Block = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]
 
 
-@contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Yields a scratch folder beside `out` that becomes `out` only if the block ends well.
-
-    Args:
-        out: Folder to make; an existing one is replaced in the same moment. What a killed process left beside it goes.
-    """
-    for ending in ("tmp", "old"):
-        for left in out.parent.glob(f".{out.name}.*.{ending}"):
-            if not psutil.pid_exists(int(left.name.split(".")[-2])):
-                shutil.rmtree(left, ignore_errors=True)
-    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    try:
-        yield scratch
-        replace_folder(scratch, out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def replace_folder(source: Path, target: Path) -> None:
-    """Renames `source` to `target`; what stood at `target` goes away only once the new one can take its place."""
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    if target.exists():
-        target.rename(old)
-    source.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's relative names and contents in sorted order."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.relative_to(path.parent).as_posix().encode())
-        with file.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()
-
-
-def _bytes_of(path: Path) -> int:
-    """Size of a file, or of all files of a folder."""
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
-
-
 def write_prepared(
     out: Path,
     *,
@@ -135,7 +93,7 @@ def write_prepared(
         blocks: (hu, brain, mask) per study, each [slice, size_px, size_px]; concatenated they match `slices`.
         size_px: Side of the square slices.
         with_mask: Whether the blocks carry masks.
-        info: Goes into `dataset.json`: at least name, source, licence, skipped.
+        info: Goes into `dataset.json`: at least name, source, licence, report.
         boxes: One row a box with `BOX_COLUMNS`, for a set that has boxes.
 
     Raises:
@@ -148,15 +106,14 @@ def write_prepared(
     with whole_folder(out) as scratch:
         root = zarr.create_group(scratch / "slices.zarr")
         dtypes = {"hu": "int16", "brain": "uint8"} | ({"mask": "uint8"} if with_mask else {})
-        shard = min(64, max(n, 1))
-        arrays = [
+        shard = min(SHARD_SLICES, n)
+        for name, dtype in dtypes.items():
             root.create_array(
                 name, shape=(n, size_px, size_px), dtype=dtype, chunks=(1, size_px, size_px),
                 shards=(shard, size_px, size_px),
-            )
-            for name, dtype in dtypes.items()
-        ]  # fmt: skip
-        _fill(arrays, blocks, shard, n)
+                compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=np.dtype(dtype).itemsize),
+            )  # fmt: skip
+        _fill([SliceArray(scratch / "slices.zarr" / name, writable=True) for name in dtypes], blocks, shard)
         slices[list(COLUMNS)].astype(COLUMNS).to_parquet(scratch / "slices.parquet", index=False)
         written = ["slices.parquet", "slices.zarr"]
         if boxes is not None:
@@ -173,23 +130,32 @@ def write_prepared(
                 "slices": n,
                 **{label: int((slices[label] == 1).sum()) for label in LABELS},
             },
-            "bytes": {name: _bytes_of(scratch / name) for name in written},
+            "bytes": {name: bytes_of(scratch / name) for name in written},
             "hashes": {name: sha256_of(scratch / name) for name in written},
         }
         (scratch / "dataset.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")
     return out
 
 
-def _fill(arrays: list[Any], blocks: Iterable[Block], shard: int, n: int) -> None:
-    """Writes the blocks shard by shard, so that each shard is compressed once and memory stays bounded."""
+def _fill(arrays: list["SliceArray"], blocks: Iterable[Block], shard: int) -> None:
+    """Writes the blocks shard by shard, so that each is compressed once, one while the next is gathered."""
     waiting: list[list[npt.NDArray[Any]]] = [[] for _ in arrays]
     start = held = 0
+    writes: list[Any] = []
+
+    def wait() -> None:
+        while writes:
+            try:
+                writes.pop().result()
+            except ValueError as error:
+                raise _from_the_disk(error) from None
 
     def flush(count: int) -> None:
         nonlocal start, held
+        wait()
         for index, array in enumerate(arrays):
             joined = np.concatenate(waiting[index])
-            array[start : start + count] = joined[:count]
+            writes.append(array.store[start : start + count].write(joined[:count]))
             waiting[index] = [joined[count:]]
         start, held = start + count, held - count
 
@@ -204,8 +170,15 @@ def _fill(arrays: list[Any], blocks: Iterable[Block], shard: int, n: int) -> Non
             flush(shard)
     if held:
         flush(held)
-    if start != n:
-        raise ValueError(f"blocks held {start} slices, the table {n}")
+    wait()
+    if start != arrays[0].shape[0]:
+        raise ValueError(f"blocks held {start} slices, the table {arrays[0].shape[0]}")
+
+
+def _from_the_disk(error: ValueError) -> Exception:
+    """What the system said, such as that the disk is full, where TensorStore wraps it."""
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else error
 
 
 def check_slices(slices: pd.DataFrame) -> None:
@@ -252,15 +225,61 @@ def check_boxes(boxes: pd.DataFrame, slices: pd.DataFrame, size_px: int) -> None
 
 
 @dataclass(frozen=True)
+class SliceArray:
+    """An array [slice, row, col] on disk, whose slices are read as numpy's are indexed: by number, range or list.
+
+    Attributes:
+        path: Of a zarr array.
+        writable: Whether it is opened for writing.
+    """
+
+    path: Path
+    writable: bool = False
+
+    @cached_property
+    def store(self) -> Any:
+        """The array for TensorStore, opened when it is first needed, also after a way to another process."""
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{self.path}/"}}
+        return tensorstore.open(spec, open=True, read=True, write=self.writable, recheck_cached=False).result()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(slices, rows, cols)"""
+        return tuple(self.store.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole array in memory."""
+        return int(self.store.size * self.store.dtype.numpy_dtype.itemsize)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: Any) -> npt.NDArray[Any]:
+        """[row, col] of one slice, [slice, row, col] of several.
+
+        Raises:
+            IndexError: If there is no such slice.
+        """
+        return np.asarray(self.store[np.arange(len(self))[rows]].read().result())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "writable": self.writable}
+
+
+Slices = SliceArray | npt.NDArray[Any]  # on disk, or some of them in memory
+
+
+@dataclass(frozen=True)
 class PreparedDataset:
     """A prepared data set, opened for reading; arrays stay on disk until they are indexed."""
 
     path: Path
     meta: dict[str, Any]
     slices: pd.DataFrame
-    hu: Any
-    brain: Any
-    mask: Any | None
+    hu: Slices
+    brain: Slices
+    mask: Slices | None
     boxes: pd.DataFrame | None = None
 
     @property
@@ -305,24 +324,27 @@ def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
     for name, expected in hashes.items():
         if not (path / name).exists():
             raise InputError(f"prepared data set {path}", f"no {name}", "a whole data set", remedy)
-        if (size := _bytes_of(path / name)) != sizes[name]:
+        if (size := bytes_of(path / name)) != sizes[name]:
             raise InputError(f"{path}/{name}", f"{size} bytes", f"{sizes[name]} as they were written", remedy)
         if (verify or name.endswith(".parquet")) and sha256_of(path / name) != expected:
             raise InputError(f"{path}/{name}", "another content than was written", f"SHA-256 {expected[:12]}…", remedy)
     slices = pd.read_parquet(path / "slices.parquet")
     check_slices(slices)
-    root: Any = zarr.open_group(path / "slices.zarr", mode="r")
     shape = (len(slices), meta["size_px"], meta["size_px"])
-    wanted = ["hu", "brain"] + (["mask"] if meta["with_mask"] else [])
-    for name in wanted:
-        if name not in root or root[name].shape != shape:
-            raise InputError(f"{path}/slices.zarr/{name}", "missing or of another shape", f"shape {shape}", remedy)
-    mask = root["mask"] if meta["with_mask"] else None
+    arrays = {}
+    for name in ["hu", "brain"] + (["mask"] if meta["with_mask"] else []):
+        arrays[name] = SliceArray(path / "slices.zarr" / name)
+        try:
+            found = arrays[name].shape
+        except ValueError:
+            raise InputError(f"{path}/slices.zarr/{name}", "missing or unreadable", f"shape {shape}", remedy) from None
+        if found != shape:
+            raise InputError(f"{path}/slices.zarr/{name}", f"shape {found}", f"shape {shape}", remedy)
     boxes = None
     if "boxes.parquet" in hashes:
         boxes = pd.read_parquet(path / "boxes.parquet")
         check_boxes(boxes, slices, meta["size_px"])
-    return PreparedDataset(path, meta, slices, root["hu"], root["brain"], mask, boxes)
+    return PreparedDataset(path, meta, slices, arrays["hu"], arrays["brain"], arrays.get("mask"), boxes)
 
 
 def by_fold(prepared: PreparedDataset, fold: int) -> PreparedDataset:
@@ -344,7 +366,7 @@ def by_fold(prepared: PreparedDataset, fold: int) -> PreparedDataset:
     return replace(prepared, slices=prepared.slices.assign(split=role))
 
 
-def require_masks(prepared: PreparedDataset) -> Any:
+def require_masks(prepared: PreparedDataset) -> Slices:
     """The mask array of a set.
 
     Raises:

@@ -15,7 +15,7 @@ import pandas as pd
 
 from hgisam.errors import InputError
 from hgisam.export import export_checkpoint, portable_manifest
-from hgisam.prepared import sha256_of, whole_folder
+from hgisam.folders import sha256_of, whole_folder
 from hgisam.run import hardware_words, read_json, read_manifest, read_table, write_json
 
 log = logging.getLogger(__name__)

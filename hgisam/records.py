@@ -65,7 +65,7 @@ TRAINING_TARGETS = (
 )
 INGEST = "prepare"  # the way of the one row of a record of `ci/bench_ingest.py`
 INGEST_TARGETS = (
-    Target("slices of 512² a second on one core", "cpu", "any", "slices_per_s", 50, True, any_model=True, every=True),
+    Target("slices of 512² a core-second", "cpu", "any", "slices_per_s", 50, True, any_model=True, every=True),
     Target("of bare decoding", "cpu", "any", "of_bare", 0.125, True, any_model=True, every=True),
     Target("two workers against one", "cpu", "any", "two_workers", 1.8, True, any_model=True, every=True),
     Target("peak MB of a worker", "cpu", "any", "peak_mb", 1536, False, any_model=True, every=True),

@@ -110,7 +110,7 @@ def write_pseudo(checkpoint: Checkpoint, profile: Profile, weak: PreparedDataset
 
     def blocks() -> Iterator[Block]:
         for rows, density in tqdm(densities, desc="pseudo masks", unit="scan"):
-            hu, brain = weak.hu.oindex[rows], weak.brain.oindex[rows]
+            hu, brain = weak.hu[rows], weak.brain[rows]
             mask, bleeding = np.zeros(hu.shape, np.uint8), weak.slices["any"].iloc[rows].to_numpy() == 1
             if bleeding.any():
                 images = images_of(checkpoint, hu[bleeding], brain[bleeding], device)
@@ -164,7 +164,7 @@ def refine(
     arrays = [root.create_array(n, shape=(count, *size), dtype="float16", chunks=(1, *size)) for n in PARTS]
     scans = tqdm(densities_of(data, np.arange(count)), total=data.slices["study"].nunique(), desc="refining")
     for rows, density in scans:
-        images = images_of(self_trained, data.hu.oindex[rows], data.brain.oindex[rows], device)
+        images = images_of(self_trained, data.hu[rows], data.brain[rows], device)
         learnt = maps_of(probability_of_bleeding, self_trained, images, profile, size[0]).astype(np.float32)
         alone, dense = (with_density(m, density, begins_hu) for m in (np.ones(density.shape), hgi_sam.oindex[rows]))
         parts = np.stack([alone, dense, learnt, (dense + learnt) / 2]).astype(np.float16)
@@ -182,5 +182,5 @@ def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterat
         mine = np.isin(rows, chosen)
         if mine.any():
             pixel_mm, slice_mm = data.slices.iloc[rows][["pixel_mm", "slice_mm"]].median()
-            hu, brain = data.hu.oindex[rows], data.brain.oindex[rows]
+            hu, brain = data.hu[rows], data.brain[rows]
             yield rows[mine], blood_density(hu, brain, pixel_mm, slice_mm)[mine]

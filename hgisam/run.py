@@ -22,7 +22,7 @@ from typing import Any
 import pandas as pd
 
 from hgisam.errors import InputError
-from hgisam.prepared import replace_folder, sha256_of
+from hgisam.folders import replace_folder, sha256_of
 from hgisam.profile import Profile
 from hgisam.sources import hash_of, package_sources, sources_of
 

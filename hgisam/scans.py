@@ -44,7 +44,7 @@ def scans_of(
     """
     for _, slices in predictions.groupby("study", sort=False):
         rows = slices["row"].to_numpy()
-        brain, truth = prepared.brain.oindex[rows], require_masks(prepared).oindex[rows] > 0
+        brain, truth = prepared.brain[rows], require_masks(prepared)[rows] > 0
 
         def masks(
             rows: npt.NDArray[np.int64] = rows, brain: npt.NDArray[np.uint8] = brain

@@ -34,7 +34,7 @@ def choose_thresholds(
     curves: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in methods}
     for fold in sorted(prepared.slices["fold"].unique()):
         rows, truth = _bleeding(by_fold(prepared, fold), "val")
-        brain = prepared.brain.oindex[rows]
+        brain = prepared.brain[rows]
         for name, parts in curves.items():
             given = values_at(name, values, prepared, rows, brain, validation=True)
             parts.append(dice_curve(given, truth, brain, grid_of(name, count)))
@@ -79,7 +79,7 @@ def dice_by_slice(prepared: PreparedDataset, values: Values, methods: Iterable[s
     parts = []
     for number, fold in enumerate(sorted(prepared.slices["fold"].unique())):
         rows, truth = _bleeding(by_fold(prepared, fold), "test")
-        brain, patient = prepared.brain.oindex[rows], prepared.slices["patient"].iloc[rows].to_numpy()
+        brain, patient = prepared.brain[rows], prepared.slices["patient"].iloc[rows].to_numpy()
         for name, about in chosen.items():
             given = values_at(name, values, prepared, rows, brain)
             threshold = about["folds"][number]
@@ -97,7 +97,7 @@ def chosen_on(prepared: PreparedDataset, thresholds: Mapping[str, Any]) -> bool:
 def _bleeding(split: PreparedDataset, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Rows of the bleeding slices of a split's "val" or "test" patients, and what is drawn in them."""
     rows = split.rows(name)
-    truth = require_masks(split).oindex[rows] > 0
+    truth = require_masks(split)[rows] > 0
     bleeds = truth.any(axis=(1, 2))
     if not bleeds.any():
         fold = split.slices["fold"].iloc[rows[0]]

@@ -67,8 +67,8 @@ def few_batches(prepared: PreparedDataset, profile: Profile, batches: int) -> Pr
         most = count * profile.train.batch_size // 2
         chosen += [generator.choice(r, min(most, len(r)), replace=False) for r in (rows[bleeds], rows[~bleeds])]
     kept = np.sort(np.concatenate(chosen))
-    hu, brain = prepared.hu.oindex[kept], prepared.brain.oindex[kept]
-    mask = None if prepared.mask is None else prepared.mask.oindex[kept]
+    hu, brain = prepared.hu[kept], prepared.brain[kept]
+    mask = None if prepared.mask is None else prepared.mask[kept]
     slices = prepared.slices.iloc[kept].reset_index(drop=True)
     hashes = {**prepared.meta["hashes"], "rows": hashlib.sha256(kept.tobytes()).hexdigest()}
     return replace(prepared, meta={**prepared.meta, "hashes": hashes}, slices=slices, hu=hu, brain=brain, mask=mask)

@@ -126,7 +126,7 @@ def values_at(
         source, rule = MASK_FREE[method]
         return rule(values_at(source, values, prepared, rows, brain, validation=validation), brain)
     if method in FLOORS:
-        hu: npt.NDArray[np.int16] = prepared.hu.oindex[rows]
+        hu: npt.NDArray[np.int16] = prepared.hu[rows]
         smooth = method == "smooth_hu_threshold"
         return smoothed_hu(hu, brain, float(prepared.slices["pixel_mm"].iloc[0])) if smooth else hu.astype(np.float32)
     maps: Floats = values[method][int(validation)].oindex[rows].astype(np.float32)

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 EVERYWHERE = {"hgisam.errors"}
 # what else of our own each module of hgisam may import
 ALLOWED = {
-    "prepared": set(),
+    "folders": set(),
+    "prepared": {"folders"},
     "networks": set(),
     "keys": set(),
     "profile": {"keys", "networks"},
@@ -57,14 +58,14 @@ ALLOWED = {
     "figures": {"diagnosis", "figures", "prepared", "windows"},
     "benchmark": {"maps", "run", "sources", "swin"},
     "records": {"figures", "run"},
-    "export": {"checkpoint", "model_card", "prepared", "pretrained", "report", "run"},
+    "export": {"checkpoint", "folders", "model_card", "prepared", "pretrained", "report", "run"},
     "model_card": {"checkpoint", "models"},
-    "recorded_runs": {"export", "prepared", "run"},
+    "recorded_runs": {"export", "folders", "prepared", "run"},
     "summary_query": {"run"},
     "ledger": {"keys", "summary_query"},
     "ledger_tables": {"ledger", "report"},
 }
-WITHOUT_TORCH = {"parallel", "prepared", "diagnosis", "figures", "metrics", "segment", "summary", "values"}
+WITHOUT_TORCH = {"folders", "parallel", "prepared", "diagnosis", "figures", "metrics", "segment", "summary", "values"}
 WITHOUT_TORCH |= {"failure_causes", "localise", "label_study", "scans"}
 
 

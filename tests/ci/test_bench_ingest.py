@@ -19,10 +19,11 @@ def test_a_tiny_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert read_records(tmp_path) == {}
     (row,) = found["rows"]
     assert found["engine"] == code_hash()
+    assert found["two_apart"] > 0
     assert found["bare_slices_per_s"] > row["slices_per_s"] > 0
     assert row["of_bare"] == pytest.approx(row["slices_per_s"] / found["bare_slices_per_s"])
     assert set(found["peak_mb_by_studies"]) == {"2", "4"}
     assert 20 < row["peak_mb"] < 2000
     assert found["rsna_gb"] == pytest.approx(found["bytes_a_slice"] * 752_803 / 1e9)
     assert "not run" not in judge([found], INGEST_TARGETS)["verdict"].tolist()
-    assert "slices of 512² a second on one core" in capsys.readouterr().out
+    assert "slices of 512² a core-second" in capsys.readouterr().out

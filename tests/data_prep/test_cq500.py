@@ -174,8 +174,9 @@ def test_a_layout_without_boxes_readings_or_images_is_refused(raw: Path, tmp_pat
     (raw / "reads.csv").unlink()
     with pytest.raises(InputError, match=r"reads\.csv"):
         cq500.tables(raw)
+    (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no \.dcm file"):
-        cq500.images(tmp_path / "nowhere")
+        cq500.images(tmp_path / "empty")
 
 
 def test_scans_that_are_nobodys_are_named(raw: Path, tmp_path: Path, report_of: Report) -> None:

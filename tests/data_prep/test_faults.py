@@ -5,20 +5,26 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from data_prep import dicom, nifti
 from data_prep import study as study_module
+from data_prep.__main__ import app
 from data_prep.prepare import prepare
 from hgisam.errors import InputError
-from hgisam.prepared import open_prepared, sha256_of
+from hgisam.folders import sha256_of
+from hgisam.prepared import open_prepared
 
 SMALL: dict[str, Any] = {"image_px": 32, "field_of_view_mm": 240.0, "folds": 2, "validation_fraction": 0.5}
 Report = Callable[[Path], dict[str, Any]]
@@ -29,10 +35,12 @@ def test_killed_ten_times_at_random_the_result_is_the_same(ct_raw: Path, tmp_pat
     whole = sha256_of(prepare("ct-ich", ct_raw, tmp_path / "a" / "out", **SMALL))
     undisturbed = time.monotonic() - started
     out = tmp_path / "b" / "out"
-    rng, fork = np.random.default_rng(), multiprocessing.get_context("fork")
+    rng = np.random.default_rng()
+    context = multiprocessing.get_context("forkserver")  # threads survive no fork
+    context.set_forkserver_preload(["data_prep.prepare"])
     killed = 0
     for _ in range(10):
-        process = fork.Process(target=prepare, args=("ct-ich", ct_raw, out), kwargs=SMALL)
+        process = context.Process(target=prepare, args=("ct-ich", ct_raw, out), kwargs=SMALL)
         process.start()
         process.join(rng.uniform(0, undisturbed))
         if process.is_alive():
@@ -120,3 +128,68 @@ def test_a_set_that_lost_or_changed_a_file_is_refused(ct_raw: Path, tmp_path: Pa
 def test_a_broken_link_among_the_images_is_no_image(rsna_raw: Path, tmp_path: Path, report_of: Report) -> None:
     (rsna_raw / "stage_2_train" / "ID_000000000.dcm").symlink_to(tmp_path / "nowhere")
     assert report_of(prepare("rsna", rsna_raw, tmp_path / "out", **SMALL))["files"] == 32
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of its own; its size is set by mounting it again."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("may not mount a disk here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_fills_up_is_named_and_the_same_command_goes_on(
+    ct_raw: Path, small_disk: Path, tmp_path: Path
+) -> None:
+    """Whatever is being written: nothing half valid is left, and on a larger disk the result is the usual one."""
+    settings: dict[str, Any] = {**SMALL, "image_px": 128}
+    whole = sha256_of(prepare("ct-ich", ct_raw, tmp_path / "a" / "out", **settings))
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    out, full = small_disk / "out", 0
+    for size_k in range(16, 4096, 16):
+        subprocess.run(["mount", "-o", f"remount,size={size_k}k", small_disk], check=True)
+        result = CliRunner().invoke(app, ["ct-ich", str(ct_raw), str(out), *options])
+        if result.exit_code == 0:
+            break
+        full += 1
+        assert result.exit_code == 1
+        assert "Stopped: the disk is full" in result.output, result.output
+        assert not out.exists()
+    assert full > 3
+    assert sha256_of(out) == whole
+    assert [path.name for path in small_disk.iterdir()] == ["out"]
+
+
+@contextmanager
+def as_somebody() -> Iterator[Path]:
+    """A folder of somebody who is not root, and may not read everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        user = os.geteuid()
+        if user == 0:
+            os.chown(folder, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(user)
+
+
+def test_what_may_not_be_read_or_written_is_named(write_ct_ich: Callable[..., Path], report_of: Report) -> None:
+    with as_somebody() as folder:
+        raw = write_ct_ich(folder / "raw")
+        scan = raw / "ct_scans" / "049.nii"
+        scan.chmod(0)
+        report = report_of(prepare("ct-ich", raw, folder / "out", **SMALL))
+        assert report["skipped"] == [{"file": "ct_scans/049.nii", "reason": "cannot be read: Permission denied"}]
+        scan.parent.chmod(0)
+        with pytest.raises(InputError, match=r"folder ct_scans of .*: got Permission denied"):
+            prepare("folder", raw, folder / "other", **SMALL)
+        scan.parent.chmod(0o700)
+        folder.chmod(0o500)
+        result = CliRunner().invoke(app, ["ct-ich", str(raw), str(folder / "another")])
+        assert result.exit_code == 1
+        assert result.output.startswith("Stopped: Permission denied (")
+        folder.chmod(0o700)

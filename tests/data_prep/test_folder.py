@@ -48,8 +48,8 @@ def test_scans_without_labels_are_kept_and_can_only_be_looked_at(
     assert len(data.slices) == 16
     np.testing.assert_array_equal(data.hu[:8], data.hu[8:])  # the same head, once as DICOM and once as NIfTI
     right = slice(0, 16)  # the patient's right is column 0: only there lies the lesion
-    assert (data.hu[:, :, right] == 75).any()
-    assert not (data.hu[:, :, 16:] == 75).any()
+    assert (data.hu[:][:, :, right] == 75).any()
+    assert not (data.hu[:][:, :, 16:] == 75).any()
     assert set(data.slices["split"]) <= {"val", "test"}
     assert report_of(out)["skipped"] == [{"file": "file 10", "reason": "not a DICOM file"}]
     words = caplog.text + "".join(capfd.readouterr()) + data.slices.to_csv() + (out / "dataset.json").read_text()

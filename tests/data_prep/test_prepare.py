@@ -15,7 +15,8 @@ from distributed import LocalCluster
 from data_prep import study as study_module
 from data_prep.prepare import prepare
 from hgisam.errors import InputError
-from hgisam.prepared import open_prepared, sha256_of
+from hgisam.folders import sha256_of
+from hgisam.prepared import open_prepared
 
 SMALL: dict[str, Any] = {"image_px": 32, "field_of_view_mm": 240.0, "folds": 2, "validation_fraction": 0.5}
 

@@ -75,7 +75,7 @@ def test_types_are_measured_by_their_own_logit_where_they_are_alone(
     assert table["row"].tolist() == rows.tolist()
     assert set(table["target"]) == {"intraparenchymal"}
     assert prepared.mask is not None
-    hu, brain, mask = (array.oindex[rows] for array in (prepared.hu, prepared.brain, prepared.mask))
+    hu, brain, mask = (array[rows] for array in (prepared.hu, prepared.brain, prepared.mask))
     images = images_of(subtype, hu, brain, torch.device("cpu"))
     maps = maps_of(of_class(methods_of(tiny, ["hgi_sam"])["hgi_sam"], 2), subtype, images, tiny, 32)
     grid = threshold_grid(tiny.evaluate.thresholds)

@@ -62,7 +62,7 @@ def test_a_map_of_ones_is_the_whole_brain(checkpoint: Checkpoint, tiny: Profile,
     rows = bleeding_rows(prepared, "test", most=100, seed=0)
     curves = dice_curves(checkpoint, tiny, prepared, {"ones": ones}, rows)["ones"]
     assert prepared.mask is not None
-    truth, brain = prepared.mask.oindex[rows] > 0, prepared.brain.oindex[rows] > 0
+    truth, brain = prepared.mask[rows] > 0, prepared.brain[rows] > 0
     expected = 2 * (truth & brain).sum(axis=(1, 2)) / (truth.sum(axis=(1, 2)) + brain.sum(axis=(1, 2)))
     np.testing.assert_allclose(curves, np.repeat(expected[:, None], len(threshold_grid(20)), axis=1))
 

@@ -48,13 +48,13 @@ def test_batches_read_the_asked_rows(tmp_path: Path, tiny: Profile) -> None:
     rows = np.array([5, 3, 40, 0, 7])
     got = list(batch_loader(slices, Batches(rows, 2)))
     assert [b.rows.tolist() for b in got] == [[5, 3], [40, 0], [7]]
-    assert (got[1].hu.numpy() == prepared.hu.oindex[[40, 0]]).all()
-    assert (got[1].brain.numpy() == prepared.brain.oindex[[40, 0]]).all()
+    assert (got[1].hu.numpy() == prepared.hu[[40, 0]]).all()
+    assert (got[1].brain.numpy() == prepared.brain[[40, 0]]).all()
     assert (got[1].labels.numpy() == prepared.slices[list(LABELS)].to_numpy()[[40, 0]]).all()
     assert got[1].mask is None
     masked = SliceDataset(prepared, with_mask=True)[rows].mask
     assert masked is not None
-    assert (masked.numpy() == prepared.mask.oindex[rows]).all()  # type: ignore[union-attr]
+    assert (masked.numpy() == prepared.mask[rows]).all()  # type: ignore[union-attr]
     mean, std = channel_statistics(slices, np.arange(48), tiny)
     levelled, inside = soft_tissue(*slices[np.arange(48)][1:3], tiny.pixel_mm)
     channels = apply_windows(levelled, tiny.windows).movedim(1, 0)[:, inside]

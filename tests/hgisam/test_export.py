@@ -14,8 +14,9 @@ from hgisam import export, load_pretrained, pretrained
 from hgisam.checkpoint import load_tensors
 from hgisam.errors import InputError
 from hgisam.export import PLACES, export_checkpoint, halved, without_places
+from hgisam.folders import sha256_of
 from hgisam.pipeline import train_step
-from hgisam.prepared import open_prepared, sha256_of
+from hgisam.prepared import open_prepared
 from hgisam.profile import Profile, load_profile
 from hgisam.run import read_json, write_json
 from tests.conftest import TINY, make_prepared
@@ -53,7 +54,7 @@ def test_scores_of_the_export_are_those_of_the_training(run: Path, tmp_path: Pat
     loaded = load_pretrained(str(export_checkpoint(run / "train", tmp_path / "small")))
     data = open_prepared(run / "prepared" / "rsna")
     told = pd.read_parquet(run / "train" / "predictions.parquet")
-    hu, brain = (torch.from_numpy(array.oindex[told["row"].to_numpy()]) for array in (data.hu, data.brain))
+    hu, brain = (torch.from_numpy(array[told["row"].to_numpy()]) for array in (data.hu, data.brain))
     with torch.no_grad():
         scores = loaded.probability(loaded.images(hu, brain))
     np.testing.assert_allclose(scores, told["score"], atol=5e-3)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS, MASK_VALUES, by_fold, open_prepared, sha256_of, whole_folder
+from hgisam.folders import sha256_of, whole_folder
+from hgisam.prepared import LABELS, MASK_VALUES, by_fold, open_prepared
 from tests.conftest import make_prepared
 
 

@@ -13,7 +13,8 @@ import pytest
 from hgisam import measurements, pipeline, recorded_runs
 from hgisam.cli import app
 from hgisam.errors import InputError
-from hgisam.prepared import open_prepared, sha256_of
+from hgisam.folders import sha256_of
+from hgisam.prepared import open_prepared
 from hgisam.pretrained import load_pretrained
 from hgisam.profile import load_profile
 from hgisam.recorded_runs import read_runs, record_run

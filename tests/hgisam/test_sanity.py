@@ -114,7 +114,7 @@ def test_pointing_at_the_bleed_and_at_anything(
     table = pointing(checkpoint, tiny, prepared, {"bright": bright}, rows).set_index(["method", "at"])["mean"]
     assert table[("bright", "0 mm")] == 1
     assert prepared.mask is not None
-    truth, brain = prepared.mask.oindex[rows] > 0, prepared.brain.oindex[rows] > 0
+    truth, brain = prepared.mask[rows] > 0, prepared.brain[rows] > 0
     chance = ((truth & brain).sum(axis=(1, 2)) / brain.sum(axis=(1, 2))).mean()
     assert table[("any pixel", "0 mm")] == pytest.approx(chance)
     assert table[("any pixel", "5 mm")] >= chance

@@ -34,7 +34,7 @@ def test_it_learns_and_the_checkpoint_rebuilds_itself(tmp_path: Path) -> None:
     assert table["val_auroc"].max() > 0.95
     predictions = pd.read_parquet(tmp_path / "predictions.parquet")
     assert (predictions["row"].to_numpy() == prepared.rows("val")).all()
-    hu, brain = (torch.from_numpy(a.oindex[prepared.rows("val")]) for a in (prepared.hu, prepared.brain))
+    hu, brain = (torch.from_numpy(a[prepared.rows("val")]) for a in (prepared.hu, prepared.brain))
     with torch.no_grad():
         scores = load_checkpoint(tmp_path).probability(checkpoint.images(hu, brain))
     np.testing.assert_allclose(scores, predictions["score"], atol=1e-5)

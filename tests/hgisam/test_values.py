@@ -60,7 +60,7 @@ def test_arrays_are_paired_with_what_is_chosen_on(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert candidates(["unet"]) == ["unet", "hu_threshold", "smooth_hu_threshold"]
     rows = np.array([3, 8])
-    brain = prepared.brain.oindex[rows]
+    brain = prepared.brain[rows]
 
     def given(name: str, *, validation: bool = False) -> np.ndarray:
         return values_at(name, values, prepared, rows, brain, validation=validation)
@@ -68,9 +68,9 @@ def test_arrays_are_paired_with_what_is_chosen_on(tmp_path: Path) -> None:
     assert (given("unet") == 1).all()
     assert (given("unet", validation=True) == 2).all()
     np.testing.assert_array_equal(given("hgi_sam"), given("hgi_sam", validation=True))
-    np.testing.assert_array_equal(given("hu_threshold"), prepared.hu.oindex[rows])
+    np.testing.assert_array_equal(given("hu_threshold"), prepared.hu[rows])
     pixel_mm = prepared.slices["pixel_mm"].iloc[0]
-    np.testing.assert_array_equal(given("smooth_hu_threshold"), smoothed_hu(prepared.hu.oindex[rows], brain, pixel_mm))
+    np.testing.assert_array_equal(given("smooth_hu_threshold"), smoothed_hu(prepared.hu[rows], brain, pixel_mm))
     np.testing.assert_array_equal(given("hgi_sam_mass"), mass_mask(given("hgi_sam"), brain))
 
 
