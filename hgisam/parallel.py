@@ -1,5 +1,6 @@
 """Many tasks on many cores, of this machine or of a cluster, in order, with a bar."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import dask.base
+import dask.config
 import distributed
 from dask.delayed import delayed
 from tqdm import tqdm
@@ -56,7 +58,9 @@ def run_all(
             "initializer": _begin_worker,
         }  # fmt: skip
     try:
-        with TqdmCallback(desc=label, disable=None):
+        # a server that has loaded the code starts workers at once; they inherit none of this process's threads
+        multiprocessing.set_forkserver_preload([function.__module__])
+        with dask.config.set({"multiprocessing.context": "forkserver"}), TqdmCallback(desc=label, disable=None):
             return list(compute(*tasks, **settings))
     except Exception as error:
         # dask wraps what a worker raised together with its traceback
@@ -108,12 +112,15 @@ def _client(address: str) -> Iterator[Any]:
 
 def end_with_parent() -> None:
     """Ends this process once the one that started it is gone, so that a kill leaves no orphan."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
+def _end_with_parent(starter: int) -> None:
+    if parent := multiprocessing.parent_process():  # a worker, whose starter is the server
+        parent.join()
+    else:
+        while os.getppid() == starter:
+            time.sleep(1)
     os._exit(1)
 
 
