@@ -32,11 +32,13 @@ test: lint ## lint, types, every notebook in the smoke profile, the rendered sit
 	@$(BIN)/python ci/check_browser.py $(TEST)/html
 	@$(BIN)/python -m pytest -q
 
-lint: $(STAMP) ## lint and types
+lint: $(STAMP) ## lint, types, spelling
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
+	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md book/*.md book/*.ipynb $(CODE)
 	@$(BIN)/python ci/check_notebooks.py
+	@$(BIN)/python ci/check_exercises.py
 
 serve: ## the book at http://127.0.0.1:8000
 	@test -f _build/html/index.html || { echo "There is no book yet: make book" >&2; exit 2; }

@@ -13,8 +13,15 @@ import sys
 import time
 from pathlib import Path
 
+import nbformat
+import yaml
+from facts import repository, run_page, with_facts
+from steps import STEPS
+from teaching import COURSES, for_students, key, slides
+
 from hgisam.folders import replace_folder
 
+COLAB = "https://colab.research.google.com"
 BOOK = Path(__file__).parent
 PAGES = ("*.md", "*.bib", "_toc.yml", "_static", "_ext")
 WARNING = re.compile(r"(WARNING|ERROR|CRITICAL)", re.IGNORECASE)
@@ -22,15 +29,31 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def stage(folder: Path, notebooks: list[Path]) -> None:
-    """Lays out the sources with executed notebooks in the place of empty ones."""
+    """Lays out the sources: executed chapters in the place of empty ones, and the pages that are made from them."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "book").mkdir(parents=True)
-    shutil.copy(BOOK.parent / "_config.yml", folder)
+    config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
+    if name := repository():
+        config["repository"] = {"url": f"https://github.com/{name}", "path_to_book": BOOK.name, "branch": "main"}
+        config["launch_buttons"] |= {"binderhub_url": "https://mybinder.org", "colab_url": COLAB}
+    (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     for path in (path for pattern in PAGES for path in BOOK.glob(pattern)):
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, folder / "book" / path.name)
-    for path in notebooks:
-        shutil.copy(path, folder / "book")
+    chapters = {path.stem: nbformat.read(path, as_version=4) for path in sorted(notebooks)}
+    (folder / "book" / "exercises").mkdir()
+    decks = {
+        name: slides(title, [chapter for stem, chapter in chapters.items() if stem.startswith(numbers)])
+        for name, (title, numbers) in COURSES.items()
+    }
+    pages = {"key": key(chapters), "what_this_run_was": run_page(chapters, {s: STEPS[s].needs for s in STEPS})}
+    for name, chapter in chapters.items():
+        nbformat.write(for_students(chapter), folder / "book" / "exercises" / f"{name}.ipynb")
+        nbformat.write(with_facts(chapter, name), folder / "book" / f"{name}.ipynb")
+    for name, deck in decks.items():
+        nbformat.write(deck, folder / "book" / f"{name}.ipynb")
+    for name, text in pages.items():
+        (folder / "book" / f"{name}.md").write_text(text, encoding="utf-8")
 
 
 def complaints(output: str) -> list[str]:

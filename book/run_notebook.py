@@ -9,7 +9,6 @@ Exit code 0 when it ended well, 2 for something the user can mend, 1 for anythin
 
 import argparse
 import ast
-import difflib
 import json
 import os
 import re
@@ -30,6 +29,7 @@ import papermill
 from papermill.exceptions import PapermillExecutionError
 
 from hgisam.errors import InputError
+from hgisam.parameters import require_known, require_type
 
 MAKER_ENV = "HGISAM_BOOK_PID"  # process without which this one has no business, set by make and build.py
 ABSOLUTE = re.compile(r"^(/|[A-Za-z]:[\\/])")
@@ -72,26 +72,19 @@ def checked_parameters(notebook: Path, given: list[str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
-        if name not in known or not equals:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"Did you mean {near[0]}?" if near else "Leave it out."
-            expected = f"one of {', '.join(known)}" if known else "none: it has no parameters cell"
-            raise InputError(f"parameter of {notebook.name}", text, expected, remedy)
-        values[name] = _typed(notebook.name, name, value, known[name])
+        require_known(name, value, known, notebook.name)
+        if not equals:
+            raise InputError(f"parameter {name} of {notebook.name}", "no value", f"{name}=VALUE", "Give it one.")
+        values[name] = value if known[name] == "str" else _parsed(value)
+        require_type(name, values[name], known[name], notebook.name)
     return values
 
 
-def _typed(notebook: str, name: str, value: str, kind: str) -> Any:
-    if kind == "str":
-        return value
+def _parsed(value: str) -> Any:
     try:
-        parsed = json.loads(value)
+        return json.loads(value)
     except ValueError:
-        parsed = value
-    wanted = {"int": int, "float": (int, float), "bool": bool}.get(kind)
-    if wanted is None or (isinstance(parsed, wanted) and (kind == "bool" or not isinstance(parsed, bool))):
-        return parsed
-    raise InputError(f"parameter {name} of {notebook}", value, kind, "Give a value of that type.")
+        return value
 
 
 class Console:

@@ -13,11 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTHS = {"narrow": (390, 844), "wide": (1280, 900)}
 INSTALL = "install it (Debian, Ubuntu: apt install chromium) or run .venv/bin/playwright install chromium"
+SERIOUS = ("serious", "critical")
+UNFOLD = "() => document.querySelectorAll('details').forEach((hidden) => { hidden.open = true; })"
 UNDRAWN = """() => [...document.querySelectorAll('.figure-plotly')].filter((figure) => {
     const drawn = figure.querySelector('.main-svg, canvas');
     const box = drawn && drawn.getBoundingClientRect();
@@ -70,6 +73,16 @@ MOVE_SLIDERS = """async () => {
 }"""
 
 
+def hurdles(page: Page) -> list[str]:
+    """What axe-core finds serious or worse for readers with a screen reader, or with eyes that need contrast."""
+    return [
+        f"{found['id']} ({found['impact']}): {node['html'][:120]}"
+        for found in Axe().run(page).response["violations"]
+        if found["impact"] in SERIOUS
+        for node in found["nodes"][:3]
+    ]
+
+
 def find_browser() -> str | None:
     """Path of an installed Chromium: of the system, or playwright's own."""
     for name in PROGRAMS:
@@ -116,10 +129,11 @@ def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, siz
         problems = listen(page)
         try:
             page.goto((site / name).as_uri(), wait_until="load", timeout=120_000)
+            page.evaluate(UNFOLD)
             for theme in (first, second):
                 page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
                 page.wait_for_timeout(250)
-                problems += [f"{theme}: {problem}" for problem in looks(page)]
+                problems += [f"{theme}: {problem}" for problem in (*looks(page), *hurdles(page))]
                 page.screenshot(path=str(screenshots / f"{Path(name).stem}-{size}-{theme}.png"), full_page=True)
             problems += [f"slider changes nothing: {label}" for label in page.evaluate(MOVE_SLIDERS)]
         except Error as error:

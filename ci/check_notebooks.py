@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+CHECK = "check_parameters(globals())"
 ABSOLUTE = re.compile(r"(?<![\w.:/…])/(?:home|Users|root|tmp|mnt|work|opt|var|media)/|\b[A-Z]:\\\\")
 
 
@@ -56,6 +57,9 @@ def _parameters(cells: list[dict[str, Any]]) -> list[str]:
             found.append(f"parameters: {text!r} is not `name: type = value`")
         elif "#" not in "\n".join(lines[statement.lineno - 1 : statement.end_lineno]):
             found.append(f"parameters: {text!r} has no comment")
+    calls = [cell for cell in cells if cell["cell_type"] == "code" and CHECK in "".join(cell["source"])]
+    if not calls:
+        found.append(f"nothing calls {CHECK}: a misspelt parameter would be ignored")
     return found or ([] if statements else ["the parameters cell is empty"])
 
 

@@ -1,4 +1,4 @@
-"""The command line: `hgisam train | map | evaluate | export | record | ledger`."""
+"""The command line: `hgisam train | map | evaluate | export | record | ledger | doctor`."""
 
 import errno
 import logging
@@ -132,6 +132,24 @@ def ledger(
     table = verdicts(load_ledger(), {str(folder): read_summary(folder) for folder in runs})
     print_ledger(table)
     if strict and (table["verdict"] == FAIL).any():
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(
+    runs_dir: RunsOption = Path("runs"),
+    data: Annotated[list[Path], typer.Option(help="A prepared set to look at. May be repeated.")] = [],  # noqa: B006
+) -> None:
+    """What this machine has and lacks, and which profiles it can run; exit code 1 where something is missing."""
+    from hgisam.doctor import BAD, can_run, examine
+
+    findings = examine(runs_dir, data)
+    for finding in findings:
+        remedy = f"  → {finding.remedy}" if finding.remedy else ""
+        typer.echo(f"{finding.state:8} {finding.what}: {finding.found}{remedy}")
+    for profile, answer in can_run(runs_dir).items():
+        typer.echo(f"{'':8} profile {profile}: {answer}")
+    if any(finding.state == BAD for finding in findings):
         raise typer.Exit(1)
 
 

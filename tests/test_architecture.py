@@ -17,6 +17,7 @@ ALLOWED = {
     "windows": {"profile"},
     "compute": {"profile"},
     "parallel": set(),
+    "parameters": set(),
     "recipes": set(),
     "data": {"prepared", "profile", "recipes", "windows"},
     "augment": {"data", "profile"},
@@ -64,8 +65,20 @@ ALLOWED = {
     "summary_query": {"run"},
     "ledger": {"keys", "summary_query"},
     "ledger_tables": {"ledger", "report"},
+    "doctor": {"prepared"},
 }
-WITHOUT_TORCH = {"folders", "parallel", "prepared", "diagnosis", "figures", "metrics", "segment", "summary", "values"}
+WITHOUT_TORCH = {
+    "folders",
+    "parallel",
+    "parameters",
+    "prepared",
+    "diagnosis",
+    "figures",
+    "metrics",
+    "segment",
+    "summary",
+    "values",
+}
 WITHOUT_TORCH |= {"failure_causes", "localise", "label_study", "scans"}
 
 

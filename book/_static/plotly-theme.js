@@ -20,6 +20,13 @@
 
   const restyleAll = () => document.querySelectorAll(".figure-plotly .js-plotly-plot").forEach(restyle);
 
+  // what was drawn in a folded solution had no width yet
+  document.addEventListener(
+    "toggle",
+    (event) => event.target.querySelectorAll(".js-plotly-plot").forEach((figure) => window.Plotly.Plots.resize(figure)),
+    true,
+  );
+
   window.addEventListener("DOMContentLoaded", () => {
     restyleAll();
     new MutationObserver(restyleAll).observe(document.documentElement, { attributeFilter: ["data-theme"] });

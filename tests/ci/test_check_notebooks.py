@@ -16,7 +16,8 @@ def notebook() -> dict[str, Any]:
             {"cell_type": "markdown", "metadata": {}, "source": ["# A title\n", "prose, a link to https://x.org/home/y"]},
             {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": parameters, "outputs": [],
              "execution_count": None},
-            {"cell_type": "code", "metadata": {}, "source": "1 + 1", "outputs": [], "execution_count": None},
+            {"cell_type": "code", "metadata": {}, "source": "check_parameters(globals())", "outputs": [],
+             "execution_count": None},
         ],
     }  # fmt: skip
 

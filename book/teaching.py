@@ -1,0 +1,177 @@
+"""What students and teachers get, made from the chapters themselves: exercises without solutions, the key, slides.
+
+The solution is the truth: a chapter runs it, and what a student gets is the same notebook with the solution taken out.
+"""
+
+import copy
+import re
+from collections.abc import Iterable, Mapping
+
+import nbformat
+from nbformat import NotebookNode
+
+BEGINS, ENDS = "# solution begins", "# solution ends"
+YOUR_TURN = 'raise NotImplementedError("your turn")'
+KINDS = ("predict", "code", "judge")
+EXERCISE = re.compile(r"^:::\{exercise\} (?P<title>.+)\n:label: (?P<label>\S+)\n\n(?P<text>.*?)\n:::$", re.M | re.S)
+SOLUTION = re.compile(r"^:::\{solution\} (?P<label>\S+)\n(?::.*\n)*\n(?P<text>.*?)\n:::$", re.M | re.S)
+QUESTION = re.compile(r"^\*\*\d+\.\*\* (?P<text>.+?)(?=^\*\*\d+\.\*\* |\Z)", re.M | re.S)
+ANSWER = re.compile(
+    r"<details><summary>(?P<text>.+?)</summary>\n\n\*\*(?P<word>Right|No)\.\*\* (?P<why>.+?)\n\n</details>", re.S
+)
+ROLES = (
+    (re.compile(r"\{doc\}`(\w+)`"), r"[\1](\1.ipynb)"),
+    (re.compile(r"\{(?:cite|term)\}`([^`<]+?)(?: <[^`]*>)?`"), r"\1"),
+)
+COURSES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # deck → title and chapters
+    "slides_90_minutes": ("Slides: ninety minutes", ("01", "03", "05", "06")),
+    "slides_day_1": ("Slides, day 1: studies and slices", ("01", "02", "18")),
+    "slides_day_2": ("Slides, day 2: attention and training", ("03", "04", "09")),
+    "slides_day_3": ("Slides, day 3: from heads to masks", ("05", "06", "07")),
+    "slides_day_4": ("Slides, day 4: the studies", ("10", "11", "12", "13")),
+    "slides_day_5": ("Slides, day 5: claims and your own scans", ("14", "15", "16", "17")),
+}
+FIGURES_A_DECK = 14  # a page with more of them loads slowly
+
+
+def is_solution(cell: NotebookNode) -> bool:
+    """Whether a cell belongs to the teacher."""
+    return cell.cell_type == "code" and "solution" in cell.metadata.get("tags", [])
+
+
+def opened(source: str) -> str:
+    """A solution's code with what the student writes taken out.
+
+    Raises:
+        ValueError: If the marks are not there, one after the other.
+    """
+    lines = source.splitlines()
+    marks = [number for number, line in enumerate(lines) if line.strip() in (BEGINS, ENDS)]
+    if [lines[number].strip() for number in marks] != [BEGINS, ENDS]:
+        raise ValueError(f"a solution without {BEGINS!r} and {ENDS!r}")
+    first, last = marks
+    indent = lines[first][: len(lines[first]) - len(lines[first].lstrip())]
+    return "\n".join([*lines[:first], indent + YOUR_TURN, *lines[last + 1 :]])
+
+
+def for_students(chapter: NotebookNode) -> NotebookNode:
+    """The chapter as a student gets it: no outputs, no solutions, plain headings where Jupyter knows no directive."""
+    student = copy.deepcopy(chapter)
+    student.metadata = {"kernelspec": chapter.metadata["kernelspec"]}
+    student.cells = []
+    for cell in copy.deepcopy(chapter.cells):
+        if cell.cell_type == "code":
+            tags = cell.metadata.get("tags", [])
+            if "injected-parameters" in tags or (is_solution(cell) and BEGINS not in cell.source):
+                continue
+            cell.outputs, cell.execution_count = [], None
+            cell.metadata = {"tags": ["parameters"]} if "parameters" in tags else {}
+            cell.source = opened(cell.source) if BEGINS in cell.source else cell.source
+        else:
+            cell.source = EXERCISE.sub(r"### \g<title>\n\n\g<text>", SOLUTION.sub("", cell.source)).rstrip()
+            for role, plain in ROLES:
+                cell.source = role.sub(plain, cell.source)
+        student.cells.append(cell)
+    return student
+
+
+def exercises_of(chapter: NotebookNode) -> dict[str, tuple[str, str]]:
+    """Label of each exercise → its title and its solution, as text or code; "" where there is none."""
+    found: dict[str, tuple[str, str]] = {}
+    for number, cell in enumerate(chapter.cells):
+        if cell.cell_type != "markdown":
+            continue
+        told = {match["label"]: match["text"] for match in SOLUTION.finditer(cell.source)}
+        for match in EXERCISE.finditer(cell.source):
+            following = chapter.cells[number + 1 :]
+            until = next((i for i, c in enumerate(following) if c.cell_type == "markdown"), len(following))
+            code = [c.source for c in following[:until] if is_solution(c)]
+            fenced = f"```python\n{code[-1]}\n```" if code else ""
+            found[match["label"]] = match["title"], told.get(match["label"], fenced)
+    return found
+
+
+def questions_of(chapter: NotebookNode) -> list[tuple[str, list[tuple[str, bool, str]]]]:
+    """The quiz: each question with its answers, whether they are right, and why."""
+    source = "\n".join(c.source for c in chapter.cells if c.get("id") == "quiz")
+    return [
+        (
+            match["text"].split("\n", 1)[0].strip(),
+            [(a["text"], a["word"] == "Right", " ".join(a["why"].split())) for a in ANSWER.finditer(match["text"])],
+        )
+        for match in QUESTION.finditer(source)
+    ]
+
+
+def title_of(chapter: NotebookNode) -> str:
+    """The heading of the first cell."""
+    return str(chapter.cells[0].source.splitlines()[0].removeprefix("# "))
+
+
+def key(chapters: Mapping[str, NotebookNode]) -> str:
+    """The page with all solutions and the right answers, for teachers."""
+    parts = [
+        "# The key",
+        "",
+        "Every solution and every right answer, taken from the chapters. What a picture answers, its chapter shows.",
+    ]
+    for name, chapter in chapters.items():
+        parts += ["", f"## {{doc}}`{name}`"]
+        for label, (title, solution) in exercises_of(chapter).items():
+            shown = "Shown in the chapter." if label.endswith("judge") else solution
+            parts += ["", f"{{ref}}`{title} <{label}>`", "", shown]
+        for number, (question, answers) in enumerate(questions_of(chapter), start=1):
+            right = next(answer for answer in answers if answer[1])
+            parts += ["", f"**Quiz {number}.** {question} *{right[0]}* {right[2]}"]
+    return "\n".join(parts) + "\n"
+
+
+def _figure(cell: NotebookNode) -> bool:
+    data = [output.get("data", {}) for output in cell.get("outputs", [])]
+    return any("figure-plotly" in "".join(d.get("text/html", "")) for d in data)
+
+
+def _first_paragraph(text: str) -> str:
+    paragraphs = [part for part in text.split("\n\n") if part.strip() and not part.startswith((":::", "|", "```"))]
+    return paragraphs[0] if paragraphs else ""
+
+
+def slides(title: str, chapters: Iterable[NotebookNode]) -> NotebookNode:
+    """A deck: of each chapter its aim, a slide a section with its first paragraph and figure, summary, a question.
+
+    Args:
+        title: Of the deck.
+        chapters: Executed notebooks, in order.
+    """
+    deck = nbformat.v4.new_notebook()
+    deck.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    opening = (
+        f'# {title}\n\n<div class="slide-deck"></div>\n\nPage Down for the next slide; print the page for a handout.'
+    )
+    cells = [nbformat.v4.new_markdown_cell(opening)]
+    figures = 0
+    for chapter in chapters:
+        aim = re.search(r"\*\*You will be able to\*\* \| (.+?) \|", chapter.cells[0].source)
+        cells.append(
+            nbformat.v4.new_markdown_cell(f"## {title_of(chapter)}\n\nYou will be able to {aim[1] if aim else ''}.")
+        )
+        waiting = False  # for the first figure of a section
+        for cell in chapter.cells[1:]:
+            if cell.get("id") == "exercises":
+                break
+            if cell.cell_type == "code" and waiting and _figure(cell) and figures < FIGURES_A_DECK:
+                shown = copy.deepcopy(cell)
+                shown.metadata = {"tags": ["remove-input"]}
+                cells.append(shown)
+                waiting, figures = False, figures + 1
+            for section in re.split(r"(?=^## )", cell.source, flags=re.M)[1:] if cell.cell_type == "markdown" else ():
+                heading, _, text = section.partition("\n")
+                whole = heading in ("## Summary", "## What could be wrong with this")
+                body = text.split("\nNext: ")[0].strip() if whole else _first_paragraph(text)
+                cells.append(nbformat.v4.new_markdown_cell(f"{heading}\n\n{body}"))
+                waiting = not whole
+        for question, answers in questions_of(chapter)[:1]:
+            options = "\n".join(f"- {text}" for text, _, _ in answers)
+            cells.append(nbformat.v4.new_markdown_cell(f"## A question\n\n{question}\n\n{options}"))
+    deck.cells = cells
+    return deck

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import check_exercises
+import nbformat
+import pytest
+import teaching
+
+CHAPTER = Path(__file__).parents[2] / "book" / "05_hgi_sam.ipynb"
+
+
+def spoilt(tmp_path: Path, cell_id: str, old: str, new: str) -> str:
+    """What the gate says of a chapter in one of whose cells something was replaced."""
+    chapter = nbformat.read(CHAPTER, as_version=4)
+    cell = next(cell for cell in chapter.cells if cell.id == cell_id)
+    assert old in cell.source
+    cell.source = cell.source.replace(old, new)
+    path = tmp_path / CHAPTER.name
+    nbformat.write(chapter, path)
+    return " | ".join(check_exercises.problems(path))
+
+
+def test_the_chapters_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_exercises.main([]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("cell_id", "old", "new", "expected"),
+    [
+        ("exercises", ":label: ex-05-predict", ":label: ex-05-guess", "expected ex-05-predict"),
+        ("exercises", ":::{solution} ex-05-predict", ":::{solution} ex-05-other", "ex-05-predict has no solution"),
+        ("solution-code", "# solution ends", "# the end", "can't be opened: a solution without"),
+        ("solution-code", "assert ", "check = ", "no assertion"),
+        ("quiz", "**Right.**", "**No.**", "0 of 3 answers are right"),
+        ("quiz", "**2.**", "2.", "a quiz of 1 questions"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_found(tmp_path: Path, cell_id: str, old: str, new: str, expected: str) -> None:
+    assert expected in spoilt(tmp_path, cell_id, old, new)
+
+
+def test_a_solution_that_stands_in_the_exercise_is_found(tmp_path: Path) -> None:
+    told = teaching.exercises_of(nbformat.read(CHAPTER, as_version=4))["ex-05-predict"][1].splitlines()[0]
+    assert "student's notebook holds" in spoilt(tmp_path, "exercises", "Set every head weight", told + "\n")
+
+
+def test_a_student_gets_the_exercise_and_not_its_solution() -> None:
+    chapter = nbformat.read(CHAPTER, as_version=4)
+    student = teaching.for_students(chapter)
+    source = "\n".join(cell.source for cell in student.cells)
+    assert teaching.YOUR_TURN in source
+    assert "def frobenius(gradient):" in source
+    assert "pow(2)" not in source
+    assert "### Code: The weight of a head" in source
+    assert "{exercise}" not in source
+    assert "[03_swin_attention](03_swin_attention.ipynb)" in source
+    namespace: dict[str, object] = {}
+    exec(
+        teaching.opened(next(c.source for c in chapter.cells if c.id == "solution-code")).split("\n\n\n")[0], namespace
+    )
+    with pytest.raises(NotImplementedError, match="your turn"):
+        namespace["frobenius"](None)  # type: ignore[operator]
+
+
+def test_the_key_holds_every_solution_and_right_answer() -> None:
+    chapter = nbformat.read(CHAPTER, as_version=4)
+    key = teaching.key({"05_hgi_sam": chapter})
+    assert "gradient.float().pow(2)" in key
+    assert "Swin-SAM on the same stages" in key
+    for _, answers in teaching.questions_of(chapter):
+        right = next(text for text, is_right, _ in answers if is_right)
+        assert right in key
+
+
+def test_a_deck_has_the_sections_and_the_figures(tmp_path: Path) -> None:
+    chapter = nbformat.read(CHAPTER, as_version=4)
+    figure = {"output_type": "display_data", "metadata": {}, "data": {"text/html": '<div class="figure-plotly">'}}
+    for cell in chapter.cells:
+        if cell.id in ("step-1-code", "step-2-code"):
+            cell.outputs = [nbformat.from_dict(figure)]
+    deck = teaching.slides("A deck", [chapter])
+    text = "\n".join(cell.source for cell in deck.cells if cell.cell_type == "markdown")
+    assert "## Step 1: a weight for every head in every window" in text
+    assert "## Summary" in text
+    assert "{solution}" not in text
+    assert sum(cell.cell_type == "code" for cell in deck.cells) == 2
