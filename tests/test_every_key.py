@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -187,7 +188,8 @@ def test_maps_and_thresholds(prepared: PreparedDataset) -> None:
 
         maps_of(method, checkpoint, torch.rand(8, 3, 32, 32), profile_of(f"maps.batch_size={size}"), 32)
         assert seen == [size] * (8 // size)
-    maps = {"hgi_sam": (prepared.brain, prepared.brain)}
+    stored = SimpleNamespace(oindex=prepared.brain)  # indexed as the arrays of maps are
+    maps = {"hgi_sam": (stored, stored)}
     grids = (choose_thresholds(prepared, maps, ["hgi_sam"], count=count)["hgi_sam"]["grid"] for count in (5, 9))
     assert [len(grid) for grid in grids] == [5, 9]
 

@@ -21,7 +21,7 @@ def figure(*, dead_slider: bool = False) -> str:
         for i in ([0, 0, 0] if dead_slider else range(3))
     ]
     html = go.Figure(traces, {"sliders": [{"steps": steps}]}).to_html(
-        include_plotlyjs=False, full_html=False, config={"responsive": True}
+        include_plotlyjs=False, full_html=False, config={"responsive": True, "displayModeBar": False}
     )
     return f'<div class="figure-plotly" role="img" aria-label="lines">{html}</div>'
 
@@ -42,7 +42,7 @@ def write(site: Path, body: str) -> None:
     )
     scripts = '<script src="_static/plotly.min.js"></script><script src="_static/plotly-theme.js"></script>'
     icon = '<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width">'
-    html = f"<!doctype html><html><head><title>x</title>{icon}{style}{scripts}</head><body>{body}</body></html>"
+    html = f"<!doctype html><html lang=en><head><title>x</title>{icon}{style}{scripts}</head><body>{body}</body></html>"
     (site / "index.html").write_text(html)
 
 
@@ -54,11 +54,18 @@ def test_a_page_with_a_figure_passes(site: Path, capsys: pytest.CaptureFixture[s
     assert shots == ["index-narrow-dark.png", "index-narrow-light.png", "index-wide-dark.png", "index-wide-light.png"]
 
 
+# grey on grey, and a figure that nothing draws in what is folded away
+UNREADABLE = (
+    '<p style="color: #999; background: #888">faint</p>'
+    '<details><summary>more</summary><div class="figure-plotly" aria-label="folded"></div></details>'
+)
+
+
 @needs_browser
 def test_what_is_wrong_is_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     undrawn = '<div class="figure-plotly" aria-label="blank"></div>'
     faults = "<script>console.error('ouch'); nothing.at.all</script><img src='gone.png'>"
-    write(site, f'{undrawn}{faults}{figure(dead_slider=True)}<div style="width: 2000px">wide</div>')
+    write(site, f'{undrawn}{faults}{figure(dead_slider=True)}<div style="width: 2000px">wide</div>{UNREADABLE}')
     assert check_browser.main([str(site)]) == 1
     said = capsys.readouterr().out
     for expected in (
@@ -68,6 +75,8 @@ def test_what_is_wrong_is_found(site: Path, capsys: pytest.CaptureFixture[str]) 
         "px too wide",
         "could not load",
         "slider changes",
+        "color-contrast (serious)",
+        "figure not drawn: folded",
     ):
         assert expected in said
 
