@@ -36,6 +36,7 @@ lint: $(STAMP) ## lint, types, spelling
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
+	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md book/*.md book/*.ipynb $(CODE)
 	@$(BIN)/python ci/check_notebooks.py
 	@$(BIN)/python ci/check_exercises.py

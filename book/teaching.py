@@ -132,8 +132,10 @@ def _figure(cell: NotebookNode) -> bool:
 
 
 def _first_paragraph(text: str) -> str:
+    """The first paragraph of a section; with the formula or list that it announces by a colon."""
     paragraphs = [part for part in text.split("\n\n") if part.strip() and not part.startswith((":::", "|", "```"))]
-    return paragraphs[0] if paragraphs else ""
+    announces = bool(paragraphs) and paragraphs[0].rstrip().endswith(":")
+    return "\n\n".join(paragraphs[: 2 if announces else 1])
 
 
 def slides(title: str, chapters: Iterable[NotebookNode]) -> NotebookNode:

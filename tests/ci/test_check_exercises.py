@@ -80,6 +80,7 @@ def test_a_deck_has_the_sections_and_the_figures(tmp_path: Path) -> None:
     deck = teaching.slides("A deck", [chapter])
     text = "\n".join(cell.source for cell in deck.cells if cell.cell_type == "markdown")
     assert "## Step 1: a weight for every head in every window" in text
+    assert "gives a gradient $G$ of the same shape:\n\n$$G" in text  # what a paragraph announces comes with it
     assert "## Summary" in text
     assert "{solution}" not in text
     assert sum(cell.cell_type == "code" for cell in deck.cells) == 2
