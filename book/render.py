@@ -21,7 +21,7 @@ from teaching import COURSES, for_students, key, slides
 
 from hgisam.folders import replace_folder
 
-COLAB = "https://colab.research.google.com"
+BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
 BOOK = Path(__file__).parent
 PAGES = ("*.md", "*.bib", "_toc.yml", "_static", "_ext")
 WARNING = re.compile(r"(WARNING|ERROR|CRITICAL)", re.IGNORECASE)
@@ -34,8 +34,10 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
     (folder / "book").mkdir(parents=True)
     config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
     if name := repository():
-        config["repository"] = {"url": f"https://github.com/{name}", "path_to_book": BOOK.name, "branch": "main"}
-        config["launch_buttons"] |= {"binderhub_url": "https://mybinder.org", "colab_url": COLAB}
+        config["sphinx"]["config"]["html_theme_options"] |= {
+            "repository_url": f"https://github.com/{name}", "repository_branch": "main", "path_to_docs": BOOK.name,
+            "launch_buttons": {"binderhub_url": BINDER, "colab_url": COLAB},
+        }  # fmt: skip
     (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     for path in (path for pattern in PAGES for path in BOOK.glob(pattern)):
         copy = shutil.copytree if path.is_dir() else shutil.copy

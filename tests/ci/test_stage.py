@@ -1,0 +1,58 @@
+"""What is laid out for the renderer: chapters with their facts, pages made from them, buttons that lead somewhere."""
+
+from pathlib import Path
+
+import facts
+import nbformat
+import pytest
+import render
+import yaml
+
+BOOK = Path(render.__file__).parent
+CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
+
+
+@pytest.fixture
+def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/book")
+    render.stage(tmp_path / "source", CHAPTERS)
+    return tmp_path / "source"
+
+
+def test_the_buttons_lead_to_the_chapters(staged: Path) -> None:
+    options = yaml.safe_load((staged / "_config.yml").read_text())["sphinx"]["config"]["html_theme_options"]
+    assert options["repository_url"] == "https://github.com/someone/book"
+    assert all((BOOK.parent / options["path_to_docs"] / path.name).is_file() for path in CHAPTERS)
+    assert set(options["launch_buttons"]) == {"binderhub_url", "colab_url"}
+
+
+def test_each_chapter_says_how_to_run_it_and_has_its_exercises_beside_it(staged: Path) -> None:
+    for path in CHAPTERS:
+        chapter = nbformat.read(staged / "book" / path.name, as_version=4)
+        foot = next(cell.source for cell in chapter.cells if cell.id == "run-this")
+        assert f"papermill book/{path.name} out.ipynb" in foot
+        assert all(f"| `{name}` |" in foot for name in facts.parameters_of(nbformat.read(path, as_version=4)))
+        assert "**Took here**" in chapter.cells[0].source
+        assert (staged / "book" / "exercises" / path.name).is_file()
+
+
+def test_every_page_of_the_contents_is_there(staged: Path) -> None:
+    contents = (staged / "book" / "_toc.yml").read_text()
+    for line in contents.splitlines():
+        if line.strip().startswith("- file: "):
+            name = line.split(": ")[1]
+            assert any((staged / "book" / f"{name}{ending}").is_file() for ending in (".md", ".ipynb")), name
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [("git@github.com:a/b.git", "a/b"), ("https://github.com/a-b/c.d", "a-b/c.d"), ("https://elsewhere.org/a/b", "")],
+)
+def test_the_name_of_the_repository(url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+
+    class Said:
+        stdout = url + "\n"
+
+    monkeypatch.setattr(facts.subprocess, "run", lambda *_, **__: Said)
+    assert facts.repository() == name
