@@ -90,10 +90,6 @@ def parameters_of(chapter: NotebookNode) -> dict[str, tuple[str, str]]:
     }
 
 
-def _comment(line: str) -> str:
-    return line.partition("#")[2].strip()
-
-
 def with_facts(chapter: NotebookNode, name: str) -> NotebookNode:
     """The executed chapter with its measured time in the table at its head, and how to run it before its manifest.
 

@@ -26,6 +26,7 @@ os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 import nbformat
 import papermill
+from facts import duration
 from papermill.exceptions import PapermillExecutionError
 
 from hgisam.errors import InputError
@@ -249,8 +250,7 @@ def main() -> int:
     if code:
         print(f"✗ {name}: {problem}" if not problem.startswith(name) else f"✗ {problem}", flush=True)
         return code
-    minutes, seconds = divmod(round(time.perf_counter() - clock), 60)
-    print(f"✓ {name} ({minutes} min {seconds} s)" if minutes else f"✓ {name} ({seconds} s)", flush=True)
+    print(f"✓ {name} ({duration(time.perf_counter() - clock)})", flush=True)
     return 0
 
 

@@ -3,9 +3,9 @@
 The solution is the truth: a chapter runs it, and what a student gets is the same notebook with the solution taken out.
 """
 
-import copy
+import itertools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import nbformat
 from nbformat import NotebookNode
@@ -31,6 +31,8 @@ COURSES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # deck → title and cha
     "slides_day_4": ("Slides, day 4: the studies", ("10", "11", "12", "13")),
     "slides_day_5": ("Slides, day 5: claims and your own scans", ("14", "15", "16", "17")),
 }
+DECK = '<div class="slide-deck"></div>'  # by which the style knows a page of slides
+NEXT = "\nNext: "  # begins the last line of a chapter
 FIGURES_A_DECK = 14  # a page with more of them loads slowly
 
 
@@ -56,23 +58,20 @@ def opened(source: str) -> str:
 
 def for_students(chapter: NotebookNode) -> NotebookNode:
     """The chapter as a student gets it: no outputs, no solutions, plain headings where Jupyter knows no directive."""
-    student = copy.deepcopy(chapter)
-    student.metadata = {"kernelspec": chapter.metadata["kernelspec"]}
-    student.cells = []
-    for cell in copy.deepcopy(chapter.cells):
-        if cell.cell_type == "code":
-            tags = cell.metadata.get("tags", [])
-            if "injected-parameters" in tags or (is_solution(cell) and BEGINS not in cell.source):
-                continue
-            cell.outputs, cell.execution_count = [], None
-            cell.metadata = {"tags": ["parameters"]} if "parameters" in tags else {}
-            cell.source = opened(cell.source) if BEGINS in cell.source else cell.source
-        else:
-            cell.source = EXERCISE.sub(r"### \g<title>\n\n\g<text>", SOLUTION.sub("", cell.source)).rstrip()
+    cells = []
+    for cell in chapter.cells:
+        tags = cell.metadata.get("tags", [])
+        if cell.cell_type == "markdown":
+            text = EXERCISE.sub(r"### \g<title>\n\n\g<text>", SOLUTION.sub("", cell.source)).rstrip()
             for role, plain in ROLES:
-                cell.source = role.sub(plain, cell.source)
-        student.cells.append(cell)
-    return student
+                text = role.sub(plain, text)
+            cells.append(nbformat.v4.new_markdown_cell(text, id=cell.id))
+        elif BEGINS in cell.source:
+            cells.append(nbformat.v4.new_code_cell(opened(cell.source), id=cell.id))
+        elif not is_solution(cell) and "injected-parameters" not in tags:
+            kept = {"tags": ["parameters"]} if "parameters" in tags else {}
+            cells.append(nbformat.v4.new_code_cell(cell.source, id=cell.id, metadata=kept))
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": chapter.metadata["kernelspec"]})
 
 
 def exercises_of(chapter: NotebookNode) -> dict[str, tuple[str, str]]:
@@ -138,6 +137,33 @@ def _first_paragraph(text: str) -> str:
     return "\n\n".join(paragraphs[: 2 if announces else 1])
 
 
+def _sections(text: str) -> Iterator[str]:
+    """Each section that begins in a text, as a slide holds it: summaries whole, of the others the first paragraph."""
+    for section in re.split(r"(?=^## )", text, flags=re.M)[1:]:
+        heading, _, body = section.partition("\n")
+        whole = heading in ("## Summary", "## What could be wrong with this")
+        yield f"{heading}\n\n{body.split(NEXT)[0].strip() if whole else _first_paragraph(body)}"
+
+
+def _slides_of(chapter: NotebookNode) -> Iterator[NotebookNode]:
+    """The chapter's aim, its sections with the first figure of each, and the first question of its quiz."""
+    aim = re.search(r"\*\*You will be able to\*\* \| (.+?) \|", chapter.cells[0].source)
+    yield nbformat.v4.new_markdown_cell(f"## {title_of(chapter)}\n\nYou will be able to {aim[1] if aim else ''}.")
+    lesson = itertools.takewhile(lambda cell: cell.get("id") != "exercises", chapter.cells[1:])
+    shown = True  # whether the section at hand has had its figure
+    for cell in lesson:
+        if cell.cell_type == "markdown":
+            for section in _sections(cell.source):
+                yield nbformat.v4.new_markdown_cell(section)
+                shown = False
+        elif not shown and _figure(cell):
+            yield nbformat.v4.new_code_cell(cell.source, outputs=cell.outputs, metadata={"tags": ["remove-input"]})
+            shown = True
+    for question, answers in questions_of(chapter)[:1]:
+        options = "\n".join(f"- {text}" for text, _, _ in answers)
+        yield nbformat.v4.new_markdown_cell(f"## A question\n\n{question}\n\n{options}")
+
+
 def slides(title: str, chapters: Iterable[NotebookNode]) -> NotebookNode:
     """A deck: of each chapter its aim, a slide a section with its first paragraph and figure, summary, a question.
 
@@ -145,35 +171,11 @@ def slides(title: str, chapters: Iterable[NotebookNode]) -> NotebookNode:
         title: Of the deck.
         chapters: Executed notebooks, in order.
     """
-    deck = nbformat.v4.new_notebook()
-    deck.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    opening = (
-        f'# {title}\n\n<div class="slide-deck"></div>\n\nPage Down for the next slide; print the page for a handout.'
-    )
-    cells = [nbformat.v4.new_markdown_cell(opening)]
-    figures = 0
-    for chapter in chapters:
-        aim = re.search(r"\*\*You will be able to\*\* \| (.+?) \|", chapter.cells[0].source)
-        cells.append(
-            nbformat.v4.new_markdown_cell(f"## {title_of(chapter)}\n\nYou will be able to {aim[1] if aim else ''}.")
-        )
-        waiting = False  # for the first figure of a section
-        for cell in chapter.cells[1:]:
-            if cell.get("id") == "exercises":
-                break
-            if cell.cell_type == "code" and waiting and _figure(cell) and figures < FIGURES_A_DECK:
-                shown = copy.deepcopy(cell)
-                shown.metadata = {"tags": ["remove-input"]}
-                cells.append(shown)
-                waiting, figures = False, figures + 1
-            for section in re.split(r"(?=^## )", cell.source, flags=re.M)[1:] if cell.cell_type == "markdown" else ():
-                heading, _, text = section.partition("\n")
-                whole = heading in ("## Summary", "## What could be wrong with this")
-                body = text.split("\nNext: ")[0].strip() if whole else _first_paragraph(text)
-                cells.append(nbformat.v4.new_markdown_cell(f"{heading}\n\n{body}"))
-                waiting = not whole
-        for question, answers in questions_of(chapter)[:1]:
-            options = "\n".join(f"- {text}" for text, _, _ in answers)
-            cells.append(nbformat.v4.new_markdown_cell(f"## A question\n\n{question}\n\n{options}"))
-    deck.cells = cells
-    return deck
+    opening = f"# {title}\n\n{DECK}\n\nPage Down for the next slide; print the page for a handout."
+    cells, figures = [nbformat.v4.new_markdown_cell(opening)], 0
+    for cell in itertools.chain.from_iterable(map(_slides_of, chapters)):
+        figures += cell.cell_type == "code"
+        if cell.cell_type == "markdown" or figures <= FIGURES_A_DECK:
+            cells.append(cell)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})

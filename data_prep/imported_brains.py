@@ -8,7 +8,7 @@ import numpy as np
 
 from data_prep.inputs import contents, some
 from data_prep.nifti import SAME_MM, open_image, oriented, shape_of, voxels_of
-from data_prep.pairs import by_name, files_in, name_of
+from data_prep.pairs import by_name, files_in, key_of
 from data_prep.volume import Bools, Remarks, Study, UnusableError, Volume
 from hgisam.errors import InputError
 from hgisam.prepared import LABELS
@@ -34,20 +34,13 @@ def with_brains(studies: Sequence[Study], folder: Path) -> list[Study]:
     Raises:
         InputError: If a scan has no mask there.
     """
-    found = {name.removesuffix("_mask"): path for name, path in by_name(folder).items()}
-
-    def name(study: Study) -> str:
-        own = name_of(Path(study.files[0]))
-        return str(int(own)) if own.isdigit() else own
-
-    found |= {str(int(key)): path for key, path in found.items() if key.isdigit()}
-    if missing := [study.files[0] for study in studies if name(study) not in found]:
-        expected, remedy = (
-            "a mask NAME_mask.nii.gz for each scan NAME",
-            "Give them all, or none: then brains are found.",
-        )
+    found = {key_of(Path(name.removesuffix("_mask"))): path for name, path in by_name(folder).items()}
+    keys = [key_of(Path(study.files[0])) for study in studies]
+    if missing := [study.files[0] for study, key in zip(studies, keys, strict=True) if key not in found]:
+        expected = "a mask NAME_mask.nii.gz for each scan NAME"
+        remedy = "Give them all, or none: then brains are found."
         raise InputError(f"brain masks in {folder}", f"none for {some(missing)}", expected, remedy)
-    return [replace(study, brain=found[name(study)]) for study in studies]
+    return [replace(study, brain=found[key]) for study, key in zip(studies, keys, strict=True)]
 
 
 def read_brain(path: Path, volume: Volume) -> Bools:

@@ -28,6 +28,12 @@ def name_of(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
+def key_of(path: Path) -> str:
+    """What a file is known by: its name; one of digits alone is a number, so that `049` and `49` are one."""
+    name = name_of(path)
+    return str(int(name)) if name.isdigit() else name
+
+
 def scans_and_masks(scans: Path, masks: Path, example: str) -> list[Path]:
     """The files of two folders, scans first.
 
@@ -40,15 +46,14 @@ def scans_and_masks(scans: Path, masks: Path, example: str) -> list[Path]:
 
 
 def by_name(folder: Path) -> dict[str, Path]:
-    """Name → file; a name of digits alone is a number, so that `049` and `49` are one.
+    """Key → file.
 
     Raises:
         InputError: If two files have one name.
     """
     found: dict[str, Path] = {}
     for path in files_in(folder):
-        name = name_of(path)
-        key = str(int(name)) if name.isdigit() else name
+        key = key_of(path)
         if key in found:
             got = f"{found[key].name} and {path.name}"
             raise InputError(f"{folder.name} of patient {key}", got, "one file", "Remove one of them.")

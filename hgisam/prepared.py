@@ -8,32 +8,25 @@ A prepared data set is a folder with three or four things:
   row 0 is anterior, col 0 is the patient's right, slices of a study ascend from the neck to the vertex.
 * `boxes.parquet`, where somebody drew boxes instead of masks: one row a box; the columns are `BOX_COLUMNS`.
 
-HU is stored; windows are applied late. The module knows neither DICOM nor torch. zarr lays the arrays out, TensorStore
-carries the slices: it reads scattered ones many times faster.
+HU is stored; windows are applied late. The module knows neither DICOM nor torch.
 """
 
 import hashlib
 import json
-import os
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import tensorstore
-import zarr
-from zarr.codecs import BloscCodec
 
 from hgisam.errors import InputError
 from hgisam.folders import bytes_of, sha256_of, whole_folder
+from hgisam.slice_arrays import SliceArray, Slices, write_arrays
 
 FORMAT_VERSION = 1
-SHARD_SLICES = 64  # that share a file
 SUBTYPES = ("epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
 LABELS = ("any", *SUBTYPES)
 MASK_VALUES = {name: value for value, name in enumerate(SUBTYPES, start=1)} | {"unspecified": 6}
@@ -72,6 +65,7 @@ BOX_COLUMNS: dict[str, str] = {
     "col1": "float64",
 }
 
+
 Block = tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]
 
 
@@ -104,16 +98,8 @@ def write_prepared(
         check_boxes(boxes, slices, size_px)
     n = len(slices)
     with whole_folder(out) as scratch:
-        root = zarr.create_group(scratch / "slices.zarr")
         dtypes = {"hu": "int16", "brain": "uint8"} | ({"mask": "uint8"} if with_mask else {})
-        shard = min(SHARD_SLICES, n)
-        for name, dtype in dtypes.items():
-            root.create_array(
-                name, shape=(n, size_px, size_px), dtype=dtype, chunks=(1, size_px, size_px),
-                shards=(shard, size_px, size_px),
-                compressors=BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=np.dtype(dtype).itemsize),
-            )  # fmt: skip
-        _fill([SliceArray(scratch / "slices.zarr" / name, writable=True) for name in dtypes], blocks, shard)
+        write_arrays(scratch / "slices.zarr", dtypes, (n, size_px, size_px), blocks)
         slices[list(COLUMNS)].astype(COLUMNS).to_parquet(scratch / "slices.parquet", index=False)
         written = ["slices.parquet", "slices.zarr"]
         if boxes is not None:
@@ -135,50 +121,6 @@ def write_prepared(
         }
         (scratch / "dataset.json").write_text(json.dumps(meta, indent=2, sort_keys=True) + "\n")
     return out
-
-
-def _fill(arrays: list["SliceArray"], blocks: Iterable[Block], shard: int) -> None:
-    """Writes the blocks shard by shard, so that each is compressed once, one while the next is gathered."""
-    waiting: list[list[npt.NDArray[Any]]] = [[] for _ in arrays]
-    start = held = 0
-    writes: list[Any] = []
-
-    def wait() -> None:
-        while writes:
-            try:
-                writes.pop().result()
-            except ValueError as error:
-                raise _from_the_disk(error) from None
-
-    def flush(count: int) -> None:
-        nonlocal start, held
-        wait()
-        for index, array in enumerate(arrays):
-            joined = np.concatenate(waiting[index])
-            writes.append(array.store[start : start + count].write(joined[:count]))
-            waiting[index] = [joined[count:]]
-        start, held = start + count, held - count
-
-    for block in blocks:
-        for index in range(len(arrays)):
-            part = block[index]
-            if part is None:
-                raise ValueError("a block without a mask in a data set with masks")
-            waiting[index].append(part)
-        held += len(block[0])
-        while held >= shard:
-            flush(shard)
-    if held:
-        flush(held)
-    wait()
-    if start != arrays[0].shape[0]:
-        raise ValueError(f"blocks held {start} slices, the table {arrays[0].shape[0]}")
-
-
-def _from_the_disk(error: ValueError) -> Exception:
-    """What the system said, such as that the disk is full, where TensorStore wraps it."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else error
 
 
 def check_slices(slices: pd.DataFrame) -> None:
@@ -222,52 +164,6 @@ def check_boxes(boxes: pd.DataFrame, slices: pd.DataFrame, size_px: int) -> None
     low, high = boxes[["row0", "col0"]].to_numpy(), boxes[["row1", "col1"]].to_numpy()
     if not ((low >= 0) & (low < high) & (high <= size_px)).all():
         raise InputError("boxes.parquet", "edges outside the slice", f"0 to {size_px}, first before last", remedy)
-
-
-@dataclass(frozen=True)
-class SliceArray:
-    """An array [slice, row, col] on disk, whose slices are read as numpy's are indexed: by number, range or list.
-
-    Attributes:
-        path: Of a zarr array.
-        writable: Whether it is opened for writing.
-    """
-
-    path: Path
-    writable: bool = False
-
-    @cached_property
-    def store(self) -> Any:
-        """The array for TensorStore, opened when it is first needed, also after a way to another process."""
-        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{self.path}/"}}
-        return tensorstore.open(spec, open=True, read=True, write=self.writable, recheck_cached=False).result()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(slices, rows, cols)"""
-        return tuple(self.store.shape)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the whole array in memory."""
-        return int(self.store.size * self.store.dtype.numpy_dtype.itemsize)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: Any) -> npt.NDArray[Any]:
-        """[row, col] of one slice, [slice, row, col] of several.
-
-        Raises:
-            IndexError: If there is no such slice.
-        """
-        return np.asarray(self.store[np.arange(len(self))[rows]].read().result())
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "writable": self.writable}
-
-
-Slices = SliceArray | npt.NDArray[Any]  # on disk, or some of them in memory
 
 
 @dataclass(frozen=True)

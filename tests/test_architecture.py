@@ -10,7 +10,8 @@ EVERYWHERE = {"hgisam.errors"}
 # what else of our own each module of hgisam may import
 ALLOWED = {
     "folders": set(),
-    "prepared": {"folders"},
+    "slice_arrays": set(),
+    "prepared": {"folders", "slice_arrays"},
     "networks": set(),
     "keys": set(),
     "profile": {"keys", "networks"},
@@ -79,7 +80,7 @@ WITHOUT_TORCH = {
     "summary",
     "values",
 }
-WITHOUT_TORCH |= {"failure_causes", "localise", "label_study", "scans"}
+WITHOUT_TORCH |= {"slice_arrays", "failure_causes", "localise", "label_study", "scans"}
 
 
 def imported(path: Path) -> set[str]:
