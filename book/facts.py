@@ -11,6 +11,8 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from hgisam.errors import InputError
+
 MACHINE = re.compile(r"<th>machine</th><td>(.*?)</td>")
 RUN_THIS = """## Run this chapter
 
@@ -38,7 +40,21 @@ A chapter that finds a finished step does not make it again, and its time is the
 repeat, such as a run on a larger machine, is recorded: {{doc}}`15_ledger` holds recorded runs against the claims, and
 {{doc}}`08_performance`, {{doc}}`09_training_at_scale` and {{doc}}`16_your_own_scans` show what was measured where.
 """
+AGAIN = "Take it from the repository again, or run it."
 GITHUB = re.compile(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$")
+
+
+def read_chapter(path: Path) -> NotebookNode:
+    """A notebook.
+
+    Raises:
+        InputError: If it is absent or broken.
+    """
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, AttributeError) as error:  # its own NotJSONError is a ValueError
+        said = " ".join(str(error).split())
+        raise InputError(f"notebook {path}", f"unreadable ({said})", "a Jupyter notebook", AGAIN) from None
 
 
 def repository() -> str:

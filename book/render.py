@@ -15,10 +15,11 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from facts import repository, run_page, with_facts
+from facts import read_chapter, repository, run_page, with_facts
 from steps import STEPS
 from teaching import COURSES, for_students, key, slides
 
+from hgisam.errors import InputError
 from hgisam.folders import replace_folder
 
 BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
@@ -42,7 +43,7 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
     for path in (path for pattern in PAGES for path in BOOK.glob(pattern)):
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, folder / "book" / path.name)
-    chapters = {path.stem: nbformat.read(path, as_version=4) for path in sorted(notebooks)}
+    chapters = {path.stem: read_chapter(path) for path in sorted(notebooks)}
     (folder / "book" / "exercises").mkdir()
     decks = {
         name: slides(title, [chapter for stem, chapter in chapters.items() if stem.startswith(numbers)])
@@ -74,7 +75,11 @@ def main() -> int:
     clock = time.perf_counter()
     print("▶ pages", flush=True)
     work = arguments.site.parent / "source"
-    stage(work, arguments.notebooks)
+    try:
+        stage(work, arguments.notebooks)
+    except InputError as error:
+        print(f"✗ pages: {error}", flush=True)
+        return 2
     program = str(Path(sys.executable).with_name("jupyter-book"))
     command = [program, "build", "book", "--path-output", ".", "-n", "-W", "--keep-going"]
     result = subprocess.run(command, cwd=work, capture_output=True, text=True)

@@ -8,15 +8,21 @@ from pathlib import Path
 
 import nbformat
 
+from hgisam.errors import InputError
+
 BOOK = Path(__file__).resolve().parent.parent / "book"
 sys.path.insert(0, str(BOOK))
 
+from facts import read_chapter  # noqa: E402
 from teaching import BEGINS, ENDS, KINDS, exercises_of, for_students, is_solution, opened, questions_of  # noqa: E402
 
 
 def problems(path: Path) -> list[str]:
     """What is wrong with a chapter's exercises, one line each."""
-    chapter = nbformat.read(path, as_version=4)
+    try:
+        chapter = read_chapter(path)
+    except InputError as error:
+        return [str(error)]
     number = path.stem.split("_")[0]
     found, exercises = [], exercises_of(chapter)
     expected = [f"ex-{number}-{kind}" for kind in KINDS]

@@ -14,6 +14,8 @@ import tensorstore
 import zarr
 from zarr.codecs import BloscCodec
 
+from hgisam.errors import InputError
+
 SHARD_SLICES = 64  # that share a file
 
 Parts = tuple[npt.NDArray[Any] | None, ...]  # some slices, a part an array
@@ -55,8 +57,13 @@ class SliceArray:
 
         Raises:
             IndexError: If there is no such slice.
+            InputError: If the file is damaged.
         """
-        return np.asarray(self.store[np.arange(len(self))[rows]].read().result())
+        try:
+            return np.asarray(self.store[np.arange(len(self))[rows]].read().result())
+        except ValueError as error:
+            remedy = "Run `python -m data_prep` again."
+            raise InputError(f"{self.path}", f"damaged ({str(error).split(':')[0]})", "slices", remedy) from None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "writable": self.writable}

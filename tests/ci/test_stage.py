@@ -8,6 +8,8 @@ import pytest
 import render
 import yaml
 
+from hgisam.errors import InputError
+
 BOOK = Path(render.__file__).parent
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
 
@@ -56,3 +58,12 @@ def test_the_name_of_the_repository(url: str, name: str, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(facts.subprocess, "run", lambda *_, **__: Said)
     assert facts.repository() == name
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_chapter_that_is_absent_or_broken_is_one_line(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "01_x.ipynb"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=r"01_x\.ipynb: got unreadable"):
+        render.stage(tmp_path / "source", [path])

@@ -106,3 +106,12 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     with whole_folder(tmp_path / "out") as scratch:
         (scratch / "whole").touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([other.name, "out"])  # its process is alive
+
+
+def test_a_damaged_shard_is_one_line(tmp_path: Path) -> None:
+    data = open_prepared(make_prepared(tmp_path / "set"))
+    shard = next(p for p in data.hu.path.rglob("*") if p.is_file() and p.name != "zarr.json")
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-60] + bytes(60))  # of the same size, so that it opens
+    with pytest.raises(InputError, match=r"slices\.zarr/hu: got damaged .* Run `python -m data_prep` again"):
+        open_prepared(tmp_path / "set").hu[:]
