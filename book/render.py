@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 import yaml
 from facts import read_chapter, repository, run_page, with_facts
+from numbering import numbers_of
 from steps import STEPS
 from teaching import COURSES, for_students, key, slides
 
@@ -25,7 +26,7 @@ from hgisam.folders import replace_folder
 BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
 BOOK = Path(__file__).parent
 PAGES = ("*.md", "*.bib", "_toc.yml", "_static", "_ext")
-WARNING = re.compile(r"(WARNING|ERROR|CRITICAL)", re.IGNORECASE)
+WARNING = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b", re.IGNORECASE)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -44,6 +45,7 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, folder / "book" / path.name)
     chapters = {path.stem: read_chapter(path) for path in sorted(notebooks)}
+    numbers = numbers_of(chapters)
     (folder / "book" / "exercises").mkdir()
     decks = {
         name: slides(title, [chapter for stem, chapter in chapters.items() if stem.startswith(numbers)])
@@ -51,7 +53,7 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
     }
     pages = {"key": key(chapters), "what_this_run_was": run_page(chapters, {s: STEPS[s].needs for s in STEPS})}
     for name, chapter in chapters.items():
-        nbformat.write(for_students(chapter), folder / "book" / "exercises" / f"{name}.ipynb")
+        nbformat.write(for_students(chapter, numbers), folder / "book" / "exercises" / f"{name}.ipynb")
         nbformat.write(with_facts(chapter, name), folder / "book" / f"{name}.ipynb")
     for name, deck in decks.items():
         nbformat.write(deck, folder / "book" / f"{name}.ipynb")
@@ -63,6 +65,28 @@ def complaints(output: str) -> list[str]:
     """Lines of Sphinx's output that say what is wrong."""
     lines = (ANSI.sub("", line).strip() for line in output.splitlines())
     return list(dict.fromkeys(line for line in lines if WARNING.search(line) and "treated as errors" not in line))
+
+
+def build(work: Path, log: Path, *options: str) -> bool:
+    """Lets Jupyter Book build what was laid out, into `_build` of the same folder; says what was wrong.
+
+    Args:
+        work: See `stage`.
+        log: Where all that was said goes.
+        options: Of `jupyter-book build`, such as its builder.
+
+    Returns:
+        Whether all went well.
+    """
+    program = str(Path(sys.executable).with_name("jupyter-book"))
+    command = [program, "build", "book", "--path-output", ".", "-n", "-W", "--keep-going", *options]
+    result = subprocess.run(command, cwd=work, capture_output=True, text=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(result.stdout + result.stderr, encoding="utf-8")
+    if result.returncode:
+        for line in complaints(result.stdout + result.stderr)[:10]:
+            print(f"  {line.replace(str(work.resolve()) + '/', '')}")
+    return not result.returncode
 
 
 def main() -> int:
@@ -80,16 +104,9 @@ def main() -> int:
     except InputError as error:
         print(f"✗ pages: {error}", flush=True)
         return 2
-    program = str(Path(sys.executable).with_name("jupyter-book"))
-    command = [program, "build", "book", "--path-output", ".", "-n", "-W", "--keep-going"]
-    result = subprocess.run(command, cwd=work, capture_output=True, text=True)
-    arguments.logs.mkdir(parents=True, exist_ok=True)
     log = arguments.logs / "render.log"
-    log.write_text(result.stdout + result.stderr, encoding="utf-8")
     built = work / "_build" / "html"
-    if result.returncode or not (built / "index.html").is_file():
-        for line in complaints(result.stdout + result.stderr)[:10]:
-            print(f"  {line.replace(str(work.resolve()) + '/', '')}")
+    if not build(work, log) or not (built / "index.html").is_file():
         print(f"✗ pages: not rendered; all that was said is in {log}", flush=True)
         return 1
     replace_folder(built, arguments.site)

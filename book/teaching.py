@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import nbformat
 from nbformat import NotebookNode
+from numbering import figure_of, numbered, unlabelled
 
 BEGINS, ENDS = "# solution begins", "# solution ends"
 YOUR_TURN = 'raise NotImplementedError("your turn")'
@@ -56,8 +57,13 @@ def opened(source: str) -> str:
     return "\n".join([*lines[:first], indent + YOUR_TURN, *lines[last + 1 :]])
 
 
-def for_students(chapter: NotebookNode) -> NotebookNode:
-    """The chapter as a student gets it: no outputs, no solutions, plain headings where Jupyter knows no directive."""
+def for_students(chapter: NotebookNode, numbers: Mapping[str, str]) -> NotebookNode:
+    """The chapter as a student gets it: no outputs, no solutions, plain text where Jupyter knows no directive.
+
+    Args:
+        chapter: Executed or not.
+        numbers: Of its figures, equations and definitions, and of those that it refers to; see `numbers_of`.
+    """
     cells = []
     for cell in chapter.cells:
         tags = cell.metadata.get("tags", [])
@@ -65,12 +71,15 @@ def for_students(chapter: NotebookNode) -> NotebookNode:
             text = EXERCISE.sub(r"### \g<title>\n\n\g<text>", SOLUTION.sub("", cell.source)).rstrip()
             for role, plain in ROLES:
                 text = role.sub(plain, text)
-            cells.append(nbformat.v4.new_markdown_cell(text, id=cell.id))
+            cells.append(nbformat.v4.new_markdown_cell(numbered(text, numbers), id=cell.id))
         elif BEGINS in cell.source:
             cells.append(nbformat.v4.new_code_cell(opened(cell.source), id=cell.id))
         elif not is_solution(cell) and "injected-parameters" not in tags:
             kept = {"tags": ["parameters"]} if "parameters" in tags else {}
             cells.append(nbformat.v4.new_code_cell(cell.source, id=cell.id, metadata=kept))
+            if figure := figure_of(cell):
+                caption = f"*Figure {numbers.get(figure['name'], figure['name'])}: {figure['caption']}*"
+                cells.append(nbformat.v4.new_markdown_cell(caption, id=f"{cell.id}-caption"))
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": chapter.metadata["kernelspec"]})
 
 
@@ -139,7 +148,7 @@ def _first_paragraph(text: str) -> str:
 
 def _sections(text: str) -> Iterator[str]:
     """Each section that begins in a text, as a slide holds it: summaries whole, of the others the first paragraph."""
-    for section in re.split(r"(?=^## )", text, flags=re.M)[1:]:
+    for section in re.split(r"(?=^## )", unlabelled(text), flags=re.M)[1:]:
         heading, _, body = section.partition("\n")
         whole = heading in ("## Summary", "## What could be wrong with this")
         yield f"{heading}\n\n{body.split(NEXT)[0].strip() if whole else _first_paragraph(body)}"

@@ -1,4 +1,4 @@
-"""Gate: the executed notebooks of a run are whole, and what they were to make is there.
+"""Gate: the executed notebooks of a run are whole, figures have captions, and what they were to make is there.
 
 python ci/check_executed.py runs/smoke
 """
@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 
 from steps import STEPS  # noqa: E402
+
+FIGURE, EXERCISE = "figure-plotly", {"hide-input", "hide-cell"}  # an exercise doesn't say what is to be seen
 
 
 def problems(path: Path) -> list[str]:
@@ -34,7 +36,7 @@ def problems(path: Path) -> list[str]:
 
 
 def _cell_problems(cell: dict[str, Any]) -> list[str]:
-    found = []
+    found, figure = [], cell["metadata"].get("mystnb", {}).get("figure", {})
     if "".join(cell["source"]).strip() and cell.get("execution_count") is None:
         found.append("was not run")
     for output in cell.get("outputs", []):
@@ -43,6 +45,8 @@ def _cell_problems(cell: dict[str, Any]) -> list[str]:
         text = json.dumps(output.get("data", output.get("text", "")))
         if str(ROOT) + "/" in text or str(Path.home()) + "/" in text:
             found.append("an output shows a path of this machine")
+        if FIGURE in text and not EXERCISE & {*cell["metadata"].get("tags", [])} and not figure.get("caption"):
+            found.append("a figure without a label and a caption (mystnb: figure: name, caption)")
         if "<script" in text and "https://" in text.split("<script", 1)[1].split(">", 1)[0]:
             found.append("an output loads a script from another host")
     return found

@@ -58,7 +58,7 @@ def _quiz(chapter: nbformat.NotebookNode) -> list[str]:
 
 def _student(chapter: nbformat.NotebookNode) -> list[str]:
     """Looks for lines of solutions in what a student gets."""
-    given = "\n".join(cell.source for cell in for_students(chapter).cells)
+    given = "\n".join(cell.source for cell in for_students(chapter, {}).cells)
     told = [solution for label, (_, solution) in exercises_of(chapter).items() if label.endswith("predict")]
     for cell in chapter.cells:
         if is_solution(cell) and BEGINS in cell.source and ENDS in cell.source:

@@ -1,4 +1,7 @@
-"""Gate: notebooks in book/ are sources. No outputs, a kernelspec, a title, typed and explained parameters, no paths."""
+"""Gate: notebooks in book/ are sources. No outputs, a kernelspec, a title, typed and explained parameters, no paths.
+
+Figures have labels with the chapter's number and captions, and at least one word leads to the glossary.
+"""
 
 import ast
 import json
@@ -10,6 +13,8 @@ from typing import Any
 CHECK = "check_parameters(globals())"
 ABSOLUTE = re.compile(r"(?<![\w.:/…])/(?:home|Users|root|tmp|mnt|work|opt|var|media)/|\b[A-Z]:\\\\")
 
+WORD = re.compile(r"\{term\}`[^`]+`")
+
 
 def problems(path: Path) -> list[str]:
     """What is wrong with a notebook, one line each."""
@@ -18,7 +23,8 @@ def problems(path: Path) -> list[str]:
         cells = notebook["cells"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return [f"not a notebook ({error})"]
-    return [*_sources(notebook, cells), *_title(cells), *_parameters(cells)]
+    number = path.stem.split("_")[0]
+    return [*_sources(notebook, cells), *_title(cells), *_parameters(cells), *_figures(cells, number), *_words(cells)]
 
 
 def _sources(notebook: dict[str, Any], cells: list[dict[str, Any]]) -> list[str]:
@@ -61,6 +67,27 @@ def _parameters(cells: list[dict[str, Any]]) -> list[str]:
     if not calls:
         found.append(f"nothing calls {CHECK}: a misspelt parameter would be ignored")
     return found or ([] if statements else ["the parameters cell is empty"])
+
+
+def _figures(cells: list[dict[str, Any]], number: str) -> list[str]:
+    found, seen = [], set()
+    for place, cell in enumerate(cells):
+        if (figure := cell.get("metadata", {}).get("mystnb", {}).get("figure")) is None:
+            continue
+        name, caption = str(figure.get("name", "")), str(figure.get("caption", ""))
+        if not name.startswith(f"fig-{number}-") or name in seen:
+            found.append(
+                f"cell {place}: the label {name!r} of a figure is not one of its own that begins fig-{number}-"
+            )
+        if not caption.endswith("."):
+            found.append(f"cell {place}: the caption {caption!r} of a figure is not a sentence")
+        seen.add(name)
+    return found
+
+
+def _words(cells: list[dict[str, Any]]) -> list[str]:
+    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return [] if WORD.search(text) else ["no word leads to the glossary ({term}`…`)"]
 
 
 def main(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Gate: the rendered site as files. Pages, links, alternative texts, sizes, nothing from another host.
+"""Gate: the rendered site as files. Pages, links, numbers, alternative texts, sizes, nothing from another host.
 
 python ci/check_site.py _build/html
 """
@@ -9,11 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import yaml
 from bs4 import BeautifulSoup, Tag
 
+BOOK = Path(__file__).resolve().parent.parent / "book"
+sys.path.insert(0, str(BOOK))
+
+from numbering import numbers_of  # noqa: E402
+
 PAGE_BYTES = 1_500_000  # a page with its own images; plotly.js is shared by all pages and counted apart
-TOC = Path(__file__).resolve().parent.parent / "book" / "_toc.yml"
+TOC = BOOK / "_toc.yml"
 LIBRARY = "plotly.min.js"
 FETCHING = {  # element → attributes from which a browser fetches by itself
     "script": ("src",), "img": ("src", "srcset"), "iframe": ("src",), "source": ("src", "srcset"), "video": ("src",),
@@ -105,6 +111,15 @@ def _links(page: Path, soup: BeautifulSoup, anchors: dict[Path, set[str]]) -> It
             yield f"no such place: {element[attribute]}"
 
 
+def _numbers(soup: BeautifulSoup, numbers: dict[str, str]) -> Iterator[str]:
+    """Where the page has another number than a student's notebook; see `numbering`."""
+    for label, number in numbers.items():
+        place = soup.find(id=f"equation-{label}" if label.startswith("eq-") else label)
+        shown = place and place.select_one(".eqno, .caption-number")
+        if shown and number not in re.findall(r"[\d.]+\d", shown.get_text()):
+            yield f"{label} is {shown.get_text(strip=True)} here, and {number} in a student's notebook"
+
+
 def _size(page: Path, soup: BeautifulSoup) -> Iterator[str]:
     images = {page.parent / unquote(urlsplit(str(image.get("src", ""))).path) for image in soup.find_all("img")}
     size = page.stat().st_size + sum(image.stat().st_size for image in images if image.is_file())
@@ -126,6 +141,10 @@ def site_problems(site: Path, toc: Path = TOC) -> tuple[list[str], int]:
     anchors = {page.resolve(): _anchors(soup) for page, soup in soups.items()}
     for page, soup in soups.items():
         found += [f"{page.relative_to(site)}: {problem}" for problem in page_problems(page, soup, anchors)]
+    for path in sorted(toc.parent.glob("[0-9]*.ipynb")):
+        numbers = numbers_of({path.stem: nbformat.read(path, as_version=4)})
+        if page := soups.get(site / f"{path.stem}.html"):
+            found += [f"{path.stem}.html: {problem}" for problem in _numbers(page, numbers)]
     for sheet in sorted(site.rglob("*.css")):
         addresses = CSS_URL.findall(sheet.read_text(encoding="utf-8", errors="replace"))
         found += [f"{sheet.relative_to(site)}: fetches {address}" for address in addresses]

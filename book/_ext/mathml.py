@@ -29,7 +29,7 @@ def to_mathml(tex: str, *, block: bool) -> str:
         if tex.startswith(begin) and tex.endswith(end):
             tex = tex.removeprefix(begin).removesuffix(end).strip()
     mathml: str = latex2mathml.tex2mathml(tex, as_block=block)
-    return mathml
+    return mathml.replace("&ApplyFunction;", "\u2061")  # docutils writes a name that XHTML, and so EPUB, doesn't know
 
 
 def _formula(node: nodes.math | nodes.math_block, *, block: bool) -> str:

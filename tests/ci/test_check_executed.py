@@ -45,6 +45,10 @@ def test_a_whole_run_passes(run: Path) -> None:
             {"outputs": [{"output_type": "display_data", "data": {"text/html": '<script src="https://cdn/x.js">'}}]},
             "script from another host",
         ),
+        (
+            {"outputs": [{"output_type": "display_data", "data": {"text/html": '<div class="figure-plotly">'}}]},
+            "without a label and a caption",
+        ),
     ],
 )
 def test_bad_cells_are_found(run: Path, change: dict[str, Any], expected: str) -> None:
@@ -53,6 +57,15 @@ def test_bad_cells_are_found(run: Path, change: dict[str, Any], expected: str) -
     (run / "notebooks/04_training.ipynb").write_text(json.dumps(book))
     assert expected in " | ".join(check_executed.run_problems(run))
     assert check_executed.main([str(run)]) == 1
+
+
+def test_a_figure_with_a_caption_and_one_of_an_exercise_pass(run: Path) -> None:
+    book = executed()
+    shown = {"outputs": [{"output_type": "display_data", "data": {"text/html": '<div class="figure-plotly">'}}]}
+    figure = {"mystnb": {"figure": {"name": "fig-04-x", "caption": "What is seen."}}}
+    book["cells"] += [book["cells"][1] | shown | {"metadata": data} for data in (figure, {"tags": ["hide-input"]})]
+    (run / "notebooks/04_training.ipynb").write_text(json.dumps(book))
+    assert check_executed.run_problems(run) == []
 
 
 def test_papermill_exception_and_missing_files(run: Path) -> None:

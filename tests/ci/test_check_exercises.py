@@ -45,7 +45,7 @@ def test_a_solution_that_stands_in_the_exercise_is_found(tmp_path: Path) -> None
 
 def test_a_student_gets_the_exercise_and_not_its_solution() -> None:
     chapter = nbformat.read(CHAPTER, as_version=4)
-    student = teaching.for_students(chapter)
+    student = teaching.for_students(chapter, {})
     source = "\n".join(cell.source for cell in student.cells)
     assert teaching.YOUR_TURN in source
     assert "def frobenius(gradient):" in source

@@ -6,6 +6,10 @@ import check_notebooks
 import pytest
 
 
+def labelled(name: str, caption: str) -> dict[str, Any]:
+    return {"mystnb": {"figure": {"name": name, "caption": caption}}}
+
+
 def notebook() -> dict[str, Any]:
     parameters = 'profile: str = "laptop"  # name of a profile\nruns_dir: str = "runs"  # where runs live\n'
     return {
@@ -13,10 +17,12 @@ def notebook() -> dict[str, Any]:
         "nbformat_minor": 5,
         "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
         "cells": [
-            {"cell_type": "markdown", "metadata": {}, "source": ["# A title\n", "prose, a link to https://x.org/home/y"]},
+            {"cell_type": "markdown", "metadata": {}, "source": ["# A title\n", "prose of a {term}`scan`, a link to https://x.org/home/y"]},
             {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": parameters, "outputs": [],
              "execution_count": None},
             {"cell_type": "code", "metadata": {}, "source": "check_parameters(globals())", "outputs": [],
+             "execution_count": None},
+            {"cell_type": "code", "metadata": labelled("fig-01-x", "What is seen."), "source": "plot()", "outputs": [],
              "execution_count": None},
         ],
     }  # fmt: skip
@@ -40,6 +46,10 @@ def test_a_source_passes(tmp_path: Path) -> None:
         (2, "source", "open('/home/me/scan.nii')", "absolute path"),
         (2, "source", "open(r'C:\\\\scans')", "absolute path"),
         (0, "source", "no title", "title"),
+        (0, "source", "# A title\nand no word", "glossary"),
+        (3, "metadata", labelled("fig-02-x", "What is seen."), "begins fig-01-"),
+        (3, "metadata", labelled("fig-01-x", "Seen"), "not a sentence"),
+        (2, "metadata", labelled("fig-01-x", "The same label."), "one of its own"),
         (1, "metadata", {}, "0 cells are tagged"),
         (1, "source", 'profile = "laptop"  # name', "not `name: type = value`"),
         (1, "source", 'profile: str = "laptop"', "no comment"),

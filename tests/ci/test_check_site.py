@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import check_site
+import nbformat
 import pytest
 
 FIGURE = '<div class="figure-plotly" role="img" aria-label="sines"><div class="plotly-graph-div" id="g"></div></div>'
@@ -71,3 +72,18 @@ def test_missing_page_title_library_and_remote_style_sheet(site: Path, toc: Path
 
 def test_the_books_own_table_of_contents_is_read() -> None:
     assert check_site.toc_pages(check_site.TOC)[:2] == ["index", "01_problem_and_data"]
+
+
+def test_a_number_that_a_student_reads_differently_is_found(site: Path, toc: Path) -> None:
+    cells = [
+        nbformat.v4.new_markdown_cell("$$a$$ (eq-a)\n\n$$b$$ (eq-b)"),
+        nbformat.v4.new_code_cell("plot()", metadata={"mystnb": {"figure": {"name": "fig-01-x", "caption": "Seen."}}}),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), toc.parent / "01_x.ipynb")
+    shown = (
+        '<div id="equation-eq-a"><span class="eqno">(1.1)#</span></div>'
+        '<div id="equation-eq-b"><span class="eqno">(1.3)#</span></div>'
+        '<figure id="fig-01-x"><span class="caption-number">Figure 1.1 </span></figure>'
+    )
+    (site / "01_x.html").write_text(page(shown))
+    assert check_site.site_problems(site, toc)[0] == ["01_x.html: eq-b is (1.3)# here, and 1.2 in a student's notebook"]

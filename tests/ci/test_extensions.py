@@ -1,4 +1,8 @@
+from types import SimpleNamespace
+from xml.etree import ElementTree
+
 import mathml
+import one_page
 import pytest
 from docutils.utils.math import MathError
 
@@ -19,3 +23,17 @@ def test_aligned_lines_become_a_table() -> None:
 def test_an_unknown_command_is_an_error() -> None:
     with pytest.raises(MathError):
         mathml.to_mathml(r"\nosuchcommand{x}", block=True)
+
+
+def test_a_formula_is_xml_without_names_that_only_html_knows() -> None:
+    ElementTree.fromstring(mathml.to_mathml(r"\arg\max_{p} M(p), \log(x)", block=True))
+
+
+def test_one_page_knows_the_nodes_of_html() -> None:
+    writers = {"html": {"card": (1, 2), "exercise": (3, 4)}, "singlehtml": {"exercise": (5, 6)}}
+    for name, expected in (("html", {"exercise": (5, 6)}), ("singlehtml", {"card": (1, 2), "exercise": (5, 6)})):
+        app = SimpleNamespace(
+            registry=SimpleNamespace(translation_handlers=writers), builder=SimpleNamespace(name=name, format="html")
+        )
+        one_page.join_writers(app)  # type: ignore[arg-type]
+        assert writers["singlehtml"] == expected

@@ -46,6 +46,14 @@ def test_every_page_of_the_contents_is_there(staged: Path) -> None:
             assert any((staged / "book" / f"{name}{ending}").is_file() for ending in (".md", ".ipynb")), name
 
 
+def test_a_chapter_has_the_number_of_its_file() -> None:
+    """Sphinx counts along the contents, exercises and the text go by the file: both must say the same."""
+    parts = yaml.safe_load((BOOK / "_toc.yml").read_text())["parts"]
+    counted = [entry["file"] for part in parts if part.get("numbered") for entry in part["chapters"]]
+    assert [int(name.split("_")[0]) for name in counted] == list(range(1, len(CHAPTERS) + 1))
+    assert counted == [path.stem for path in CHAPTERS]
+
+
 @pytest.mark.parametrize(
     ("url", "name"),
     [("git@github.com:a/b.git", "a/b"), ("https://github.com/a-b/c.d", "a-b/c.d"), ("https://elsewhere.org/a/b", "")],
