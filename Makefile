@@ -15,19 +15,26 @@ export MPLCONFIGDIR ?= $(CURDIR)/_build/matplotlib
 export PYTHONUTF8 = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint serve clean clean-runs environment
+.PHONY: help book print test lint serve clean clean-runs environment
 
 help: ## this list
-	@echo "make book [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path]"
+	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
+BUILD := HGISAM_BOOK_PID=$$PPID $(BIN)/python book/build.py
+RUN   = --profile "$(PROFILE)" --runs-dir "$(RUNS_DIR)" --set "$(SET)" --rsna "$(RSNA)" --ct-ich "$(CT_ICH)"
+
 book: $(STAMP) ## studies in, rendered book out: _build/html/index.html
-	@HGISAM_BOOK_PID=$$PPID $(BIN)/python book/build.py --profile "$(PROFILE)" --runs-dir "$(RUNS_DIR)" --set "$(SET)" --rsna "$(RSNA)" --ct-ich "$(CT_ICH)"
+	@$(BUILD) $(RUN)
+
+print: $(STAMP) ## the same, and beside its pages the book as PDF and EPUB; needs Chromium
+	@$(BUILD) $(RUN) --print
 
 test: lint ## lint, types, every notebook in the smoke profile, the rendered site, the test suite
 	@rm -rf $(TEST)
-	@HGISAM_BOOK_PID=$$PPID $(BIN)/python book/build.py --profile smoke --runs-dir $(TEST)/runs --site $(TEST)/html
+	@$(BUILD) --profile smoke --runs-dir $(TEST)/runs --site $(TEST)/html
 	@$(BIN)/python ci/check_executed.py $(TEST)/runs/smoke
+	@$(BIN)/python ci/check_print.py $(TEST)/html $(TEST)/runs/smoke
 	@$(BIN)/python ci/check_site.py $(TEST)/html
 	@$(BIN)/python ci/check_browser.py $(TEST)/html
 	@$(BIN)/python -m pytest -q

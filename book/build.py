@@ -16,6 +16,7 @@ from typing import TextIO
 from run_notebook import MAKER_ENV, follow, is_alive
 from steps import BOOK, STEPS, products
 
+from hgisam.browser import INSTALL, find_browser
 from hgisam.errors import InputError
 from hgisam.profile import load_profile
 
@@ -67,6 +68,7 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
         "--nolock", "--rerun-incomplete", "--nocolor", "--config",
         f"profile={arguments.profile}", f"runs_dir={arguments.runs_dir}", f"site={arguments.site}",
         f"overrides={arguments.set}", f"rsna={arguments.rsna}", f"ct_ich={arguments.ct_ich}",
+        f"print={'yes' if arguments.print else ''}",
     ]  # fmt: skip
     if again := lost(run, rsna=arguments.rsna, ct_ich=arguments.ct_ich):
         command += ["--forcerun", *again]
@@ -91,6 +93,7 @@ def main() -> int:
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--site", default="_build/html")
+    parser.add_argument("--print", action="store_true", help="PDF and EPUB too; needs a Chromium")
     parser.add_argument("--set", default="", metavar="'A.B=C …'", help="overrides of the profile")
     parser.add_argument("--rsna", default="", help="folder of the RSNA 2019 studies instead of phantoms")
     parser.add_argument("--ct-ich", default="", help="folder of the CT-ICH studies instead of phantoms")
@@ -101,6 +104,8 @@ def main() -> int:
             profile.variant(training)  # a mistake there should not be found after hours
         check_raw("RSNA", arguments.rsna)
         check_raw("CT_ICH", arguments.ct_ich)
+        if arguments.print and find_browser() is None:
+            raise InputError("browser", "no Chromium", "one to print the book with", f"To get one, {INSTALL}.")
         run = Path(arguments.runs_dir) / profile.name
         log = run / "logs" / "snakemake.log"
         free = shutil.disk_usage(Path.cwd()).free / 2**30
@@ -112,10 +117,11 @@ def main() -> int:
         return 2
     said = log.read_text(encoding="utf-8")
     page = Path(arguments.site) / "index.html"
+    made = f"{page}, and beside it hgisam-book.pdf and hgisam-book.epub" if arguments.print else page
     if code == 0 and NOTHING in said:
-        print(f"Nothing to do: the book of profile {profile.name} is up to date, {page}")
+        print(f"Nothing to do: the book of profile {profile.name} is up to date, {made}")
     elif code == 0:
-        print(f"The book of profile {profile.name} is ready: {page}")
+        print(f"The book of profile {profile.name} is ready: {made}")
     elif "Error in rule" not in said:
         print(f"✗ Snakemake stopped; the end of {log}:", *said.strip().splitlines()[-8:], sep="\n  ", file=sys.stderr)
     return code

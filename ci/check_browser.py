@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+from hgisam.browser import ARGUMENTS, INSTALL, find_browser
+
 WIDTHS = {"narrow": (390, 844), "wide": (1280, 900)}
-INSTALL = "install it (Debian, Ubuntu: apt install chromium) or run .venv/bin/playwright install chromium"
 SERIOUS = ("serious", "critical")
 AXE: dict[str, Any] = {"preload": False, "resultTypes": ["violations"]}
 # docutils calls the entries of a bibliography doc-biblioentry, which axe takes for no items of a list
@@ -92,16 +92,6 @@ def hurdles(page: Page, **rules: list[str]) -> list[str]:
     ]
 
 
-def find_browser() -> str | None:
-    """Path of an installed Chromium: of the system, or playwright's own."""
-    for name in PROGRAMS:
-        if program := shutil.which(name):
-            return program
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-    return own if Path(own).is_file() else None
-
-
 def listen(page: Page) -> list[str]:
     """A list that fills with what the page complains about from now on."""
     heard: list[str] = []
@@ -158,7 +148,7 @@ def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, siz
 def check_width(program: str, site: Path, names: list[str], screenshots: Path, size: str) -> list[str]:
     """Every page in one size, in a browser of its own."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         found = list(visit(browser, site, names, screenshots, size))
         browser.close()
     return found

@@ -17,11 +17,11 @@ import psutil
 import torch
 from packaging.requirements import Requirement
 
+from hgisam.browser import INSTALL, find_browser
 from hgisam.errors import InputError
 from hgisam.prepared import open_prepared
 
 GOOD, WARNING, BAD = "ok", "note", "missing"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PYTHON = (3, 11)
 
 
@@ -139,10 +139,9 @@ def _disk(folder: Path) -> Finding:
 
 
 def _browser() -> Finding:
-    if found := next((name for name in BROWSERS if shutil.which(name)), None):
+    if found := find_browser():
         return Finding("browser", GOOD, found)
-    remedy = "Only `make test`, `make pdf` and `make epub` need one: apt install chromium."
-    return Finding("browser", WARNING, "no Chromium", remedy)
+    return Finding("browser", WARNING, "no Chromium", f"Only `make test` and `make print` need one: {INSTALL}.")
 
 
 def _set(path: Path) -> Finding:

@@ -66,9 +66,11 @@ ALLOWED = {
     "summary_query": {"run"},
     "ledger": {"keys", "summary_query"},
     "ledger_tables": {"ledger", "report"},
-    "doctor": {"prepared"},
+    "browser": set(),
+    "doctor": {"browser", "prepared"},
 }
 WITHOUT_TORCH = {
+    "browser",
     "folders",
     "parallel",
     "parameters",

@@ -1,0 +1,150 @@
+"""Gate: the book prints. Makes PDF and EPUB of a rendered site and the notebooks behind it, and looks at both.
+
+    python ci/check_print.py _build/html runs/smoke
+
+Without a Chromium it says so; on a CI machine (CI=true) that fails.
+"""
+
+import os
+import posixpath
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
+
+from bs4 import BeautifulSoup
+from pypdf import PdfReader
+from pypdf.errors import PyPdfError
+
+from hgisam.browser import INSTALL, find_browser
+
+PRINTER = Path(__file__).resolve().parent.parent / "book" / "printing.py"
+NAME = "hgisam-book"
+XHTML = "{http://www.w3.org/1999/xhtml}"
+BYTES = 60_000_000  # of either file: what a mail server may still take
+
+
+def figures_in(page: Path) -> tuple[str, int]:
+    """Title of a rendered page, and how many live figures it has."""
+    soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
+    heading = soup.h1
+    if heading is None:
+        return page.stem, len(soup.select(".figure-plotly"))
+    for mark in heading.select(".headerlink, .section-number"):
+        mark.decompose()
+    return " ".join(heading.get_text().split()), len(soup.select(".figure-plotly"))
+
+
+def pdf_problems(path: Path, chapters: dict[str, int]) -> Iterator[str]:
+    """What is wrong with a PDF.
+
+    Args:
+        path: The file.
+        chapters: Title of each chapter → its figures.
+    """
+    try:
+        reader = PdfReader(path)
+        outline = {re.sub(r"^\d+\. ", "", str(entry.title)) for entry in _flat(reader.outline)}
+        pictures = sum(len(page.images) for page in reader.pages)
+    except (OSError, PyPdfError) as error:
+        yield f"{path.name}: not a PDF ({error})"
+        return
+    yield from (f"{path.name}: no bookmark leads to {title!r}" for title in chapters if title not in outline)
+    if pictures < sum(chapters.values()):
+        yield f"{path.name}: {pictures} pictures of {sum(chapters.values())} figures"
+    if not any(page.extract_text().strip() for page in reader.pages):
+        yield f"{path.name}: no text"
+
+
+def _flat(outline: list) -> Iterator:  # type: ignore[type-arg]  # pypdf nests lists in lists
+    for entry in outline:
+        yield from _flat(entry) if isinstance(entry, list) else [entry]
+
+
+def epub_problems(path: Path, chapters: dict[str, int]) -> Iterator[str]:
+    """What is wrong with an EPUB; arguments as for `pdf_problems`."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        yield f"{path.name}: not an EPUB ({error})"
+        return
+    names = archive.namelist()
+    if names[:1] != ["mimetype"] or archive.read("mimetype").strip() != b"application/epub+zip":
+        yield f"{path.name}: does not begin with its mimetype"
+    titles, pictures = set(), 0
+    for name in names:
+        if not name.endswith(".xhtml"):
+            continue
+        try:
+            root = ElementTree.fromstring(archive.read(name))
+        except ElementTree.ParseError as error:
+            yield f"{path.name}, {name}: not XML ({error})"
+            continue
+        headings = (" ".join("".join(h.itertext()).split()) for h in root.iter(f"{XHTML}h1"))
+        titles |= {re.sub(r"^\d+\. ", "", heading) for heading in headings}
+        pictures += len(list(root.iter(f"{XHTML}img")))
+        yield from (f"{path.name}, {name}: {problem}" for problem in _page_problems(name, root, set(names)))
+    yield from (f"{path.name}: no chapter {title!r}" for title in chapters if title not in titles)
+    if pictures < sum(chapters.values()):
+        yield f"{path.name}: {pictures} pictures of {sum(chapters.values())} figures"
+
+
+def _page_problems(name: str, root: ElementTree.Element, names: set[str]) -> Iterator[str]:
+    for element in root.iter():
+        kind = str(element.tag).removeprefix(XHTML)
+        if kind == "script":
+            yield "a script"
+        if "figure-plotly" in element.get("class", ""):
+            yield "a live figure"
+        address = urlsplit(element.get("src", ""))
+        if address.scheme in ("http", "https") or address.netloc:
+            yield f"<{kind}> fetches {element.get('src')}"
+        elif kind == "img":
+            target = posixpath.normpath(posixpath.join(posixpath.dirname(name), unquote(address.path)))
+            if target not in names:
+                yield f"image that is not in the file: {element.get('src')}"
+            if not element.get("alt", "").strip():
+                yield f"image without alternative text: {element.get('src')}"
+
+
+def main(arguments: list[str]) -> int:
+    """Command line."""
+    if len(arguments) != 2:
+        print("usage: python ci/check_print.py _build/html runs/smoke")
+        return 2
+    site, run = map(Path, arguments)
+    if find_browser() is None:
+        print(f"check_print: NOT RUN, no Chromium found; {INSTALL}")
+        return 1 if os.environ.get("CI", "").lower() in ("1", "true") else 0
+    notebooks = sorted((run / "notebooks").glob("*.ipynb"))
+    command = [
+        sys.executable,
+        str(PRINTER),
+        str(site),
+        "--logs",
+        str(run / "logs"),
+        "--notebooks",
+        *map(str, notebooks),
+    ]
+    if code := subprocess.run(command, check=False).returncode:
+        print("check_print: not printed")
+        return code
+    chapters = dict(figures_in(site / f"{path.stem}.html") for path in notebooks)
+    files = {"pdf": pdf_problems, "epub": epub_problems}
+    found = [problem for kind, check in files.items() for problem in check(site / f"{NAME}.{kind}", chapters)]
+    linked = (site / "index.html").read_text(encoding="utf-8")
+    for kind in files:
+        found += [f"index.html: no link to {NAME}.{kind}"] * (f'href="{NAME}.{kind}"' not in linked)
+        size = (site / f"{NAME}.{kind}").stat().st_size
+        found += [f"{NAME}.{kind}: {size / 1e6:.0f} MB, more than {BYTES / 1e6:.0f} MB"] * (size > BYTES)
+    print(*found, sep="\n", end="\n" if found else "")
+    print(f"check_print: {f'{len(found)} problems' if found else 'ok'}, {len(chapters)} chapters")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,105 @@
+"""The printed book: pictures in the place of live figures, no slides, bookmarks that say what their headings say."""
+
+import base64
+import io
+from pathlib import Path
+
+import nbformat
+import printing
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from pypdf import PdfReader, PdfWriter
+
+from hgisam.browser import find_browser
+from hgisam.errors import InputError
+
+BOOK = Path(printing.__file__).parent
+needs_browser = pytest.mark.skipif(find_browser() is None, reason="no Chromium installed")
+FIGURE = '<div class="figure-plotly" role="img" aria-label="one &lt; two">a<br>b</div>'
+
+
+def picture(colour: str = "red") -> bytes:
+    held = io.BytesIO()
+    Image.new("RGB", (4, 3), colour).save(held, "PNG")
+    return held.getvalue()
+
+
+@pytest.fixture
+def chapter(tmp_path: Path) -> Path:
+    """Chapter 5 as if executed, with one live figure and a table as pandas writes it."""
+    notebook = nbformat.read(BOOK / "05_hgi_sam.ipynb", as_version=4)
+    cell = next(cell for cell in notebook.cells if "mystnb" in cell.metadata)
+    cell.outputs = [
+        nbformat.v4.new_output("display_data", {"text/html": html})
+        for html in (FIGURE, "<style scoped>td { color: red }</style><table><tr><td>1&nbsp;ml</td></tr></table>")
+    ]
+    path = tmp_path / "05_hgi_sam.ipynb"
+    nbformat.write(notebook, path)
+    return path
+
+
+def test_a_live_figure_gets_its_picture_and_its_text(chapter: Path, tmp_path: Path) -> None:
+    printing.lay_out(tmp_path / "source", [chapter], {chapter.stem: [picture()]})
+    staged = nbformat.read(tmp_path / "source" / "book" / chapter.name, as_version=4)
+    assert not list(printing.figures_of(staged))
+    shown = next(output for cell in staged.cells for output in cell.get("outputs", []) if "image/png" in output.data)
+    assert base64.b64decode(shown.data["image/png"]) == picture()
+    assert shown.metadata["image/png"]["alt"] == "one < two"
+
+
+def test_html_of_outputs_is_closed_as_xml_wants_it(chapter: Path, tmp_path: Path) -> None:
+    printing.lay_out(tmp_path / "source", [chapter], {chapter.stem: [picture()]})
+    text = (tmp_path / "source" / "book" / chapter.name).read_text()
+    assert 'scoped=\\"\\"' in text
+    assert "&nbsp;" not in text
+
+
+def test_slides_stay_on_the_web(chapter: Path, tmp_path: Path) -> None:
+    printing.lay_out(tmp_path / "source", [chapter], {chapter.stem: [picture()]})
+    for name in ("_toc.yml", "teaching.md"):
+        assert "slides_" not in (tmp_path / "source" / "book" / name).read_text(), name
+
+
+def test_pages_of_another_run_are_refused(chapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="2 figures on the page 05_hgi_sam, 1 in the notebook"):
+        printing.lay_out(tmp_path / "source", [chapter], {chapter.stem: [picture(), picture()]})
+
+
+def test_without_a_site_or_a_browser_there_is_one_line(
+    chapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"no index\.html"):
+        printing.print_book(tmp_path, [chapter], tmp_path)
+    for name in ("index", chapter.stem):
+        (tmp_path / f"{name}.html").write_text("<p>x</p>")
+    monkeypatch.setattr(printing, "find_browser", lambda: None)
+    with pytest.raises(InputError, match=r"no Chromium.*apt install chromium"):
+        printing.print_book(tmp_path, [chapter], tmp_path)
+
+
+def test_bookmarks_get_the_words_of_their_headings(tmp_path: Path) -> None:
+    writer = PdfWriter()
+    writer.add_blank_page(100, 100)
+    first = writer.add_outline_item("What isWhat is", page_number=0)
+    writer.add_outline_item("withoutoutlines", page_number=0, parent=first)
+    writer.add_outline_item("Last", page_number=0)
+    writer.write(tmp_path / "x.pdf")
+    printing.name_bookmarks(tmp_path / "x.pdf", ["What is", "without outlines", "Last"])
+    outline = PdfReader(tmp_path / "x.pdf").outline
+    assert [outline[0].title, outline[1][0].title, outline[2].title] == ["What is", "without outlines", "Last"]
+
+
+@needs_browser
+def test_every_figure_is_photographed_the_folded_ones_too(tmp_path: Path) -> None:
+    box = '<div class="figure-plotly" style="width: 40px; height: 30px; background: {}">x</div>'
+    page = tmp_path / "x.html"
+    folded = f"<details><summary>y</summary>{box.format('blue')}</details>"
+    page.write_text(f"<style>body {{ margin: 0 }}</style>{box.format('red')}{folded}")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(printing.ARGUMENTS))
+        pictures = [Image.open(io.BytesIO(held)) for held in printing.photograph(browser, page)]
+        browser.close()
+    assert pictures[0].size == (60, 45)
+    assert pictures[0].convert("RGB").getpixel((55, 40)) == (255, 0, 0)
+    assert pictures[1].convert("RGB").getpixel((55, 40)) == (0, 0, 255)
