@@ -62,7 +62,10 @@ def repository() -> str:
     if name := os.environ.get("GITHUB_REPOSITORY"):
         return name
     git = ["git", "-C", str(Path(__file__).parent), "remote", "get-url", "origin"]
-    said = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        said = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # no git here
+        return ""
     found = GITHUB.search(said)
     return found[1] if found else ""
 

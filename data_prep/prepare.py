@@ -97,7 +97,7 @@ def prepare(
         log.info("%s is done already", out)
         return out
     partial = open_partial(out.with_name(f"{out.name}.partial"), fingerprint, newest, resume=resume)
-    listing: Listing = reader.list_studies(raw, workers, str if phantom else public_ids(salt))
+    listing: Listing = reader.list_studies(raw, workers, str if phantom else public_ids(salt, public=reader.PUBLIC))
     if keep_intercept:
         listing.studies = [replace(study, mend_intercept=False) for study in listing.studies]
     if brain_masks is not None:

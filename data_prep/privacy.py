@@ -48,21 +48,22 @@ def read_salt(path: Path) -> bytes:
     return text.encode()
 
 
-def public_ids(salt: Path) -> PublicId:
+def public_ids(salt: Path, *, public: bool) -> PublicId:
     """A function that gives the id under which a patient or study is known downstream.
 
     Args:
         salt: File of the secret, see `read_salt`; opened, or made, for the first id that has to be hashed.
+        public: Whether the set is one of those. In a folder of somebody's own a short number may be a hospital's.
 
     Returns:
-        The id itself if its form is that of the public sets, else `h_` and 16 hexadecimal digits of its HMAC-SHA-256:
-        without the salt a hash of a short hospital number could be found by trying all numbers.
+        The id itself if its form is that of the public sets and this is one, else `h_` and 16 hexadecimal digits of its
+        HMAC-SHA-256: without the salt a hash of a short hospital number could be found by trying all numbers.
     """
 
     secret = cache(lambda: read_salt(salt))
 
     def public_id(identifier: str) -> str:
-        if ANONYMOUS.fullmatch(identifier):
+        if public and ANONYMOUS.fullmatch(identifier):
             return identifier
         return f"h_{hmac.new(secret(), identifier.encode(), hashlib.sha256).hexdigest()[:16]}"
 

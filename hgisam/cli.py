@@ -163,7 +163,7 @@ def main() -> None:
     except InputError as error:
         sys.exit(_fail(str(error), 2))
     except KeyboardInterrupt:
-        sys.exit(_fail("Stopped; the same command goes on where it was.", 130))
+        sys.exit(_fail("Stopped; start the same command again, finished steps are not made anew.", 130))
     except OSError as error:
         hint = "Free some space; " if error.errno == errno.ENOSPC else ""
         sys.exit(

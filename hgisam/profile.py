@@ -173,6 +173,8 @@ class Profile(_Section):
         values = self.model_dump(mode="json")
         for key, value in self.study.trainings[training].items():
             put(values, key, value)
+        if values["task"] == "segmentation":  # MONAI's networks can't compute activations again
+            put(values, "compute.checkpointing", False)
         return _validated(values, overrides)
 
     @property

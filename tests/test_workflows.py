@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
+PLACES = ("raw", "prepared", "maps", "results", "checkpoints", "weights")  # in commands of README and book
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 
@@ -27,4 +28,9 @@ def test_a_workflow_runs_what_there_is(path: Path) -> None:
 def test_there_are_workflows_and_the_image_copies_no_runs() -> None:
     assert {path.stem for path in WORKFLOWS} == {"book", "ci"}
     left_out = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
-    assert {"runs", ".venv", "_build"} <= set(left_out)  # a run may hold what a licence forbids to pass on
+    assert {"runs", ".venv", "_build", *PLACES} <= set(left_out)  # a run may hold what a licence forbids to pass on
+
+
+def test_what_the_pages_tell_a_reader_to_make_is_never_committed() -> None:
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    assert {"runs/", "ids.salt", "out.ipynb", "report.ipynb", *(f"/{place}/" for place in PLACES)} <= set(ignored)

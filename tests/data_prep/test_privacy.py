@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
 
 
 def test_ids_of_public_sets_stay_and_others_are_hashed(tmp_path: Path) -> None:
-    name, other = public_ids(tmp_path / "one"), public_ids(tmp_path / "other")
+    name, other = (public_ids(tmp_path / salt, public=True) for salt in ("one", "other"))
     assert [name(i) for i in ("ID_0a1b2c3d", "049", "CQ500-CT-427")] == ["ID_0a1b2c3d", "049", "CQ500-CT-427"]
     assert not list(tmp_path.iterdir())  # no secret where none is needed
     assert name("Miller^Jane").startswith("h_")

@@ -71,6 +71,13 @@ def test_a_variant_changes_what_its_training_says() -> None:
     assert profile.model.channels != 48
 
 
+def test_a_network_that_knows_no_checkpointing_is_trained_without_it() -> None:
+    profile = load_profile("smoke", ["compute.checkpointing=true"])
+    assert profile.compute.checkpointing
+    assert profile.variant("subtype").compute.checkpointing
+    assert not profile.variant("unet").compute.checkpointing
+
+
 def test_a_variant_that_does_not_exist_or_fit() -> None:
     profile = load_profile("smoke", ["study.trainings={wrong: {train.epoch: 3}}"])
     with pytest.raises(InputError, match="not in study"):
