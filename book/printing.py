@@ -20,6 +20,7 @@ from typing import Any
 import nbformat
 import yaml
 from bs4 import BeautifulSoup
+from epub import mend
 from facts import read_chapter
 from nbformat import NotebookNode
 from playwright.sync_api import Browser, Error, sync_playwright
@@ -31,6 +32,7 @@ from hgisam.browser import ARGUMENTS, INSTALL, find_browser
 from hgisam.errors import InputError
 
 NAME = "hgisam-book"
+PAGE_OF_SITE = re.compile(r"^[\w-]+\.html")
 FIGURE = re.compile(r'<div class="figure-plotly" role="img" aria-label="(?P<alt>[^"]*)"')
 LINKS = f'To take along: <a href="{NAME}.pdf">PDF</a>, <a href="{NAME}.epub">EPUB</a>.'
 MARK = re.compile(r'<p class="print-links">.*?</p>')  # `index.md` has it empty
@@ -39,10 +41,11 @@ LIGHT = "localStorage.setItem('mode', 'light'); localStorage.setItem('theme', 'l
 UNFOLD = "() => document.querySelectorAll('details').forEach((hidden) => { hidden.open = true; })"
 # in print all that is folded is open, but the answers of a quiz: the key has them
 OPEN = "() => document.querySelectorAll('.cell details').forEach((hidden) => { hidden.open = true; })"
-HEADINGS = """() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6, [role=heading]')].filter((h) => h.getClientRects().length)
+HEADINGS = """() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6, [role=heading]')]
+    .filter((h) => h.getClientRects().length)
     .map((h) => [...h.childNodes].filter((n) => !(n.classList && n.classList.contains('headerlink')))
         .map((n) => n.textContent).join('').trim().replace(/\\s+/g, ' '))"""
-BARE = ".bd-header, .bd-header-article, .bd-sidebar-secondary { display: none !important; }"
+BARE = ":is(.bd-header, .bd-header-article, .bd-sidebar-secondary, .skip-link) { display: none !important; }"
 WAIT_MS = 120_000
 PAGE: dict[str, Any] = {
     "format": "A4",
@@ -76,7 +79,7 @@ def figures_of(chapter: NotebookNode) -> Iterator[tuple[NotebookNode, str]]:
 
 def photograph(browser: Browser, page_of: Path) -> list[bytes]:
     """A PNG of every live figure of a page, in order, in the light theme with half as many pixels again as a screen."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, device_scale_factor=1.5)
+    page = browser.new_page(viewport={"width": 1280, "height": 3000}, device_scale_factor=1.5)  # none is taller
     page.add_init_script(LIGHT)
     page.goto(page_of.absolute().as_uri(), wait_until="load", timeout=WAIT_MS)
     page.add_style_tag(content=BARE)
@@ -85,6 +88,16 @@ def photograph(browser: Browser, page_of: Path) -> list[bytes]:
     pictures = [figure.screenshot(timeout=WAIT_MS) for figure in page.locator(".figure-plotly").all()]
     page.close()
     return pictures
+
+
+def for_print(page: str) -> str:
+    """The HTML of an output as XML, in which every element is closed, without styles and links between pages."""
+    soup = BeautifulSoup(page, "html.parser")
+    for style in soup("style"):
+        style.decompose()
+    for link in soup("a", href=PAGE_OF_SITE):
+        link.unwrap()
+    return soup.decode(formatter="minimal")
 
 
 def lay_out(folder: Path, notebooks: list[Path], pictures: dict[str, list[bytes]]) -> None:
@@ -105,8 +118,8 @@ def lay_out(folder: Path, notebooks: list[Path], pictures: dict[str, list[bytes]
             output.data = {"image/png": base64.b64encode(picture).decode()}
             output.metadata = {"image/png": {"alt": alt, "width": "100%"}}
         for output in (output for cell in chapter.cells for output in cell.get("outputs", [])):
-            if page := output.get("data", {}).get("text/html"):  # an EPUB is XML, where every element is closed
-                output.data["text/html"] = BeautifulSoup("".join(page), "html.parser").decode(formatter="minimal")
+            if page := output.get("data", {}).get("text/html"):
+                output.data["text/html"] = for_print("".join(page))
         nbformat.write(chapter, staged)
     guide = folder / "book" / "teaching.md"
     guide.write_text(SLIDES.sub("\n\n", guide.read_text(encoding="utf-8")), encoding="utf-8")
@@ -192,6 +205,7 @@ def print_book(site: Path, notebooks: list[Path], logs: Path) -> bool:
         except Error as error:
             said = str(error).splitlines()[0]
             raise InputError("browser", said, "one that prints", f"See what {program} says by itself.") from None
+    mend(epub)
     for made in (epub, pdf):
         made.replace(site / made.name)
     _link(site / "index.html", LINKS)
