@@ -1,4 +1,4 @@
-"""What an EPUB of Sphinx lacks by the standard: declared formulas, ids given once, folds and style sheets of its own."""
+"""What an EPUB of Sphinx lacks by the standard: declared formulas, ids given once, folds and sheets of its own."""
 
 import posixpath
 import re
