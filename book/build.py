@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from run_notebook import MAKER_ENV, follow, is_alive
-from steps import BOOK, STEPS, products
+from steps import BOOK, PRINTED, STEPS, products
 
 from hgisam.browser import INSTALL, find_browser
 from hgisam.errors import InputError
@@ -117,7 +117,7 @@ def main() -> int:
         return 2
     said = log.read_text(encoding="utf-8")
     page = Path(arguments.site) / "index.html"
-    made = f"{page}, and beside it hgisam-book.pdf and hgisam-book.epub" if arguments.print else page
+    made = f"{page}, and beside it {PRINTED}.pdf and {PRINTED}.epub" if arguments.print else page
     if code == 0 and NOTHING in said:
         print(f"Nothing to do: the book of profile {profile.name} is up to date, {made}")
     elif code == 0:

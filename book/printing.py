@@ -5,7 +5,6 @@
 Both are put beside the pages, and the first page links to them. Needs a Chromium, and no network.
 """
 
-import argparse
 import base64
 import html
 import logging
@@ -14,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +26,17 @@ from nbformat import NotebookNode
 from playwright.sync_api import Browser, Error, sync_playwright
 from pypdf import PdfWriter
 from pypdf.generic import DictionaryObject, NameObject, TextStringObject
-from render import build, stage
+from render import build, read_arguments, stage
+from steps import PRINTED
 
-from hgisam.browser import ARGUMENTS, INSTALL, find_browser
+from hgisam.browser import ARGUMENTS, INSTALL, UNFOLD, find_browser, in_theme
 from hgisam.errors import InputError
 
-NAME = "hgisam-book"
 PAGE_OF_SITE = re.compile(r"^[\w-]+\.html")
 FIGURE = re.compile(r'<div class="figure-plotly" role="img" aria-label="(?P<alt>[^"]*)"')
-LINKS = f'To take along: <a href="{NAME}.pdf">PDF</a>, <a href="{NAME}.epub">EPUB</a>.'
+LINKS = f'To take along: <a href="{PRINTED}.pdf">PDF</a>, <a href="{PRINTED}.epub">EPUB</a>.'
 MARK = re.compile(r'<p class="print-links">.*?</p>')  # `index.md` has it empty
 SLIDES = re.compile(r"\s*Slides: (?:\{doc\}`slides_\w+`[,.]\s*)+")  # of them only the pages of the web know
-LIGHT = "localStorage.setItem('mode', 'light'); localStorage.setItem('theme', 'light')"
-UNFOLD = "() => document.querySelectorAll('details').forEach((hidden) => { hidden.open = true; })"
 # in print all that is folded is open, but the answers of a quiz: the key has them
 OPEN = "() => document.querySelectorAll('.cell details').forEach((hidden) => { hidden.open = true; })"
 HEADINGS = """() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6, [role=heading]')]
@@ -58,14 +56,12 @@ PAGE: dict[str, Any] = {
     "print_background": True,
 }
 READER = {
-    "epub_basename": NAME,
-    "epub_title": "The HGI-SAM book",
+    "epub_basename": PRINTED,
     "epub_description": "Weakly supervised segmentation of intracranial hemorrhage, to read, rerun and teach",
-    "epub_publisher": "The HGI-SAM book contributors",
     "epub_show_urls": "no",
     "epub_tocdepth": 2,
     "epub_use_index": False,
-    "version": "0.1.0",
+    "version": version("hgisam"),
 }
 
 
@@ -80,7 +76,7 @@ def figures_of(chapter: NotebookNode) -> Iterator[tuple[NotebookNode, str]]:
 def photograph(browser: Browser, page_of: Path) -> list[bytes]:
     """A PNG of every live figure of a page, in order, in the light theme with half as many pixels again as a screen."""
     page = browser.new_page(viewport={"width": 1280, "height": 3000}, device_scale_factor=1.5)  # none is taller
-    page.add_init_script(LIGHT)
+    page.add_init_script(in_theme("light"))
     page.goto(page_of.absolute().as_uri(), wait_until="load", timeout=WAIT_MS)
     page.add_style_tag(content=BARE)
     page.evaluate(UNFOLD)
@@ -128,14 +124,14 @@ def lay_out(folder: Path, notebooks: list[Path], pictures: dict[str, list[bytes]
         part["chapters"] = [entry for entry in part["chapters"] if not entry["file"].startswith("slides_")]
     (folder / "book" / "_toc.yml").write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
     config = yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
-    config["sphinx"]["config"] |= READER
+    config["sphinx"]["config"] |= READER | {"epub_title": config["title"], "epub_publisher": config["author"]}
     (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
 def write_pdf(browser: Browser, page_of: Path, target: Path) -> None:
     """The book as one page, printed."""
     page = browser.new_page()
-    page.add_init_script(LIGHT)
+    page.add_init_script(in_theme("light"))
     page.goto(page_of.absolute().as_uri(), wait_until="load", timeout=WAIT_MS)
     page.emulate_media(media="print", color_scheme="light")
     page.evaluate(OPEN)
@@ -188,7 +184,11 @@ def print_book(site: Path, notebooks: list[Path], logs: Path) -> bool:
     if program is None:
         raise InputError("browser", "no Chromium", "one to print with", f"To get one, {INSTALL}.")
     folder = site.parent / "print"
-    work, pdf, epub = folder / "source", folder / f"{NAME}.pdf", folder / "source" / "_build" / "epub" / f"{NAME}.epub"
+    work, pdf, epub = (
+        folder / "source",
+        folder / f"{PRINTED}.pdf",
+        folder / "source" / "_build" / "epub" / f"{PRINTED}.epub",
+    )
     shutil.rmtree(folder, ignore_errors=True)  # of one that was stopped
     _link(site / "index.html", "")
     with sync_playwright() as playwright:
@@ -225,11 +225,7 @@ def _link(index: Path, links: str) -> None:
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("site", type=Path)
-    parser.add_argument("--logs", type=Path, default=Path("logs"))
-    parser.add_argument("--notebooks", type=Path, nargs="+", required=True)
-    arguments = parser.parse_args()
+    arguments = read_arguments(__doc__.splitlines()[0])
     clock = time.perf_counter()
     print("▶ PDF and EPUB", flush=True)
     try:
@@ -245,7 +241,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print("✗ PDF and EPUB: stopped", flush=True)
         return 130
-    sizes = ", ".join(f"{(arguments.site / f'{NAME}.{kind}').stat().st_size / 1e6:.1f} MB" for kind in ("pdf", "epub"))
+    sizes = ", ".join(
+        f"{(arguments.site / f'{PRINTED}.{kind}').stat().st_size / 1e6:.1f} MB" for kind in ("pdf", "epub")
+    )
     print(f"✓ PDF and EPUB ({sizes}, {time.perf_counter() - clock:.0f} s)", flush=True)
     return 0
 

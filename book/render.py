@@ -45,7 +45,7 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, folder / "book" / path.name)
     chapters = {path.stem: read_chapter(path) for path in sorted(notebooks)}
-    numbers = numbers_of(chapters)
+    labels = numbers_of(chapters)
     (folder / "book" / "exercises").mkdir()
     decks = {
         name: slides(title, [chapter for stem, chapter in chapters.items() if stem.startswith(numbers)])
@@ -53,7 +53,7 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
     }
     pages = {"key": key(chapters), "what_this_run_was": run_page(chapters, {s: STEPS[s].needs for s in STEPS})}
     for name, chapter in chapters.items():
-        nbformat.write(for_students(chapter, numbers), folder / "book" / "exercises" / f"{name}.ipynb")
+        nbformat.write(for_students(chapter, labels), folder / "book" / "exercises" / f"{name}.ipynb")
         nbformat.write(with_facts(chapter, name), folder / "book" / f"{name}.ipynb")
     for name, deck in decks.items():
         nbformat.write(deck, folder / "book" / f"{name}.ipynb")
@@ -89,13 +89,18 @@ def build(work: Path, log: Path, *options: str) -> bool:
     return not result.returncode
 
 
-def main() -> int:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def read_arguments(description: str) -> argparse.Namespace:
+    """What whoever makes a book of executed notebooks is given: `site`, `logs`, `notebooks`."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("site", type=Path)
     parser.add_argument("--logs", type=Path, default=Path("logs"))
     parser.add_argument("--notebooks", type=Path, nargs="+", required=True)
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Command line."""
+    arguments = read_arguments(__doc__.splitlines()[0])
     clock = time.perf_counter()
     print("▶ pages", flush=True)
     work = arguments.site.parent / "source"

@@ -11,6 +11,7 @@ from hgisam.profile import Compute
 from hgisam.sources import sources_of
 
 BOOK = Path(__file__).parent
+PRINTED = "hgisam-book"  # beside the pages, with .pdf and .epub
 
 
 @dataclass(frozen=True)

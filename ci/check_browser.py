@@ -19,14 +19,13 @@ from urllib.parse import urlsplit
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
 
-from hgisam.browser import ARGUMENTS, INSTALL, find_browser
+from hgisam.browser import ARGUMENTS, INSTALL, UNFOLD, find_browser, in_theme
 
 WIDTHS = {"narrow": (390, 844), "wide": (1280, 900)}
 SERIOUS = ("serious", "critical")
 AXE: dict[str, Any] = {"preload": False, "resultTypes": ["violations"]}
 # docutils calls the entries of a bibliography doc-biblioentry, which axe takes for no items of a list
 NOT_LOOKED_AT = {"exclude": [[".js-plotly-plot"], [".citation-list"]]}
-UNFOLD = "() => document.querySelectorAll('details').forEach((hidden) => { hidden.open = true; })"
 UNDRAWN = """() => [...document.querySelectorAll('.figure-plotly')].filter((figure) => {
     const drawn = figure.querySelector('.main-svg, canvas');
     const box = drawn && drawn.getBoundingClientRect();
@@ -122,7 +121,7 @@ def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, siz
     width, height = WIDTHS[size]
     first, second = ("light", "dark") if size == "narrow" else ("dark", "light")
     context = browser.new_context(viewport={"width": width, "height": height})
-    context.add_init_script(f"localStorage.setItem('mode', '{first}'); localStorage.setItem('theme', '{first}')")
+    context.add_init_script(in_theme(first))
     for name in names:
         page = context.new_page()
         problems = listen(page)

@@ -12,7 +12,6 @@ from typing import Any
 
 CHECK = "check_parameters(globals())"
 ABSOLUTE = re.compile(r"(?<![\w.:/…])/(?:home|Users|root|tmp|mnt|work|opt|var|media)/|\b[A-Z]:\\\\")
-
 WORD = re.compile(r"\{term\}`[^`]+`")
 
 

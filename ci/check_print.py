@@ -22,8 +22,12 @@ from pypdf.errors import PyPdfError
 
 from hgisam.browser import INSTALL, find_browser
 
-PRINTER = Path(__file__).resolve().parent.parent / "book" / "printing.py"
-NAME = "hgisam-book"
+BOOK = Path(__file__).resolve().parent.parent / "book"
+sys.path.insert(0, str(BOOK))
+
+from steps import PRINTED  # noqa: E402
+
+PRINTER = BOOK / "printing.py"
 XHTML = "{http://www.w3.org/1999/xhtml}"
 BYTES = 60_000_000  # of either file: what a mail server may still take
 
@@ -135,12 +139,12 @@ def main(arguments: list[str]) -> int:
         return code
     chapters = dict(figures_in(site / f"{path.stem}.html") for path in notebooks)
     files = {"pdf": pdf_problems, "epub": epub_problems}
-    found = [problem for kind, check in files.items() for problem in check(site / f"{NAME}.{kind}", chapters)]
+    found = [problem for kind, check in files.items() for problem in check(site / f"{PRINTED}.{kind}", chapters)]
     linked = (site / "index.html").read_text(encoding="utf-8")
     for kind in files:
-        found += [f"index.html: no link to {NAME}.{kind}"] * (f'href="{NAME}.{kind}"' not in linked)
-        size = (site / f"{NAME}.{kind}").stat().st_size
-        found += [f"{NAME}.{kind}: {size / 1e6:.0f} MB, more than {BYTES / 1e6:.0f} MB"] * (size > BYTES)
+        found += [f"index.html: no link to {PRINTED}.{kind}"] * (f'href="{PRINTED}.{kind}"' not in linked)
+        size = (site / f"{PRINTED}.{kind}").stat().st_size
+        found += [f"{PRINTED}.{kind}: {size / 1e6:.0f} MB, more than {BYTES / 1e6:.0f} MB"] * (size > BYTES)
     print(*found, sep="\n", end="\n" if found else "")
     print(f"check_print: {f'{len(found)} problems' if found else 'ok'}, {len(chapters)} chapters")
     return 1 if found else 0

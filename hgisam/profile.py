@@ -170,11 +170,11 @@ class Profile(_Section):
         if training not in self.study.trainings:
             expected = f"one of {', '.join(self.study.trainings)}"
             raise InputError(f"training {training!r}", "not in study.trainings", expected, "Add it to the profile.")
-        values = self.model_dump(mode="json")
-        for key, value in self.study.trainings[training].items():
-            put(values, key, value)
-        if values["task"] == "segmentation":  # MONAI's networks can't compute activations again
+        values, own = self.model_dump(mode="json"), self.study.trainings[training]
+        if own.get("task", self.task) == "segmentation":  # MONAI's networks can't compute activations again
             put(values, "compute.checkpointing", False)
+        for key, value in own.items():
+            put(values, key, value)
         return _validated(values, overrides)
 
     @property

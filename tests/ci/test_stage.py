@@ -68,6 +68,12 @@ def test_the_name_of_the_repository(url: str, name: str, monkeypatch: pytest.Mon
     assert facts.repository() == name
 
 
+def test_without_git_there_is_no_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
+    monkeypatch.setenv("PATH", "")
+    assert facts.repository() == ""
+
+
 @pytest.mark.parametrize("content", [None, "{"])
 def test_a_chapter_that_is_absent_or_broken_is_one_line(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "01_x.ipynb"

@@ -76,6 +76,10 @@ def test_a_network_that_knows_no_checkpointing_is_trained_without_it() -> None:
     assert profile.compute.checkpointing
     assert profile.variant("subtype").compute.checkpointing
     assert not profile.variant("unet").compute.checkpointing
+    asked = load_profile(
+        "smoke", ["study.trainings={own: {task: segmentation, train.monitor: dice, compute.checkpointing: true}}"]
+    )
+    assert asked.variant("own").compute.checkpointing  # a training that asks for it is told that it can't be
 
 
 def test_a_variant_that_does_not_exist_or_fit() -> None:
