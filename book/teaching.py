@@ -6,6 +6,7 @@ The solution is the truth: a chapter runs it, and what a student gets is the sam
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
@@ -135,8 +136,16 @@ def key(chapters: Mapping[str, NotebookNode]) -> str:
 
 
 def _figure(cell: NotebookNode) -> bool:
-    data = [output.get("data", {}) for output in cell.get("outputs", [])]
-    return any("figure-plotly" in "".join(d.get("text/html", "")) for d in data)
+    return any("figure-plotly" in "".join(data.get("text/html", "")) for data in _shown(cell))
+
+
+def _result(cell: NotebookNode) -> bool:
+    """Whether the cell shows a table, or words that were computed."""
+    return any(kind in data for data in _shown(cell) for kind in ("text/html", "text/markdown"))
+
+
+def _shown(cell: NotebookNode) -> list[dict[str, Any]]:
+    return [output.get("data", {}) for output in cell.get("outputs", [])]
 
 
 def _first_paragraph(text: str) -> str:
@@ -154,37 +163,43 @@ def _sections(text: str) -> Iterator[str]:
         yield f"{heading}\n\n{body.split(NEXT)[0].strip() if whole else _first_paragraph(body)}"
 
 
-def _slides_of(chapter: NotebookNode) -> Iterator[NotebookNode]:
-    """The chapter's aim, its sections with the first figure of each, and the first question of its quiz."""
+def _slides_of(chapter: NotebookNode, figures: int) -> Iterator[NotebookNode]:
+    """The chapter's aim, its sections with the first figure of each or else its result, and a question of its quiz.
+
+    Args:
+        chapter: Executed.
+        figures: The most that there may be.
+    """
     aim = re.search(r"\*\*You will be able to\*\* \| (.+?) \|", chapter.cells[0].source)
     yield nbformat.v4.new_markdown_cell(f"## {title_of(chapter)}\n\nYou will be able to {aim[1] if aim else ''}.")
     lesson = itertools.takewhile(lambda cell: cell.get("id") != "exercises", chapter.cells[1:])
-    shown = True  # whether the section at hand has had its figure
+    sections: list[tuple[str, list[NotebookNode]]] = []
     for cell in lesson:
         if cell.cell_type == "markdown":
-            for section in _sections(cell.source):
-                yield nbformat.v4.new_markdown_cell(section)
-                shown = False
-        elif not shown and _figure(cell):
-            yield nbformat.v4.new_code_cell(cell.source, outputs=cell.outputs, metadata={"tags": ["remove-input"]})
-            shown = True
+            sections += [(section, []) for section in _sections(cell.source)]
+        elif sections:
+            sections[-1][1].append(cell)
+    for section, cells in sections:
+        yield nbformat.v4.new_markdown_cell(section)
+        figure = next(filter(_figure, cells), None) if figures > 0 else None
+        figures -= figure is not None
+        if shown := figure or next((cell for cell in cells if _result(cell) and not _figure(cell)), None):
+            yield nbformat.v4.new_code_cell(shown.source, outputs=shown.outputs, metadata={"tags": ["remove-input"]})
     for question, answers in questions_of(chapter)[:1]:
         options = "\n".join(f"- {text}" for text, _, _ in answers)
         yield nbformat.v4.new_markdown_cell(f"## A question\n\n{question}\n\n{options}")
 
 
 def slides(title: str, chapters: Iterable[NotebookNode]) -> NotebookNode:
-    """A deck: of each chapter its aim, a slide a section with its first paragraph and figure, summary, a question.
+    """A deck: of each chapter its aim, a slide a section with its first paragraph and figure or result, a question.
 
     Args:
         title: Of the deck.
         chapters: Executed notebooks, in order.
     """
     opening = f"# {title}\n\n{DECK}\n\nPage Down for the next slide; print the page for a handout."
-    cells, figures = [nbformat.v4.new_markdown_cell(opening)], 0
-    for cell in itertools.chain.from_iterable(map(_slides_of, chapters)):
-        figures += cell.cell_type == "code"
-        if cell.cell_type == "markdown" or figures <= FIGURES_A_DECK:
-            cells.append(cell)
+    cells = [nbformat.v4.new_markdown_cell(opening)]
+    for chapter in chapters:
+        cells += _slides_of(chapter, FIGURES_A_DECK - sum(map(_figure, cells)))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})

@@ -40,6 +40,21 @@ TOO_WIDE = """() => {
 }"""
 CLIPPED = """() => [...document.querySelectorAll('.figure-plotly')].filter((f) => f.scrollWidth > f.clientWidth + 1)
     .map((f) => `${f.getAttribute('aria-label')}: ${f.scrollWidth} px in ${f.clientWidth} px`)"""
+# level text only: the boxes of slanted labels overlap where the labels do not
+HIDDEN_TEXT = """() => [...document.querySelectorAll('.figure-plotly')].flatMap((figure) => {
+    const name = figure.getAttribute('aria-label'), whole = figure.getBoundingClientRect();
+    const level = (text) => !/rotate\\((?!0[,)])/.test(text.getAttribute('transform') || '');
+    const texts = [...figure.querySelectorAll('.main-svg text')]
+        .filter((text) => text.textContent.trim() && text.checkVisibility({ checkVisibilityCSS: true }) && level(text))
+        .map((text) => ({ said: text.textContent, box: text.getBoundingClientRect() }));
+    const cut = texts.filter(({ box }) => box.left < whole.left - 2 || box.right > whole.right + 2
+        || box.top < whole.top - 2 || box.bottom > whole.bottom + 2);
+    const both = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
+        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+    const pairs = texts.flatMap((a, i) => texts.slice(i + 1).filter((b) => both(a.box, b.box)).map((b) => [a, b]));
+    return [...cut.map(({ said }) => `is cut off: “${said}” (${name})`),
+        ...pairs.map(([a, b]) => `overlaps: “${a.said}” and “${b.said}” (${name})`)];
+})"""
 UNTHEMED = """() => {
     const text = getComputedStyle(document.body).color.match(/[0-9.]+/g).map(Number);
     const bright = (rgb) => rgb[0] + rgb[1] + rgb[2] > 382;
@@ -112,6 +127,7 @@ def looks(page: Page) -> list[str]:
         *(f"figure not drawn: {label}" for label in page.evaluate(UNDRAWN)),
         *page.evaluate(TOO_WIDE),
         *(f"figure too wide: {text}" for text in page.evaluate(CLIPPED)),
+        *(f"text {text}" for text in page.evaluate(HIDDEN_TEXT)),
         *(f"figure ignores the theme: {label}" for label in page.evaluate(UNTHEMED)),
     ]
 

@@ -36,7 +36,7 @@ def roc(curves: Mapping[str, tuple[Any, Any]], *, thresholds: Mapping[str, float
             said = scores >= thresholds[name]
             point = {"x": [said[labels == 0].mean()], "y": [said[labels == 1].mean()]}
             marker = {"size": 13, "color": colour, "symbol": "diamond", "line": {"width": 1, "color": "white"}}
-            figure.add_trace(go.Scatter(**point, mode="markers", marker=marker, name=f"{name}, chosen threshold"))
+            figure.add_trace(go.Scatter(**point, mode="markers", marker=marker, name="chosen threshold"))
     chance = {"color": "rgba(128,128,128,0.7)", "dash": "dot"}
     figure.add_trace(go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line=chance, name="chance", hoverinfo="skip"))
     figure.update_xaxes(title="1 - specificity", range=[-0.02, 1.02])
@@ -61,7 +61,9 @@ def score_histogram(labels: Any, scores: Any, threshold: float) -> go.Figure:
         hover = "score near %{x:.2f}: %{y:.1%} of its slices<extra></extra>"
         y = share / max(len(values), 1)
         figure.add_trace(go.Bar(x=(edges[:-1] + edges[1:]) / 2, y=y, name=name, hovertemplate=hover, **bars))
-    figure.add_vline(x=threshold, line_dash="dash", line_color=BLUE, annotation_text=f"threshold {threshold:.2f}")
+    side = "left" if threshold > 0.5 else "right"
+    said = {"annotation_text": f"threshold {threshold:.2f}", "annotation_position": f"top {side}"}
+    figure.add_vline(x=threshold, line_dash="dash", line_color=BLUE, **said)
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(title="score: probability of bleeding", range=[0, 1])
     figure.update_yaxes(title="share of slices", tickformat=".0%")

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import Any
@@ -140,11 +141,17 @@ def finish(figure: go.Figure, alt: str, height: str = "420px", **layout: Any) ->
         plot_bgcolor="rgba(0,0,0,0)",
         font={"size": 13, "color": "#777777"},
         margin={"l": 8, "r": 8, "t": 36, "b": 8},
-        legend={"orientation": "h", "y": -0.18, "yanchor": "top", "x": 0},
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
         dragmode=False,  # a finger that scrolls the page shall not zoom
         meta={"alt": alt, "height": height},
     )
+    figure.for_each_xaxis(lambda axis: axis.update(title_text=_lines(axis.title.text)))
     return figure.update_layout(**layout)
+
+
+def _lines(title: str | None) -> str | None:
+    """The title of a number axis in lines that a phone has room for beside the labels of the other axis."""
+    return title and "<br>".join(textwrap.wrap(title, 22))
 
 
 def image_height(rows: float, cols: float, *, widest_px: int = 640, extra_px: int = 60) -> str:
@@ -220,8 +227,10 @@ def show_pixels(figure: go.Figure, rows: float, cols: float, **where: Any) -> No
 
 
 def wrapped(title: str, columns: int) -> str:
-    """A title over one of `columns` images, in lines no wider than the image is on a phone."""
-    return "<br>".join(textwrap.wrap(title, max(8, 56 // columns)))
+    """A title over one of `columns` images, in lines for which an image on a phone has room; longer words are cut."""
+    most = max(8, 52 // columns)
+    halves = re.sub(rf"\S{{{most + 1},}}", lambda word: f"{word[0][: most - 1]}- {word[0][most - 1 :]}", title)
+    return "<br>".join(textwrap.wrap(halves, most, break_on_hyphens=False))
 
 
 def slider(
@@ -263,4 +272,4 @@ def menu(labels: Sequence[str], steps: Sequence[tuple[str, list[Any]]], **where:
         for label, (method, arguments) in zip(labels, steps, strict=True)
     ]
     place = {"x": 0, "xanchor": "left", "y": 1.0, "yanchor": "bottom", "pad": {"b": 6}} | where
-    return {"buttons": entries, "showactive": False, "bgcolor": "rgba(128,128,128,0.2)", "font": {"size": 13}, **place}
+    return {"buttons": entries, "showactive": False, "bgcolor": "rgba(128,128,128,0.2)", "font": {"size": 12}, **place}

@@ -40,7 +40,7 @@ def randomisation_steps(checks: pd.DataFrame) -> go.Figure:
         f"structural similarity of each method's maps with the trained ones, and Dice. At the step “{last}”, "
         f"correlation and Dice: {said}."
     )
-    return finish(figure, alt, "640px", legend={"y": -0.14})
+    return finish(figure, alt, "640px")
 
 
 def removal_curves(checks: pd.DataFrame) -> go.Figure:
@@ -67,7 +67,7 @@ def removal_curves(checks: pd.DataFrame) -> go.Figure:
         "Probability of a bleed against the share of the brain's pixels that were deleted (above) or inserted (below), "
         f"highest first. Areas under both curves: {'; '.join(said)}."
     )
-    return finish(figure, alt, "600px", legend={"y": -0.16})
+    return finish(figure, alt, "600px")
 
 
 def _add_line(figure: go.Figure, name: str, x: pd.Series, y: pd.Series, row: int, *, hover: str, **look: Any) -> None:

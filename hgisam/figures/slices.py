@@ -54,7 +54,7 @@ def window_slider(hu: npt.NDArray[np.integer], windows: Sequence[tuple[str, floa
         for (_, c, w), ramp in zip(windows, ramps, strict=True)
     ]
     show_pixels(figure, *hu.shape, row=1, col=1)
-    figure.update_xaxes(title="HU", range=[-200, 2000], fixedrange=True, row=2, col=1)
+    figure.update_xaxes(ticksuffix=" HU", range=[-200, 2000], fixedrange=True, row=2, col=1)
     figure.update_yaxes(visible=False, range=[0, 1.1], fixedrange=True, row=2, col=1)
     labels = [f"{name} {c:g}/{w:g}" for name, c, w in windows]
     names = ", ".join(labels)
@@ -110,10 +110,9 @@ def contact_sheet(
         figure.add_trace(go.Scatter(x=[None], y=[None], mode="markers", marker=marker, name=name))
     show_pixels(figure, *shape)
     figure.update_layout(annotations=captions(titles, columns, *shrink(grey[:1], most_px).shape[1:]))
-    legend = {"orientation": "h", "y": 0, "yanchor": "top", "x": 0}
     height_css = image_height(*shape, widest_px=widest_px, extra_px=70 if outlines else 10)
     margin = {"l": 0, "r": 0, "t": 4, "b": 4}
-    return finish(figure, alt, height_css, margin=margin, legend=legend, showlegend=bool(outlines))
+    return finish(figure, alt, height_css, margin=margin, showlegend=bool(outlines))
 
 
 def mosaic(images: npt.NDArray[Any], columns: int) -> npt.NDArray[Any]:

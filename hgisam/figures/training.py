@@ -59,9 +59,8 @@ def training_curves(
         figure.update_yaxes(title=title.replace(" ", "<br>", 1), row=row, col=1)
     figure.update_yaxes(exponentformat="power", nticks=4)
     figure.update_xaxes(title="epoch", row=len(panels), col=1)
-    legend = {"y": -0.72 / sum(heights), "tracegroupgap": 0}
     height = f"{120 * sum(heights) + 24 * len(recorded or {})}px"
-    return finish(figure, _alt(history, chosen, metric, also, recorded or {}), height, legend=legend)
+    return finish(figure, _alt(history, chosen, metric, also, recorded or {}), height, legend_tracegroupgap=0)
 
 
 def _add_recorded(

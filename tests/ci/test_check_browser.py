@@ -10,7 +10,7 @@ needs_browser = pytest.mark.skipif(check_browser.find_browser() is None, reason=
 THEME = Path(check_browser.__file__).parent.parent / "book" / "_static" / "plotly-theme.js"
 
 
-def figure(*, dead_slider: bool = False) -> str:
+def figure(*, dead_slider: bool = False, layout: dict[str, object] | None = None) -> str:
     traces = [go.Scatter(y=[i, 1, i * 2], visible=i == 0) for i in range(3)]
     steps = [
         {
@@ -20,7 +20,7 @@ def figure(*, dead_slider: bool = False) -> str:
         }
         for i in ([0, 0, 0] if dead_slider else range(3))
     ]
-    html = go.Figure(traces, {"sliders": [{"steps": steps}]}).to_html(
+    html = go.Figure(traces, {"sliders": [{"steps": steps}], **(layout or {})}).to_html(
         include_plotlyjs=False, full_html=False, config={"responsive": True, "displayModeBar": False}
     )
     return f'<div class="figure-plotly" role="img" aria-label="lines">{html}</div>'
@@ -79,6 +79,22 @@ def test_what_is_wrong_is_found(site: Path, capsys: pytest.CaptureFixture[str]) 
         "figure not drawn: folded",
     ):
         assert expected in said
+
+
+@needs_browser
+def test_text_that_nobody_can_read_is_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "an axis whose title has far more words than any phone has room for"
+    write(site, figure(layout={"xaxis": {"title": long, "tickangle": 45}, "yaxis": {"title": "count"}}))
+    assert check_browser.main([str(site)]) == 1
+    said = capsys.readouterr().out
+    assert f"index.html (390 px): light: text is cut off: “{long}” (lines)" in said
+    assert "1280 px" not in said
+    assert "overlaps" not in said
+
+    notes = [{"text": text, "x": 1, "y": 1, "showarrow": False} for text in ("first", "second")]
+    write(site, figure(layout={"annotations": notes}))
+    assert check_browser.main([str(site)]) == 1
+    assert "text overlaps: “first” and “second” (lines)" in capsys.readouterr().out
 
 
 @needs_browser

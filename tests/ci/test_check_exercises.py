@@ -84,3 +84,17 @@ def test_a_deck_has_the_sections_and_the_figures(tmp_path: Path) -> None:
     assert "## Summary" in text
     assert "{solution}" not in text
     assert sum(cell.cell_type == "code" for cell in deck.cells) == 2
+
+
+def test_a_slide_without_a_figure_shows_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    chapter = nbformat.read(CHAPTER, as_version=4)
+    data = {"step-0-code": {"text/markdown": "words"}, "step-1-code": {"text/html": "<div class='figure-plotly'>"}}
+    for cell in chapter.cells:
+        if cell.id in data:
+            output = {"output_type": "display_data", "metadata": {}, "data": data[cell.id]}
+            cell.outputs = [nbformat.from_dict(output)]
+    shown = [c.outputs[0]["data"] for c in teaching.slides("A deck", [chapter]).cells if c.cell_type == "code"]
+    assert shown == list(data.values())
+    monkeypatch.setattr(teaching, "FIGURES_A_DECK", 0)
+    shown = [c.outputs[0]["data"] for c in teaching.slides("A deck", [chapter]).cells if c.cell_type == "code"]
+    assert shown == [data["step-0-code"]]

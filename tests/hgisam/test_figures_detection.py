@@ -28,7 +28,7 @@ def cells(figure: go.Figure) -> dict[tuple[str, str], tuple[float, str]]:
 def test_roc_marks_the_operating_point() -> None:
     labels, scores = [0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9]
     figure = figures.roc({"x": (labels, scores)}, thresholds={"x": 0.5})
-    point = next(trace for trace in figure.data if trace.name == "x, chosen threshold")
+    point = next(trace for trace in figure.data if trace.name == "chosen threshold")
     assert (point.x[0], point.y[0]) == (0.5, 0.5)
     assert "0.750" in alt_of(figure)
 
