@@ -4,24 +4,22 @@ python book/build.py --profile smoke --runs-dir runs --set "train.epochs=3"
 """
 
 import argparse
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
-from typing import TextIO
 
 from run_notebook import MAKER_ENV, follow, is_alive
 from steps import BOOK, PRINTED, STEPS, products
 
+from data_prep.study import READERS
 from hgisam.browser import INSTALL, find_browser
-from hgisam.errors import InputError
+from hgisam.errors import InputError, refused
+from hgisam.folders import held
 from hgisam.profile import load_profile
 
 NOTHING = "Nothing to be done"
-WAIT_S = 15
 
 
 def lost(run: Path, *, rsna: str, ct_ich: str) -> list[str]:
@@ -34,31 +32,18 @@ def lost(run: Path, *, rsna: str, ct_ich: str) -> list[str]:
     ]
 
 
-def check_raw(name: str, folder: str) -> None:
-    """Refuses a folder of real studies that is not there.
+def check_raw(kind: str, folder: str) -> None:
+    """Refuses a folder of real studies that is not there, or has another layout.
 
     Raises:
-        InputError: If it is not a folder.
+        InputError: If so.
     """
-    if folder and not Path(folder).is_dir():
+    if not folder:
+        return
+    if not Path(folder).is_dir():
+        name = kind.upper().replace("-", "_")
         raise InputError(name, folder, "a folder of raw studies", f"Give {name}=/path or leave it out for phantoms.")
-
-
-def held(run: Path) -> TextIO:
-    """A lock on a run's folder that goes with its processes, however they end.
-
-    Raises:
-        InputError: If another one works there.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    handle = (run / ".lock").open("w")
-    for _ in range(WAIT_S):
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return handle
-        except BlockingIOError:  # perhaps a stopped one that is about to end
-            time.sleep(1)
-    raise InputError(f"{run}", "in use", "one `make book` at a time in it", "Wait for the other to end.")
+    READERS[kind].tables(Path(folder))
 
 
 def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
@@ -73,7 +58,7 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
     if again := lost(run, rsna=arguments.rsna, ct_ich=arguments.ct_ich):
         command += ["--forcerun", *again]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("w", encoding="utf-8") as said, held(run) as lock:
+    with held(run / ".lock") as lock, log.open("w", encoding="utf-8") as said:
         maker = int(os.environ.get(MAKER_ENV, os.getpid()))
         follow(maker)
         environment = {**os.environ, MAKER_ENV: str(os.getpid())}
@@ -84,7 +69,8 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
             except KeyboardInterrupt:
                 if not is_alive(maker):  # make was killed: the notebook follows this process
                     return 130
-                # otherwise Snakemake heard it too and ends its jobs
+                process.wait()  # Snakemake heard it too and ends its jobs
+                return 130
 
 
 def main() -> int:
@@ -102,8 +88,8 @@ def main() -> int:
         profile = load_profile(arguments.profile, arguments.set.split())
         for training in profile.study.trainings:
             profile.variant(training)  # a mistake there should not be found after hours
-        check_raw("RSNA", arguments.rsna)
-        check_raw("CT_ICH", arguments.ct_ich)
+        check_raw("rsna", arguments.rsna)
+        check_raw("ct-ich", arguments.ct_ich)
         if arguments.print and find_browser() is None:
             raise InputError("browser", "no Chromium", "one to print the book with", f"To get one, {INSTALL}.")
         run = Path(arguments.runs_dir) / profile.name
@@ -115,6 +101,13 @@ def main() -> int:
     except InputError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        code, line = refused(error)
+        print(f"✗ {line}", file=sys.stderr)
+        return code
+    if code == 130:
+        print("✗ stopped; the same command goes on from here", file=sys.stderr)
+        return code
     said = log.read_text(encoding="utf-8")
     page = Path(arguments.site) / "index.html"
     made = f"{page}, and beside it {PRINTED}.pdf and {PRINTED}.epub" if arguments.print else page

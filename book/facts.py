@@ -51,9 +51,11 @@ def read_chapter(path: Path) -> NotebookNode:
         InputError: If it is absent or broken.
     """
     try:
-        return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, AttributeError) as error:  # its own NotJSONError is a ValueError
-        said = " ".join(str(error).split())
+        chapter = nbformat.read(path, as_version=nbformat.NO_CONVERT)
+        nbformat.validate(chapter, version=4)
+        return chapter
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
+        said = " ".join(str(error).split())[:200]
         raise InputError(f"notebook {path}", f"unreadable ({said})", "a Jupyter notebook", AGAIN) from None
 
 

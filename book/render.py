@@ -20,7 +20,7 @@ from numbering import numbers_of
 from steps import STEPS
 from teaching import COURSES, for_students, key, slides
 
-from hgisam.errors import InputError
+from hgisam.errors import InputError, refused
 from hgisam.folders import replace_folder
 
 BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
@@ -109,6 +109,10 @@ def main() -> int:
     except InputError as error:
         print(f"✗ pages: {error}", flush=True)
         return 2
+    except OSError as error:
+        code, line = refused(error)
+        print(f"✗ pages: {line}", flush=True)
+        return code
     log = arguments.logs / "render.log"
     built = work / "_build" / "html"
     if not build(work, log) or not (built / "index.html").is_file():

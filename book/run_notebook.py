@@ -26,7 +26,7 @@ os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 import nbformat
 import papermill
-from facts import duration
+from facts import AGAIN, duration, read_chapter
 from papermill.exceptions import PapermillExecutionError
 
 from hgisam.errors import InputError
@@ -45,13 +45,12 @@ def declared_parameters(notebook: Path) -> dict[str, str]:
     Raises:
         InputError: If the file is not a notebook, or its parameters cell not Python.
     """
+    cells = read_chapter(notebook).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     try:
-        cells = nbformat.read(notebook, as_version=4).cells
-        tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
         statements = ast.parse("\n".join(tagged)).body
-    except (ValueError, SyntaxError, AttributeError, nbformat.reader.NotJSONError) as error:
-        remedy = "Take it from the repository again."
-        raise InputError(f"notebook {notebook}", f"unreadable ({error})", "a Jupyter notebook", remedy) from None
+    except SyntaxError as error:
+        raise InputError(f"parameters of {notebook}", f"unreadable ({error})", "Python", AGAIN) from None
     known = {}
     for statement in statements:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):

@@ -8,9 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hgisam.errors import InputError
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "book"))
 
+from facts import read_chapter  # noqa: E402
 from steps import STEPS  # noqa: E402
 
 FIGURE, EXERCISE = "figure-plotly", {"hide-input", "hide-cell"}  # an exercise doesn't say what is to be seen
@@ -19,17 +22,15 @@ FIGURE, EXERCISE = "figure-plotly", {"hide-input", "hide-cell"}  # an exercise d
 def problems(path: Path) -> list[str]:
     """What is wrong with an executed notebook."""
     try:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        cells = notebook["cells"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"not a notebook ({error})"]
-    record = notebook.get("metadata", {}).get("papermill", {})
-    found = []
+        notebook = read_chapter(path)
+    except InputError as error:
+        return [str(error)]
+    record, found = notebook.metadata.get("papermill", {}), []
     if not record:
         found.append("papermill did not write it")
     elif record.get("exception"):
         found.append("papermill recorded an exception")
-    for number, cell in enumerate(cells):
+    for number, cell in enumerate(notebook.cells):
         if cell["cell_type"] == "code":
             found += [f"cell {number}: {problem}" for problem in _cell_problems(cell)]
     return found
@@ -60,8 +61,10 @@ def run_problems(run: Path) -> list[str]:
         if not path.is_file():
             found.append(f"{path}: missing")
             continue
-        found += [f"{path}: {problem}" for problem in problems(path)]
-        real = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("papermill", {}).get("parameters", {})
+        if wrong := problems(path):
+            found += [f"{path}: {problem}" for problem in wrong]
+            continue
+        real = read_chapter(path).metadata["papermill"].get("parameters", {})
         for made in step.makes:
             given = made.startswith("phantom/") and real.get(made.split("/")[1].replace("-", "_"))
             if not given and not ((run / made).is_file() and (run / made).stat().st_size):

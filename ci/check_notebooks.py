@@ -4,11 +4,17 @@ Figures have labels with the chapter's number and captions, and at least one wor
 """
 
 import ast
-import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from hgisam.errors import InputError
+
+BOOK = Path(__file__).resolve().parent.parent / "book"
+sys.path.insert(0, str(BOOK))
+
+from facts import read_chapter  # noqa: E402
 
 CHECK = "check_parameters(globals())"
 ABSOLUTE = re.compile(r"(?<![\w.:/…])/(?:home|Users|root|tmp|mnt|work|opt|var|media)/|\b[A-Z]:\\\\")
@@ -18,10 +24,10 @@ WORD = re.compile(r"\{term\}`[^`]+`")
 def problems(path: Path) -> list[str]:
     """What is wrong with a notebook, one line each."""
     try:
-        notebook = json.loads(path.read_text(encoding="utf-8"))
-        cells = notebook["cells"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [f"not a notebook ({error})"]
+        notebook = read_chapter(path)
+    except InputError as error:
+        return [str(error)]
+    cells = notebook.cells
     number = path.stem.split("_")[0]
     return [*_sources(notebook, cells), *_title(cells), *_parameters(cells), *_figures(cells, number), *_words(cells)]
 

@@ -137,7 +137,7 @@ def site_problems(site: Path, toc: Path = TOC) -> tuple[list[str], int]:
     """What is wrong with a site, and how many pages it has."""
     found = [f"{name}.html: missing" for name in toc_pages(toc) if not (site / f"{name}.html").is_file()]
     pages = sorted(path for path in site.rglob("*.html") if "_static" not in path.parts)
-    soups = {page: BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser") for page in pages}
+    soups = {page: BeautifulSoup(page.read_bytes(), "html.parser", from_encoding="utf-8") for page in pages}
     anchors = {page.resolve(): _anchors(soup) for page, soup in soups.items()}
     for page, soup in soups.items():
         found += [f"{page.relative_to(site)}: {problem}" for problem in page_problems(page, soup, anchors)]

@@ -1,6 +1,5 @@
 """`python -m data_prep phantom | rsna | …`: synthetic studies, and raw studies into prepared data sets."""
 
-import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import typer
 from data_prep import prepare, write_phantom
 from data_prep.prepare import summary
 from data_prep.study import READERS
-from hgisam.errors import InputError
+from hgisam.errors import InputError, refused
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__,
@@ -38,7 +37,7 @@ ImagePx = Annotated[int, typer.Option(min=8, help="Side of the prepared slices."
 Field = Annotated[float, typer.Option(help="Side of the field of view in mm.")]
 Fraction = Annotated[float, typer.Option(help="Share of the patients that validate.")]
 LeaveOut = Annotated[list[Path] | None, typer.Option(help="Prepared set whose patients stay out; may be repeated.")]
-Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds.")]
+Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds; three or more to be measured on.")]
 KeepIntercept = Annotated[
     bool, typer.Option("--keep-intercept", help="Don't mend the wrong intercepts of RSNA images.")
 ]
@@ -97,9 +96,8 @@ def _one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         _leave("Stopped; the same command goes on from here.", 130)
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or type(error).__name__
-        where = f" ({error.filename})" if error.filename else ""
-        _leave(f"Stopped: {reason}{where}; the same command goes on from here.", 1)
+        code, line = refused(error)
+        _leave(line, code)
 
 
 def _leave(line: str, code: int) -> None:

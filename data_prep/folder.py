@@ -27,7 +27,13 @@ Key = tuple[str, str]  # a file, and the number of the slice where it has severa
 
 
 def tables(raw: Path) -> list[Path]:
-    """`labels.csv`, if there is one."""
+    """`labels.csv`, if there is one.
+
+    Raises:
+        InputError: If something else has its name.
+    """
+    if (raw / TABLE).exists() and not (raw / TABLE).is_file():
+        raise InputError(str(raw / TABLE), "no file", "a csv of labels", "Move it away.")
     return [raw / TABLE] if (raw / TABLE).is_file() else []
 
 
@@ -98,6 +104,9 @@ def _read_labels(path: Path) -> tuple[dict[Key, list[int]], dict[str, str]]:
     """
     table = read_csv(path, ["file", "any"], optional=["slice", "patient", *SUBTYPES])
     table = table.apply(lambda column: column.str.strip())
+    if "slice" in table and not (fits := table["slice"].str.fullmatch(r"[1-9][0-9]*|")).all():
+        got = f"{table['slice'][~fits].iloc[0]!r} in row {int(np.flatnonzero(~fits)[0]) + 2}"
+        raise InputError(f"{path.name} column slice", got, "1, 2, 3 …, or nothing for a DICOM image", "Mend the csv.")
     typed = [name for name in SUBTYPES if name in table]
     for name in ("any", *typed):
         if not (fits := table[name].isin(["0", "1"])).all():
@@ -111,8 +120,11 @@ def _read_labels(path: Path) -> tuple[dict[Key, list[int]], dict[str, str]]:
         said = [int(row["any"]), *(int(row.get(name, rest)) for name in SUBTYPES)]
         if labels.setdefault((row["file"], row.get("slice", "")), said) != said:
             raise InputError(path.name, "different labels for the same slice", "one row a slice", "Mend the csv.")
-    whose = dict(zip(table["file"], table["patient"], strict=True)) if "patient" in table else {}
-    return labels, {file: patient for file, patient in whose.items() if patient}
+    whose: dict[str, str] = {}
+    for file, patient in zip(table["file"], table.get("patient", ()), strict=False):
+        if patient and whose.setdefault(file, patient) != patient:
+            raise InputError(path.name, f"two patients for {file}", "one patient a file", "Mend the csv.")
+    return labels, whose
 
 
 def read_study(raw: Path, study: Study) -> Volume:

@@ -1,5 +1,6 @@
 """The raw folder: what is in it, whether it changed, and words for what is missing."""
 
+import difflib
 import errno
 import hashlib
 import logging
@@ -115,6 +116,9 @@ def read_csv(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise InputError(path.name, f"an unreadable file ({error})", "a csv", remedy) from None
     table.columns = pd.Index([str(name).strip() for name in table.columns])
+    for name in sorted(names.keys() - {*columns, *optional}):
+        if near := difflib.get_close_matches(name, optional, n=1, cutoff=0.75):
+            raise InputError(f"{path.name} column {name}", "an unknown name", "a known one", f"Did you mean {near[0]}?")
     if table.empty:
         raise InputError(path.name, "no rows", "labels", remedy)
     return table
@@ -124,7 +128,7 @@ def listing_hash(raw: Path, files: Sequence[Path], tables: Sequence[Path]) -> st
     """SHA-256 of the names and sizes of all files and the content of the tables; independent of where the folder is."""
     digest = hashlib.sha256()
     for path in files:
-        digest.update(f"{path.relative_to(raw).as_posix()} {path.stat().st_size}\n".encode())
+        digest.update(os.fsencode(path.relative_to(raw)) + f" {path.stat().st_size}\n".encode())
     for path in tables:
         digest.update(path.read_bytes())
     return digest.hexdigest()

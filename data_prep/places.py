@@ -2,11 +2,13 @@
 
 import json
 import logging
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.inputs import contents
 from hgisam.errors import InputError
+from hgisam.folders import check_named, empty, held, is_free
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +21,7 @@ def check_places(raw: Path, out: Path) -> None:
     Raises:
         InputError: If `out` and `raw` lie in each other, or `out` is something that was not made here.
     """
+    check_named(out)
     if not raw.is_dir():
         raise InputError(
             f"raw folder {raw}", contents(raw), "a folder with studies", "Give the folder of the data set."
@@ -54,20 +57,23 @@ def _age_ns(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
-def open_partial(partial: Path, fingerprint: str, newest_ns: int, *, resume: bool) -> Path:
-    """The folder for parts: the one that a stopped run left if it fits and is wanted, else a new one.
+@contextmanager
+def open_partial(partial: Path, fingerprint: str, newest_ns: int, *, resume: bool) -> Iterator[Path]:
+    """The folder for parts, for this process alone: what a stopped run left if it fits and is wanted, else empty.
 
     Raises:
-        InputError: If something stands there that was not made here.
+        InputError: If something stands there that was not made here, or another process works there.
     """
     mark = partial / "fingerprint"
-    if partial.exists() and not mark.is_file() and (not partial.is_dir() or any(partial.iterdir())):
+    if not mark.is_file() and not is_free(partial):
         raise InputError(f"{partial}", contents(partial), "nothing, or parts of an earlier run", "Move it away.")
-    if mark.is_file():
-        if resume and mark.read_text() == fingerprint and _age_ns(mark) >= newest_ns:
+    with held(mark) as handle:
+        if resume and handle.read() == fingerprint and _age_ns(mark) >= newest_ns:
             log.info("%s: going on where it was stopped", partial)
-            return partial
-        shutil.rmtree(partial)
-    (partial / "parts").mkdir(parents=True, exist_ok=True)
-    mark.write_text(fingerprint)
-    return partial
+        else:
+            empty(partial, but=mark.name)
+            handle.truncate(0)
+            handle.write(fingerprint)
+            handle.flush()
+        (partial / "parts").mkdir(exist_ok=True)
+        yield partial

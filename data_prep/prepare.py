@@ -89,6 +89,9 @@ def prepare(
     input_hash = listing_hash(raw, images, tables)
     away = sorted(other.fingerprint for other in others)
     phantom = _phantom(raw)
+    if salt is not None and not salt.is_file():
+        remedy = "Name the file that an earlier preparation made, or leave --salt out."
+        raise InputError(f"salt {salt}", "no such file", "the secret of an earlier preparation", remedy)
     salt = salt or out.parent / SALT
     salted = "" if phantom or reader.PUBLIC else hashlib.sha256(read_salt(salt)).hexdigest()
     fingerprint = _digest([kind, parameters, input_hash, code_hash(), bool(phantom), away, salted, brains])
@@ -96,38 +99,46 @@ def prepare(
     if is_done(out, fingerprint, newest):
         log.info("%s is done already", out)
         return out
-    partial = open_partial(out.with_name(f"{out.name}.partial"), fingerprint, newest, resume=resume)
-    listing: Listing = reader.list_studies(raw, workers, str if phantom else public_ids(salt, public=reader.PUBLIC))
-    if keep_intercept:
-        listing.studies = [replace(study, mend_intercept=False) for study in listing.studies]
-    if brain_masks is not None:
-        listing.studies = with_brains(listing.studies, brain_masks)
-    _leave_out(listing, {str(patient) for other in others for patient in other.slices["patient"]})
-    labelled = reader.TRUTH == "masks" or any((study.labels >= 0).any() for study in listing.studies)
-    settings = Settings(kind, int(image_px), float(field_of_view_mm), labelled)
-    parts = _make_parts(listing.studies, raw, partial, settings, workers)
-    slices = _table(parts)
-    numbers = {} if reader.PUBLIC else {path.relative_to(raw).as_posix(): n for n, path in enumerate(images, start=1)}
-    report = report_on(parts, listing, len(images), numbers)
-    if slices.empty:
-        reasons = [f"{s['file']}: {s['reason']}" for s in report["skipped"]]
-        raise InputError(f"{kind} studies in {raw}", f"none that can be used ({some(reasons, 3) or 'no labels'})",
-                         "at least one", "Look at the files.")  # fmt: skip
-    labels = slices.groupby("patient")[list(LABELS)].max()
-    dealt = split_patients(labels, rest=reader.REST, validation_fraction=validation_fraction, folds=folds, seed=seed)
-    slices["split"] = [dealt[patient][0] for patient in slices["patient"]]
-    slices["fold"] = [dealt[patient][1] for patient in slices["patient"]]
-    info = {
-        "name": kind, "source": "phantom" if phantom else reader.NAME,
-        "licence": phantom.get("licence", "synthetic studies, no patient data") if phantom else reader.LICENCE,
-        "parameters": parameters, "input_hash": input_hash, "fingerprint": fingerprint,
-        "report": report,
-    }  # fmt: skip
-    write_prepared(
-        out, slices=slices, blocks=_blocks(parts, image_px), size_px=image_px, with_mask=reader.TRUTH == "masks",
-        info=info, boxes=_boxes(parts) if reader.TRUTH == "boxes" else None,
-    )  # fmt: skip
-    shutil.rmtree(partial)
+    partial = out.with_name(f"{out.name}.partial")
+    with open_partial(partial, fingerprint, newest, resume=resume):
+        if is_done(out, fingerprint, newest):  # by a process that was waited for
+            shutil.rmtree(partial)
+            return out
+        listing: Listing = reader.list_studies(raw, workers, str if phantom else public_ids(salt, public=reader.PUBLIC))
+        if keep_intercept:
+            listing.studies = [replace(study, mend_intercept=False) for study in listing.studies]
+        if brain_masks is not None:
+            listing.studies = with_brains(listing.studies, brain_masks)
+        _leave_out(listing, {str(patient) for other in others for patient in other.slices["patient"]})
+        labelled = reader.TRUTH == "masks" or any((study.labels >= 0).any() for study in listing.studies)
+        settings = Settings(kind, int(image_px), float(field_of_view_mm), labelled)
+        parts = _make_parts(listing.studies, raw, partial, settings, workers)
+        slices = _table(parts)
+        numbers = (
+            {} if reader.PUBLIC else {path.relative_to(raw).as_posix(): n for n, path in enumerate(images, start=1)}
+        )
+        report = report_on(parts, listing, len(images), numbers)
+        if slices.empty:
+            reasons = [f"{s['file']}: {s['reason']}" for s in report["skipped"]]
+            got = f"none that can be used ({some(reasons, 3) or 'no labels'})"
+            raise InputError(f"{kind} studies in {raw}", got, "at least one", "Look at the files.")
+        labels = slices.groupby("patient")[list(LABELS)].max()
+        dealt = split_patients(
+            labels, rest=reader.REST, validation_fraction=validation_fraction, folds=folds, seed=seed
+        )
+        slices["split"] = [dealt[patient][0] for patient in slices["patient"]]
+        slices["fold"] = [dealt[patient][1] for patient in slices["patient"]]
+        info = {
+            "name": kind, "source": "phantom" if phantom else reader.NAME,
+            "licence": phantom.get("licence", "synthetic studies, no patient data") if phantom else reader.LICENCE,
+            "parameters": parameters, "input_hash": input_hash, "fingerprint": fingerprint,
+            "report": report,
+        }  # fmt: skip
+        write_prepared(
+            out, slices=slices, blocks=_blocks(parts, image_px), size_px=image_px, with_mask=reader.TRUTH == "masks",
+            info=info, boxes=_boxes(parts) if reader.TRUTH == "boxes" else None,
+        )  # fmt: skip
+        shutil.rmtree(partial)
     return out
 
 
@@ -135,10 +146,14 @@ def summary(out: Path) -> str:
     """One line: what was read, skipped and written."""
     meta = json.loads((out / "dataset.json").read_text())
     counts, report = meta["counts"], meta["report"]
-    left_out = report["left_out"]["patients"]
+    told = {
+        "patients left out": report["left_out"]["patients"],
+        "images at a place that another has": report["duplicates"],
+        "labels without an image": report.get("labels_without_image", {}).get("count", 0),
+    }
     return (
         f"{meta['name']}: {report['files']} files, {report['studies']} studies read, {len(report['skipped'])} skipped"
-        f"{f', {left_out} patients left out' if left_out else ''}; "
+        f"{''.join(f', {count} {what}' for what, count in told.items() if count)}; "
         f"{counts['slices']} slices of {counts['patients']} patients written to {out}"
     )
 

@@ -16,6 +16,7 @@ Boxes = npt.NDArray[np.float64]  # [box, 6] slice, value of MASK_VALUES, then ed
 
 AIR_HU = -1024  # the lowest value kept; stands for everything outside the image
 SAME_POSITION_MM = 0.01
+PIXEL_MM = (0.05, 10.0)  # what the pixels of a head CT can measure; others were given in another unit
 NOT_SAID = "not said"
 
 
@@ -167,6 +168,8 @@ def canonical(
     lengths = np.linalg.norm(col_step_mm), np.linalg.norm(row_step_mm)
     if not np.isfinite([*lengths, *origins_mm.ravel()]).all() or min(lengths) <= 0:
         raise UnusableError("no usable pixel spacing or position")
+    if not PIXEL_MM[0] <= min(lengths) <= max(lengths) <= PIXEL_MM[1]:
+        raise UnusableError(f"pixels of {lengths[0]:.3g} × {lengths[1]:.3g} mm, not {PIXEL_MM[0]:g} to {PIXEL_MM[1]:g}")
     if np.argmax(np.abs(np.cross(col_step_mm, row_step_mm))) != 2:
         raise UnusableError("the slices are not axial")
     boxes = no_boxes() if boxes is None else boxes.copy()

@@ -72,7 +72,7 @@ def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> Checkpo
         threshold = float(about["detection_threshold"])
         model = build_network(profile, pretrained=False)
         model.load_state_dict(load_tensors(folder / "model.safetensors"))
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
             f"checkpoint {folder}", f"files that do not fit ({first})", "a whole checkpoint", remedy

@@ -1,6 +1,5 @@
 """The command line: `hgisam train | map | evaluate | export | record | ledger | doctor`."""
 
-import errno
 import logging
 import sys
 import warnings
@@ -9,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hgisam.errors import InputError
+from hgisam.errors import InputError, refused
 from hgisam.profile import Profile, load_profile
 
 app = typer.Typer(
@@ -96,10 +95,10 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Where to make it; without, it ships with the package.")] = None,
 ) -> None:
     """Make of a run's training a small checkpoint with a card, to give away."""
-    from hgisam.export import export_checkpoint
+    from hgisam.export import check_name, export_checkpoint
     from hgisam.pretrained import SHIPPED
 
-    typer.echo(export_checkpoint(run / "train", (out or SHIPPED) / name))
+    typer.echo(export_checkpoint(run / "train", (out or SHIPPED) / check_name(name)))
 
 
 @app.command()
@@ -128,6 +127,10 @@ def ledger(
     from hgisam.ledger_tables import print_ledger
     from hgisam.summary_query import read_summary
 
+    if not run and not runs_dir.is_dir():
+        raise InputError(
+            f"--runs-dir {runs_dir}", "no such folder", "the folder of runs", "Make a run first: make book."
+        )
     runs = run or [path.parent for path in sorted(runs_dir.glob("*/summary.json"))]
     table = verdicts(load_ledger(), {str(folder): read_summary(folder) for folder in runs})
     print_ledger(table)
@@ -165,10 +168,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(_fail("Stopped; start the same command again, finished steps are not made anew.", 130))
     except OSError as error:
-        hint = "Free some space; " if error.errno == errno.ENOSPC else ""
-        sys.exit(
-            _fail(f"{error.strerror or error}: {error.filename or ''} {hint}nothing half-written stands as whole.", 1)
-        )
+        code, line = refused(error)
+        sys.exit(_fail(line, code))
 
 
 def _fail(message: str, code: int) -> int:

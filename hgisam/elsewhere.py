@@ -2,17 +2,33 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from hgisam.checkpoint import Checkpoint, load_checkpoint
 from hgisam.errors import InputError
 from hgisam.extract import extract_maps
-from hgisam.folders import sha256_of, whole_folder
+from hgisam.folders import is_free, sha256_of, whole_folder
 from hgisam.measurements import write_evaluation
 from hgisam.prepared import PreparedDataset, open_prepared
-from hgisam.run import environment, read_json, read_manifest, read_table, write_json
+from hgisam.run import environment, manifests_of_one_run, read_json, read_manifest, read_table, write_json
 from hgisam.values import read_values
 
+Threshold = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 MAPPED, EVALUATED = "map elsewhere", "evaluate elsewhere"  # what their manifests say
+
+
+class _Chosen(BaseModel):
+    threshold: Threshold
+    folds: list[Threshold]
+
+
+class _Thresholds(BaseModel):
+    """What is read of `thresholds.json`."""
+
+    dataset: str
+    methods: dict[str, _Chosen]
 
 
 def map_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
@@ -48,12 +64,12 @@ def evaluate_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
         InputError: If the run is not finished, the data do not fit or have no labels, or `out` is something else than
             such a folder.
     """
-    _check(run, data_path, out, needs=["train", "evaluate"], makes=EVALUATED)
+    _check(run, data_path, out, needs=["train", "maps", "evaluate"], makes=EVALUATED)
     data = open_prepared(data_path, verify=True)
     if not data.labelled:
         remedy = "Use hgisam map with the same --run, --data and --out."
         raise InputError(f"prepared data set {data_path}", "no labels in it", "slices that bleed or not", remedy)
-    thresholds = read_json(run / "evaluate" / "thresholds.json")
+    thresholds = _read_thresholds(run / "evaluate" / "thresholds.json")
     with whole_folder(out) as folder:
         checkpoint = _extract(run, data, folder)
         write_json(folder / "thresholds.json", thresholds)
@@ -61,6 +77,17 @@ def evaluate_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
         write_evaluation(folder, checkpoint, checkpoint.profile, data, values, scores, thresholds)
         _write_manifest(EVALUATED, run, data, folder)
     return out
+
+
+def _read_thresholds(path: Path) -> dict[str, Any]:
+    """The thresholds that a run chose, see `hgisam.thresholds`."""
+    thresholds: dict[str, Any] = read_json(path)
+    try:
+        _Thresholds.model_validate(thresholds)
+    except ValidationError as error:
+        got = f"another content ({error.errors()[0]['msg']})"
+        raise InputError(str(path), got, "the thresholds of a run", "Make the step evaluate again.") from None
+    return thresholds
 
 
 def _extract(run: Path, data: PreparedDataset, folder: Path) -> Checkpoint:
@@ -72,17 +99,25 @@ def _extract(run: Path, data: PreparedDataset, folder: Path) -> Checkpoint:
 def _write_manifest(step: str, run: Path, data: PreparedDataset, folder: Path) -> None:
     inputs = {"data": data.fingerprint, "checkpoint": sha256_of(run / "train" / "model.safetensors")}
     profile = read_manifest(run / "train")["profile"]
-    write_json(folder / "manifest.json", {"step": step, "profile": profile, "inputs": inputs, **environment()})
+    outputs = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
+    manifest = {"step": step, "profile": profile, "inputs": inputs, "outputs": outputs, **environment()}
+    write_json(folder / "manifest.json", manifest)
 
 
 def _check(run: Path, data: Path, out: Path, *, needs: Sequence[str], makes: str) -> None:
     """Holds a run to the steps that are needed of it; refuses to replace anything but an earlier result of its kind."""
-    for step in needs:
-        if not (run / step / "manifest.json").is_file():
-            raise InputError(f"run {run}", f"no finished {step} in it", "the folder of a whole run", "Finish it first.")
+    manifests_of_one_run(run, needs)
     remedy = "Name a folder that does not exist yet."
     if out.resolve() in {run.resolve(), data.resolve(), *run.resolve().parents, *data.resolve().parents}:
         raise InputError("--out", out, "a folder apart from the run and the data", remedy)
-    earlier = (out / "manifest.json").is_file() and read_manifest(out).get("step") == makes
-    if out.exists() and not earlier and (not out.is_dir() or any(out.iterdir())):
+    if not is_free(out, _made(out, makes)):
         raise InputError("--out", f"{out}, which holds something else", "a new folder or an earlier result", remedy)
+
+
+def _made(folder: Path, step: str) -> list[str]:
+    """The files of an earlier result in a folder; none where there is no such result."""
+    try:
+        manifest = read_json(folder / "manifest.json")
+        return ["manifest.json", *manifest["outputs"]] if manifest["step"] == step else []
+    except (InputError, KeyError, TypeError):
+        return []

@@ -1,6 +1,9 @@
-"""The one error that means: the user can fix this."""
+"""The one error that means: the user can fix this; and one line for what the system refuses."""
 
+import errno
 from collections.abc import Sequence
+
+PLACES = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 
 
 class InputError(ValueError):
@@ -20,6 +23,15 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, object, str, str]]:
         """Keep the four parts when a worker process hands the error to its parent."""
         return InputError, (self.what, self.got, self.expected, self.remedy)
+
+
+def refused(error: OSError) -> tuple[int, str]:
+    """Exit code and one line for a place that can't be used, which is the user's to mend, or a disk that fails."""
+    reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error) or type(error).__name__
+    if error.errno in PLACES:
+        return 2, f"{error.filename}: got “{reason}”, expected what can be read and written. Mend it or name another."
+    where = f" ({error.filename})" if error.filename else ""
+    return 1, f"Stopped: {reason}{where}; nothing half-written stands as whole, the same command goes on from here."
 
 
 def check_choice(what: str, got: str, choices: Sequence[str]) -> None:

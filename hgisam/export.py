@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hgisam.checkpoint import load_checkpoint, load_tensors, save_tensors
 from hgisam.errors import InputError
-from hgisam.folders import sha256_of, whole_folder
+from hgisam.folders import is_free, sha256_of, whole_folder
 from hgisam.model_card import model_card
 from hgisam.pretrained import SHIPPED, shipped_checkpoints
 from hgisam.report import is_phantom
@@ -33,7 +33,7 @@ def export_checkpoint(train_folder: Path, out: Path) -> Path:
     """
     checkpoint, manifest = load_checkpoint(train_folder), read_manifest(train_folder)
     about = read_json(train_folder / "model.json")
-    if "data" not in about:
+    if not isinstance(about.get("data"), dict) or not isinstance(about.get("classes"), list):
         raise InputError(f"checkpoint {train_folder}", "no word on its data", "what it saw", "Train again.")
     synthetic = is_phantom(about["data"])
     ships = out.resolve().is_relative_to(SHIPPED.parent.resolve())
@@ -89,8 +89,28 @@ def _check_out(out: Path, *, ships: bool, synthetic: bool) -> None:
     if ships and not synthetic:
         remedy = "Give --out a folder outside the package."
         raise InputError(f"checkpoint {out.name}", "trained on real patients", "phantoms, to ship with hgisam", remedy)
-    if ships and (out.resolve().parent != SHIPPED.resolve() or not re.fullmatch(r"[A-Za-z0-9_-]+", out.name)):
-        raise InputError("name of a checkpoint", repr(str(out)), "letters, digits, - and _", "Name it phantom-binary.")
-    earlier = (out / "README.md").is_file() and (out / "model.json").is_file()
-    if out.exists() and not earlier and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(str(out), "a folder with something else", "none, or an earlier export", "Name another folder.")
+    if ships and out.resolve().parent != SHIPPED.resolve():
+        raise InputError("folder to make", str(out), f"one in {SHIPPED.name}/, or outside the package", "Name another.")
+    if ships:
+        check_name(out.name)
+    if not is_free(out, _exported(out)):
+        raise InputError(str(out), "something else", "a new folder, or an earlier export", "Name another folder.")
+
+
+def _exported(folder: Path) -> list[str]:
+    """The files of the export in a folder; none where there is no export."""
+    try:
+        return ["manifest.json", *read_json(folder / "manifest.json")["exported"]]
+    except (InputError, KeyError, TypeError):
+        return []
+
+
+def check_name(name: str) -> str:
+    """The name of a checkpoint, once it is known to be no path.
+
+    Raises:
+        InputError: If it has other characters than letters, digits, - and _.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise InputError("name of a checkpoint", repr(name), "letters, digits, - and _", "Name it phantom-binary.")
+    return name

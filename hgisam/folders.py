@@ -1,13 +1,24 @@
 """Folders that appear whole or not at all, and what proves that their content is that which was written."""
 
+import fcntl
 import hashlib
+import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import psutil
+
+from hgisam.errors import InputError
+
+log = logging.getLogger(__name__)
+
+WAIT_S = 15  # for another process, perhaps a stopped one that is about to end
 
 
 @contextmanager
@@ -15,12 +26,18 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """Yields a scratch folder beside `out` that becomes `out` only if the block ends well.
 
     Args:
-        out: Folder to make; an existing one is replaced in the same moment. What a killed process left beside it goes.
+        out: Folder to make; an existing one is replaced in the same moment, behind a link too. What a killed process
+            left beside it goes.
+
+    Raises:
+        InputError: If it has no name.
     """
-    for ending in ("tmp", "old"):
-        for left in out.parent.glob(f".{out.name}.*.{ending}"):
-            if not psutil.pid_exists(int(left.name.split(".")[-2])):
-                shutil.rmtree(left, ignore_errors=True)
+    check_named(out)
+    out = out.resolve() if out.is_symlink() else out
+    ours = re.compile(rf"\.{re.escape(out.name)}\.([0-9]{{1,9}})\.(tmp|old)")
+    for left in out.parent.iterdir() if out.parent.is_dir() else ():
+        if (found := ours.fullmatch(left.name)) and not psutil.pid_exists(int(found[1])):
+            shutil.rmtree(left, ignore_errors=True)
     scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -38,6 +55,75 @@ def replace_folder(source: Path, target: Path) -> None:
         target.rename(old)
     source.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_named(out: Path) -> None:
+    """Refuses `.` and `..`: a folder is made beside its place, and takes it when it is whole.
+
+    Raises:
+        InputError: If it is one of them.
+    """
+    if out.name in ("", ".."):
+        raise InputError("folder to make", str(out), "one with a name of its own", "Name a folder in it.")
+
+
+def is_free(out: Path, made: Iterable[str] = ()) -> bool:
+    """Whether nothing is lost where `out` is replaced: nothing is there but what was made, files or whole folders.
+
+    Args:
+        out: There or not.
+        made: Their names, relative to `out`.
+    """
+    if not out.is_dir():
+        return not out.exists() and not out.is_symlink()
+    files = (path.relative_to(out) for path in out.rglob("*") if not path.is_dir())
+    known = {Path(name) for name in made}
+    return all(known & {file, *file.parents} for file in files)
+
+
+@contextmanager
+def held(file: Path, *, wait_s: int = WAIT_S) -> Iterator[TextIO]:
+    """A file of a folder, open for this process alone until the block ends, or the process, however it ends.
+
+    Args:
+        file: Made where it is not there.
+        wait_s: How long to wait for another process.
+
+    Raises:
+        InputError: If another one holds it.
+    """
+    for second in range(wait_s + 1):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a+", encoding="utf-8") as handle:
+            if _locked(handle, file):
+                handle.seek(0)
+                yield handle
+                return
+        if second == 0:
+            log.info("%s: waiting for another process that works there", file.parent)
+        if second < wait_s:
+            time.sleep(1)
+    raise InputError(str(file.parent), "in use", "one process at a time in it", "Wait for the other to end.")
+
+
+def _locked(handle: TextIO, file: Path) -> bool:
+    """Whether the lock was to be had, and the open file is still the one of that name."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(handle.fileno()), file.stat())
+    except (BlockingIOError, FileNotFoundError):
+        return False
+
+
+def empty(folder: Path, *, but: str) -> None:
+    """Removes whatever is in a folder, except for one file."""
+    for path in folder.iterdir():
+        if path.name == but:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def sha256_of(path: Path) -> str:

@@ -1,14 +1,55 @@
-"""Dotted keys of a profile's settings, `train.augment.flip`: set, and told from misspelt ones."""
+"""Keys of YAML files: each once, and misspelt ones named; dotted ones, `train.augment.flip`, set in a profile."""
 
 import contextlib
 import difflib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
 from hgisam.errors import InputError
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str, what: str) -> Any:
+    """Content of a YAML text.
+
+    Args:
+        text: The text.
+        what: Its name, for the message.
+
+    Raises:
+        InputError: If it is no YAML, or a key stands twice.
+    """
+    try:
+        return yaml.load(text, _Loader)  # a safe loader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        remedy = "Mend it; quote what is meant as text."
+        raise InputError(what, f"no valid YAML ({error})", "YAML, each key once", remedy) from None
+
+
+def read_yaml(path: Path, what: str) -> Any:
+    """Content of a YAML file; see `load_yaml`.
+
+    Raises:
+        InputError: If it is no text, or no YAML.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(what, f"unreadable ({error})", "a text in UTF-8", "Mend the file.") from None
+    return load_yaml(text, what)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -20,10 +61,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError("--set", repr(override), "section.key=value", "For example --set train.epochs=3.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise InputError(f"--set {key}", repr(text), "a YAML value", "Quote it.") from None
+    value = load_yaml(text, f"--set {key}")
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
         with contextlib.suppress(ValueError):
             value = float(value)

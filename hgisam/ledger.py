@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pandas as pd
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hgisam.errors import InputError
-from hgisam.keys import first_error
+from hgisam.keys import first_error, read_yaml
 from hgisam.summary_query import Finite, Measured, Summary, find, place_of
 
 SHIPPED = Path(__file__).with_suffix(".yaml")
@@ -119,12 +118,11 @@ def load_ledger(path: Path = SHIPPED) -> Ledger:
     Raises:
         InputError: If the file is unreadable, or a row has an unknown key or one that does not fit.
     """
+    content = read_yaml(path, f"ledger {path}")
     try:
-        return Ledger.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Ledger.model_validate(content)
     except ValidationError as error:
         raise _explain(error, path) from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"ledger {path}", f"unreadable ({error})", "a YAML file of claims", "Mend it.") from None
 
 
 def measure(claim: Claim, summary: Summary) -> Measured | None:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic import BaseModel, PositiveInt, ValidationError
 
 from hgisam.errors import InputError
 from hgisam.folders import bytes_of, sha256_of, whole_folder
@@ -134,6 +135,11 @@ def check_slices(slices: pd.DataFrame) -> None:
         raise InputError("slices.parquet columns", f"none named {', '.join(missing)}", ", ".join(COLUMNS), remedy)
     if slices.empty:
         raise InputError("slices.parquet", "no rows", "at least one slice", remedy)
+    numbers = [column for column, kind in COLUMNS.items() if kind != "object"]
+    if words := [column for column in numbers if not pd.api.types.is_numeric_dtype(slices[column])]:
+        raise InputError("slices.parquet columns", f"no numbers in {', '.join(words)}", "numbers", remedy)
+    if not (np.isfinite(slices["pixel_mm"]) & (slices["pixel_mm"] > 0)).all():
+        raise InputError("slices.parquet pixel_mm", "values that are no length", "millimetres above 0", remedy)
     bleeds, types = slices["any"], slices[list(SUBTYPES)]
     told = (bleeds == 1) & types.isin([-1, 0, 1]).all(axis=1) | (bleeds == 0) & (types == 0).all(axis=1)
     if not (told.all() or (slices[list(LABELS)] == -1).all(axis=None)):
@@ -164,6 +170,23 @@ def check_boxes(boxes: pd.DataFrame, slices: pd.DataFrame, size_px: int) -> None
     low, high = boxes[["row0", "col0"]].to_numpy(), boxes[["row1", "col1"]].to_numpy()
     if not ((low >= 0) & (low < high) & (high <= size_px)).all():
         raise InputError("boxes.parquet", "edges outside the slice", f"0 to {size_px}, first before last", remedy)
+
+
+class _Counts(BaseModel):
+    patients: int
+    studies: int
+    slices: int
+
+
+class _Meta(BaseModel):
+    """What readers of a `dataset.json` count on."""
+
+    format_version: int
+    size_px: PositiveInt
+    with_mask: bool
+    counts: _Counts
+    bytes: dict[str, int]
+    hashes: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -211,12 +234,19 @@ def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
         raise InputError(f"prepared data set {path}", got, "a prepared data set", remedy)
     try:
         meta = json.loads((path / "dataset.json").read_text())
-        version = meta["format_version"]
-        hashes, sizes = dict(meta["hashes"]), dict(meta["bytes"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}/dataset.json", f"unreadable ({error})", "valid JSON", remedy) from error
-    if version != FORMAT_VERSION:
-        raise InputError(f"{path}/dataset.json format", version, str(FORMAT_VERSION), remedy)
+        found = _Meta.model_validate(meta)
+    except ValidationError as error:
+        first = error.errors()[0]
+        got = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        raise InputError(f"{path}/dataset.json", got, "what `python -m data_prep` writes", remedy) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}/dataset.json", f"unreadable ({error})", "valid JSON", remedy) from None
+    if found.format_version != FORMAT_VERSION:
+        raise InputError(f"{path}/dataset.json format", found.format_version, str(FORMAT_VERSION), remedy)
+    hashes, sizes = found.hashes, found.bytes
+    if unsealed := {"slices.parquet", "slices.zarr", *hashes} - (hashes.keys() & sizes.keys()):
+        expected = "hash and size of each file"
+        raise InputError(f"{path}/dataset.json", f"none of {', '.join(sorted(unsealed))}", expected, remedy)
     for name, expected in hashes.items():
         if not (path / name).exists():
             raise InputError(f"prepared data set {path}", f"no {name}", "a whole data set", remedy)
@@ -231,11 +261,11 @@ def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
     for name in ["hu", "brain"] + (["mask"] if meta["with_mask"] else []):
         arrays[name] = SliceArray(path / "slices.zarr" / name)
         try:
-            found = arrays[name].shape
+            shape_found = arrays[name].shape
         except ValueError:
             raise InputError(f"{path}/slices.zarr/{name}", "missing or unreadable", f"shape {shape}", remedy) from None
-        if found != shape:
-            raise InputError(f"{path}/slices.zarr/{name}", f"shape {found}", f"shape {shape}", remedy)
+        if shape_found != shape:
+            raise InputError(f"{path}/slices.zarr/{name}", f"shape {shape_found}", f"shape {shape}", remedy)
     boxes = None
     if "boxes.parquet" in hashes:
         boxes = pd.read_parquet(path / "boxes.parquet")
@@ -253,7 +283,7 @@ def by_fold(prepared: PreparedDataset, fold: int) -> PreparedDataset:
     Raises:
         InputError: If there is no such fold, or fewer than three.
     """
-    folds = sorted(prepared.slices["fold"].unique())
+    folds = sorted(prepared.slices["fold"].unique().tolist())
     if fold not in folds or len(folds) < 3:
         remedy = "Choose one of them, or prepare more patients with --folds 3 or more."
         raise InputError("train.fold", fold, f"one of the folds {folds} of {prepared.path.name}, three or more", remedy)

@@ -10,11 +10,10 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from hgisam.errors import InputError
-from hgisam.keys import apply_override, first_error, put, unknown_key
+from hgisam.keys import apply_override, first_error, put, read_yaml, unknown_key
 from hgisam.networks import Model, Segmenter
 
 Positive = Annotated[int, Field(gt=0)]
@@ -28,7 +27,7 @@ MethodName = Literal[
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Phantom(_Section):
@@ -45,7 +44,7 @@ class Data(_Section):
     image_px: Positive
     field_of_view_mm: PositiveFloat
     validation_fraction: Fraction
-    folds: Annotated[int, Field(ge=2)]
+    folds: Annotated[int, Field(ge=3)]  # one tests, one validates, the others train
 
 
 class Window(_Section):
@@ -60,15 +59,15 @@ class Augment(_Section):
     """Ranges of the random changes to training slices; zero turns one off."""
 
     flip: Probability
-    rotate_deg: NonNegative
+    rotate_deg: Annotated[float, Field(ge=0, le=180)]
     scale: Annotated[float, Field(ge=0, lt=1)]
     shift: Annotated[float, Field(ge=0, lt=1)]
     gain: Annotated[float, Field(ge=0, lt=1)]
-    noise_hu: NonNegative
-    blur_px: NonNegative
+    noise_hu: Annotated[float, Field(ge=0, le=1000)]
+    blur_px: Annotated[float, Field(ge=0, le=20)]
     hide: Annotated[float, Field(ge=0, lt=1)]  # share of the cells of a slice that are hidden
-    hide_cells: Positive  # along a side
-    gamma: NonNegative  # 0.3: soft tissue to the power of exp(-0.3) to exp(0.3)
+    hide_cells: Annotated[int, Field(gt=0, le=256)]  # along a side
+    gamma: Annotated[float, Field(ge=0, le=5)]  # 0.3: soft tissue to the power of exp(-0.3) to exp(0.3)
     low_resolution: Annotated[
         float, Field(ge=0, lt=1)
     ]  # 0.3: half of the slices lose up to 0.3 of the pixels of a side
@@ -122,7 +121,7 @@ class Evaluate(_Section):
 class Study(_Section):
     """The trainings of the book's studies, besides the run's own."""
 
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]  # of binary against subtype
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]  # of binary against subtype
     label_budget: Annotated[list[Positive], Field(min_length=1)]  # drawn scans that a segmenter may learn from
     trainings: dict[str, dict[str, Any]]  # name → key → value: what it changes of the profile, see `Profile.variant`
 
@@ -144,7 +143,7 @@ class Profile(_Section):
     """A run, resolved."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     task: Literal["binary", "subtype", "segmentation"]
     phantom: Phantom
     data: Data
@@ -264,19 +263,14 @@ def _validated(values: dict[str, Any], overrides: Sequence[str]) -> Profile:
 def _read(name: str | Path) -> dict[str, Any]:
     path = Path(name)
     if str(name) in profile_names():
-        text = (resources.files("hgisam.profiles") / f"{name}.yaml").read_text()
-    elif path.suffix in {".yaml", ".yml"} and path.is_file():
-        text = path.read_text()
-    else:
+        path = Path(str(resources.files("hgisam.profiles") / f"{name}.yaml"))
+    elif path.suffix not in {".yaml", ".yml"} or not path.is_file():
         expected = f"one of {', '.join(profile_names())}, or the path of a .yaml file"
         near = difflib.get_close_matches(str(name), profile_names(), n=1)
         raise InputError(
             "profile", repr(str(name)), expected, f"Did you mean {near[0]}?" if near else "Name one of them."
         )
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"profile {name}", f"no valid YAML ({error})", "a YAML mapping", "Mend the file.") from None
+    values = read_yaml(path, f"profile {name}")
     if not isinstance(values, dict):
         raise InputError(f"profile {name}", type(values).__name__, "a YAML mapping", "Start from a shipped profile.")
     return values

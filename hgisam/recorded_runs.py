@@ -15,8 +15,8 @@ import pandas as pd
 
 from hgisam.errors import InputError
 from hgisam.export import export_checkpoint, portable_manifest
-from hgisam.folders import sha256_of, whole_folder
-from hgisam.run import hardware_words, read_json, read_manifest, read_table, write_json
+from hgisam.folders import is_free, sha256_of, whole_folder
+from hgisam.run import hardware_words, manifests_of_one_run, read_json, read_manifest, read_table, write_json
 
 log = logging.getLogger(__name__)
 
@@ -62,14 +62,15 @@ def record_run(run: Path, out: Path, *, note: str = "", with_checkpoint: bool = 
         InputError: If the run is not finished, its steps are not of one run, or a file is not what its step wrote;
             if the checkpoint is too large; if `out` holds something else.
     """
-    if out.exists() and not (out / "record.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(str(out), "a folder with something else", "none, or an earlier record", "Name another folder.")
-    manifests = _manifests_of_one_run(run)
+    if not is_free(out, _recorded(out)):
+        raise InputError(str(out), "something else", "a new folder, or an earlier record", "Name another folder.")
+    measured_all = (run / ALL_RESULTS / "manifest.json").is_file()
+    manifests = manifests_of_one_run(run, [*STEPS, *([ALL_RESULTS] if measured_all else [])])
     with whole_folder(out) as folder:
         for step in manifests:
             (folder / step).mkdir()
             write_json(folder / step / "manifest.json", portable_manifest(run / step))
-        measured = ALL_RESULTS if ALL_RESULTS in manifests else "evaluate"
+        measured = ALL_RESULTS if measured_all else "evaluate"
         for source, target in (
             ("train/train.csv", "train/train.csv"),
             ("evaluate/thresholds.json", "evaluate/thresholds.json"),
@@ -80,7 +81,7 @@ def record_run(run: Path, out: Path, *, note: str = "", with_checkpoint: bool = 
             _pack_metrics(_as_written(run, "evaluate/metrics.parquet", manifests), folder / "evaluate/metrics.parquet")
         if with_checkpoint:
             _pack_checkpoint(run / "train", folder / "train")
-        write_json(folder / "record.json", _record(out.name, note, manifests, folder))
+        write_json(folder / "record.json", _record(out.name, " ".join(note.split()), manifests, folder))
     return out
 
 
@@ -93,21 +94,12 @@ def read_runs(folder: Path) -> dict[str, RecordedRun]:
     return {path.parent.name: _read_run(path.parent) for path in sorted(folder.glob("*/record.json"))}
 
 
-def _manifests_of_one_run(run: Path) -> dict[str, dict[str, Any]]:
-    """Manifests of the steps, each of which must have read what the one before it wrote."""
-    for step in STEPS:
-        if not (run / step / "manifest.json").is_file():
-            raise InputError(f"run {run}", f"no finished {step} in it", "the folder of a whole run", "Finish it first.")
-    steps = [*STEPS, *([ALL_RESULTS] if (run / ALL_RESULTS / "manifest.json").is_file() else [])]
-    manifests = {step: read_manifest(run / step) for step in steps}
-    trained, mapped = (manifests[step]["outputs"] for step in ("train", "maps"))
-    links = {"maps": ("train", trained["model.safetensors"])}
-    links |= dict.fromkeys(steps[2:], ("maps", mapped["maps.zarr"]))
-    for step, (before, wrote) in links.items():
-        if manifests[step]["inputs"][before] != wrote:
-            got = f"a step {step} that read another {before}"
-            raise InputError(f"run {run}", got, "steps of one run", "Finish it: run its notebooks again.")
-    return manifests
+def _recorded(folder: Path) -> list[str]:
+    """The files of the record in a folder; none where there is no record."""
+    try:
+        return ["record.json", *read_json(folder / "record.json")["files"]]
+    except (InputError, KeyError, TypeError):
+        return []
 
 
 def _as_written(run: Path, name: str, manifests: Manifests) -> Path:

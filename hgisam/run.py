@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel, ValidationError
 
 from hgisam.errors import InputError
-from hgisam.folders import replace_folder, sha256_of
+from hgisam.folders import empty, held, replace_folder, sha256_of
 from hgisam.profile import Profile
 from hgisam.sources import hash_of, package_sources, sources_of
 
@@ -100,39 +101,52 @@ def run_step(
         {"settings": settings, "inputs": dict(inputs), "code": hash_of([*sources, Path(inspect.getfile(work))])}
     )
     folder = step_dir(profile, runs_dir, step)
-    if (folder / "manifest.json").is_file() and read_manifest(folder).get("fingerprint") == fingerprint:
-        log.info("%s is done already", folder)
-        os.utime(folder / "manifest.json")
+    if _is_done(folder, fingerprint):
         return folder
     partial = partial_of(folder)
     mark = partial / "fingerprint"
-    if partial.exists() and not (mark.is_file() and mark.read_text() == fingerprint):
-        shutil.rmtree(partial)
-    if partial.exists():
-        log.info("%s goes on where it was stopped", folder)
-    partial.mkdir(parents=True, exist_ok=True)
-    mark.write_text(fingerprint)
-    started = datetime.now(UTC)
-    clock = time.perf_counter()
-    work(partial)
-    mark.unlink()
-    manifest = {
-        "step": step,
-        "fingerprint": fingerprint,
-        "profile": profile.model_dump(mode="json"),
-        "seed": profile.seed,
-        "inputs": dict(inputs),
-        "started": started.isoformat(timespec="seconds"),
-        "duration_s": round(time.perf_counter() - clock, 1),
-        **environment(),
-        "outputs": {
-            p.relative_to(partial).as_posix(): sha256_of(p)
-            for p in sorted(partial.iterdir())
-        },
-    }  # fmt: skip
-    write_json(partial / "manifest.json", manifest)
-    replace_folder(partial, folder)
+    with held(mark) as handle:
+        if _is_done(folder, fingerprint):  # by a process that was waited for
+            shutil.rmtree(partial)
+            return folder
+        if handle.read() == fingerprint:
+            log.info("%s goes on where it was stopped", folder)
+        else:
+            empty(partial, but=mark.name)
+            handle.truncate(0)
+            handle.write(fingerprint)
+            handle.flush()
+        started = datetime.now(UTC)
+        clock = time.perf_counter()
+        work(partial)
+        mark.unlink()
+        manifest = {
+            "step": step,
+            "fingerprint": fingerprint,
+            "profile": profile.model_dump(mode="json"),
+            "seed": profile.seed,
+            "inputs": dict(inputs),
+            "started": started.isoformat(timespec="seconds"),
+            "duration_s": round(time.perf_counter() - clock, 1),
+            **environment(),
+            "outputs": {path.name: sha256_of(path) for path in sorted(partial.iterdir())},
+        }
+        write_json(partial / "manifest.json", manifest)
+        replace_folder(partial, folder)
     return folder
+
+
+def _is_done(folder: Path, fingerprint: str) -> bool:
+    """Whether a step is finished; its manifest then is as young as if it had been made now."""
+    manifest = folder / "manifest.json"
+    try:
+        done = bool(json.loads(manifest.read_text())["fingerprint"] == fingerprint)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if done:
+        log.info("%s is done already", folder)
+        os.utime(manifest)
+    return done
 
 
 def environment() -> dict[str, Any]:
@@ -161,10 +175,70 @@ def hardware_words(hardware: Mapping[str, Any]) -> str:
     return f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, GPU: {gpu}"
 
 
+class _Profile(BaseModel):
+    name: str
+    train: dict[str, Any]
+    model: dict[str, Any]
+    compute: dict[str, Any]
+
+
+class _Hardware(BaseModel):
+    processor: str
+    cores: int | None
+    memory_gib: float
+    gpu: list[str]
+
+
+class _Manifest(BaseModel):
+    """What readers of a manifest count on."""
+
+    step: str
+    profile: _Profile
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    hardware: _Hardware
+    packages: dict[str, str]
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished step."""
-    manifest: dict[str, Any] = read_json(folder / "manifest.json")
+    """The manifest of a finished step.
+
+    Raises:
+        InputError: If it is absent, broken or none.
+    """
+    path = folder / "manifest.json"
+    manifest: dict[str, Any] = read_json(path)
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        first = error.errors()[0]
+        got = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        raise InputError(str(path), got, "the manifest of a finished step", "Make the step again.") from None
     return manifest
+
+
+def manifests_of_one_run(run: Path, steps: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Manifests of finished steps, each of which must have read what the others wrote.
+
+    Args:
+        run: `runs/<profile>`.
+        steps: Names of their folders.
+
+    Raises:
+        InputError: If one is not finished, or read something else.
+    """
+    for step in steps:
+        if not (run / step / "manifest.json").is_file():
+            raise InputError(f"run {run}", f"no finished {step} in it", "the folder of a whole run", "Finish it first.")
+    manifests = {step: read_manifest(run / step) for step in steps}
+    for before, file in {"train": "model.safetensors", "maps": "maps.zarr"}.items():
+        for step, manifest in manifests.items():
+            if before not in manifests or before not in manifest["inputs"]:
+                continue
+            if manifest["inputs"][before] != manifests[before]["outputs"].get(file):
+                got = f"a step {step} that read another {before}"
+                raise InputError(f"run {run}", got, "steps of one run", "Finish it: run its notebooks again.")
+    return manifests
 
 
 def read_json(path: Path) -> Any:

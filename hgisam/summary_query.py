@@ -10,7 +10,7 @@ from hgisam.errors import InputError
 from hgisam.run import read_json
 
 COMPARED = "dice_slice"  # the metric of a run's paired comparisons
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Summary = Mapping[str, Any]
 
 

@@ -1,8 +1,10 @@
 """What `make book` refuses before anything starts."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,39 @@ def test_a_mistake_in_the_profile_or_in_a_training_of_the_studies(tmp_path: Path
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rsna", "EMPTY"], "RSNA folder EMPTY: got an empty folder"),
+        (["--ct-ich", "EMPTY"], "got an empty folder"),
+        (["--rsna", "nowhere"], "RSNA: got nowhere"),
+        (["--runs-dir", "FILE"], "FILE/smoke/logs: got “Not a directory”"),
+    ],
+)
+def test_a_wrong_place_is_one_line_before_anything_is_made(tmp_path: Path, options: list[str], message: str) -> None:
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "FILE").write_text("")
+    command = [sys.executable, BUILD, "--profile", "smoke", "--runs-dir", "runs", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, BUILD, "--profile", "smoke", "--runs-dir", "runs"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True)
+    log = tmp_path / "runs" / "smoke" / "logs" / "snakemake.log"
+    while process.poll() is None and not (log.is_file() and log.stat().st_size):
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == "✗ stopped; the same command goes on from here"
+    assert "Traceback" not in said
 
 
 def test_without_a_browser_nothing_is_made_only_to_fail_at_the_print(tmp_path: Path) -> None:

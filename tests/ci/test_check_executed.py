@@ -10,10 +10,19 @@ from steps import STEPS
 def executed() -> dict[str, Any]:
     stream = {"output_type": "stream", "name": "stdout", "text": "fine"}
     return {
+        "nbformat": 4,
+        "nbformat_minor": 5,
         "metadata": {"papermill": {"exception": None, "parameters": {"rsna": "", "ct_ich": ""}}},
         "cells": [
-            {"cell_type": "markdown", "metadata": {}, "source": "# Title"},
-            {"cell_type": "code", "metadata": {}, "source": "1", "execution_count": 1, "outputs": [stream]},
+            {"cell_type": "markdown", "id": "title", "metadata": {}, "source": "# Title"},
+            {
+                "cell_type": "code",
+                "id": "one",
+                "metadata": {},
+                "source": "1",
+                "execution_count": 1,
+                "outputs": [stream],
+            },
         ],
     }
 
@@ -36,17 +45,36 @@ def test_a_whole_run_passes(run: Path) -> None:
     ("change", "expected"),
     [
         ({"execution_count": None}, "was not run"),
-        ({"outputs": [{"output_type": "error", "ename": "ValueError", "evalue": "no"}]}, "ended with ValueError: no"),
+        (
+            {"outputs": [{"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}]},
+            "ended with ValueError: no",
+        ),
         (
             {"outputs": [{"output_type": "stream", "name": "stdout", "text": f"{Path.home()}/secret"}]},
             "path of this machine",
         ),
         (
-            {"outputs": [{"output_type": "display_data", "data": {"text/html": '<script src="https://cdn/x.js">'}}]},
+            {
+                "outputs": [
+                    {
+                        "output_type": "display_data",
+                        "metadata": {},
+                        "data": {"text/html": '<script src="https://cdn/x.js">'},
+                    }
+                ]
+            },
             "script from another host",
         ),
         (
-            {"outputs": [{"output_type": "display_data", "data": {"text/html": '<div class="figure-plotly">'}}]},
+            {
+                "outputs": [
+                    {
+                        "output_type": "display_data",
+                        "metadata": {},
+                        "data": {"text/html": '<div class="figure-plotly">'},
+                    }
+                ]
+            },
             "without a label and a caption",
         ),
     ],
@@ -61,7 +89,11 @@ def test_bad_cells_are_found(run: Path, change: dict[str, Any], expected: str) -
 
 def test_a_figure_with_a_caption_and_one_of_an_exercise_pass(run: Path) -> None:
     book = executed()
-    shown = {"outputs": [{"output_type": "display_data", "data": {"text/html": '<div class="figure-plotly">'}}]}
+    shown = {
+        "outputs": [
+            {"output_type": "display_data", "metadata": {}, "data": {"text/html": '<div class="figure-plotly">'}}
+        ]
+    }
     figure = {"mystnb": {"figure": {"name": "fig-04-x", "caption": "What is seen."}}}
     book["cells"] += [book["cells"][1] | shown | {"metadata": data} for data in (figure, {"tags": ["hide-input"]})]
     (run / "notebooks/04_training.ipynb").write_text(json.dumps(book))

@@ -67,7 +67,8 @@ def test_kernelspec_and_broken_files(tmp_path: Path) -> None:
     book = notebook()
     del book["metadata"]["kernelspec"]
     assert "kernelspec" in found(tmp_path, book)
-    assert "not a notebook" in found(tmp_path, [])
+    for broken in ([], {"cells": [1, 2]}, notebook() | {"metadata": 3}):
+        assert "expected a Jupyter notebook" in found(tmp_path, broken)
 
 
 def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

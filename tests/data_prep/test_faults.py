@@ -190,6 +190,6 @@ def test_what_may_not_be_read_or_written_is_named(write_ct_ich: Callable[..., Pa
         scan.parent.chmod(0o700)
         folder.chmod(0o500)
         result = CliRunner().invoke(app, ["ct-ich", str(raw), str(folder / "another")])
-        assert result.exit_code == 1
-        assert result.output.startswith("Stopped: Permission denied (")
+        assert result.exit_code == 2
+        assert "got “Permission denied”" in result.output
         folder.chmod(0o700)

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_prep.prepare import prepare
+from data_prep.prepare import prepare, summary
 from hgisam.errors import InputError
 from hgisam.prepared import LABELS, SUBTYPES, open_prepared
 
@@ -82,6 +82,9 @@ def test_labels_of_images_and_of_slices(raw: Path, tmp_path: Path, head: Any, re
         ("file,any\nDoe^Jane.nii.gz,maybe\n", "column any: got 'maybe' in row 2"),
         ("file,any,subdural\nDoe^Jane.nii.gz,0,1\n", "any = 0 with a type = 1"),
         ("file,slice,any\na.nii,1,0\na.nii,1,1\n", "different labels"),
+        ("file,slice,any\na.nii,1.0,0\n", "column slice: got '1.0' in row 2"),
+        ("file,slice,any,patient\na.nii,1,0,Meier\na.nii,2,0,Koch\n", "two patients for a.nii"),
+        ("file,any,subdurall\na.nii,1,1\n", "column subdurall: .* Did you mean subdural"),
         ("name,any\na.nii,1\n", "expected file"),
     ],
 )
@@ -117,6 +120,46 @@ def test_broken_links_and_pipes_are_counted_and_an_empty_modality_is_none(
     out = prepare("folder", raw, tmp_path / "out", **SMALL)
     assert report_of(out)["no_files"] == {"count": 2}
     assert len(open_prepared(out).slices) == 16
+
+
+def test_a_folder_in_the_place_of_the_csv_is_an_error(raw: Path, tmp_path: Path) -> None:
+    (raw / "labels.csv").mkdir()
+    with pytest.raises(InputError, match=r"labels\.csv: got no file"):
+        prepare("folder", raw, tmp_path / "out", **SMALL)
+
+
+@pytest.mark.parametrize("mm", [1e-9, 5e-4, 1e6])
+def test_lengths_in_another_unit_are_named_and_the_rest_goes_on(
+    mm: float, raw: Path, tmp_path: Path, head: Any, report_of: Report
+) -> None:
+    nib.save(nib.Nifti1Image(head[0].transpose(2, 1, 0), np.diag([-mm, -mm, 4 * mm, 1])), raw / "a.nii")
+    report = report_of(prepare("folder", raw, tmp_path / "out", **SMALL))
+    assert report["studies"] == 2
+    assert [entry["reason"] for entry in report["skipped"] if "mm" in entry["reason"]] == [
+        f"pixels of {mm:.3g} × {mm:.3g} mm, not 0.05 to 10"
+    ]
+
+
+def test_what_was_not_taken_is_told_at_once(raw: Path, tmp_path: Path, head: Any, write_dicom: Any) -> None:
+    where = raw / "Ward 3" / "Doe^Jane" / "CT" / "again"
+    write_dicom(
+        where, head[0][0] + 1024, [-124, -124, 0.0], PatientID="PAT-77", StudyInstanceUID="1.2.3",
+        SeriesInstanceUID="1.2.3.4", SOPInstanceUID="1.2.3.4.99",
+    )  # fmt: skip
+    (raw / "labels.csv").write_text("file,slice,any\nDoe^Jane.nii.gz,1,0\nDoe^Jane.nii.gz,99,0\n")
+    said = summary(prepare("folder", raw, tmp_path / "out", **SMALL))
+    assert "1 images at a place that another has, 1 labels without an image;" in said
+
+
+def test_a_name_that_is_no_text_does_no_harm(raw: Path, tmp_path: Path) -> None:
+    (raw / os.fsdecode(b"caf\xe9.txt")).write_text("")
+    assert open_prepared(prepare("folder", raw, tmp_path / "out", **SMALL))
+
+
+def test_a_salt_that_is_not_there_is_an_error(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"salt .*: got no such file"):
+        prepare("folder", raw, tmp_path / "out", salt=tmp_path / "slat", **SMALL)
+    assert not (tmp_path / "slat").exists()
 
 
 def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_exit_codes(
     [
         (KeyboardInterrupt(), 130, "Stopped"),
         (OSError(28, "No space left on device"), 1, "the disk is full"),
-        (PermissionError(13, "Permission denied", "out"), 1, "Permission denied (out)"),
+        (PermissionError(13, "Permission denied", "out"), 2, "out: got “Permission denied”"),
     ],
 )
 def test_interruptions_are_one_line(

@@ -57,8 +57,12 @@ def test_broken_sets_are_refused(tmp_path: Path) -> None:
     table.write_bytes(whole)
     for change, message in [
         ({"format_version": 99}, "format"),
-        ({"hashes": None}, "unreadable"),
-        ({"bytes": 0}, "unreadable"),
+        ({"hashes": None}, "hashes: Input should be a valid dictionary"),
+        ({"bytes": 0}, "bytes: Input should be a valid dictionary"),
+        ({"hashes": {}}, "none of slices.parquet, slices.zarr"),
+        ({"counts": [1]}, "counts: Input"),
+        ({"counts": {"slices": 1}}, r"counts\.patients: Field required"),
+        ({"size_px": "64 px"}, "size_px: Input"),
     ]:
         (path / "dataset.json").write_text(json.dumps(meta | change))
         with pytest.raises(InputError, match=message):

@@ -42,6 +42,13 @@ def test_a_training_s_overrides_are_overridden_by_their_names() -> None:
         ("model.window_tokens=3", "windows tile every stage"),
         ("segmenter.channels=[8,8,8,8,8,8,8]", "multiple of 64, at least 128"),
         ("maps.methods=[hgisam]", "maps.methods"),
+        ("train.clip_norm=.inf", "train.clip_norm: .* finite number"),
+        ("windows.0.center_hu=.nan", "center_hu: .* finite number"),
+        ("seed=18446744073709551616", "seed"),
+        ("seed=2024-13-45", "--set seed: got no valid YAML"),
+        ("train.augment.hide_cells=1000000", "hide_cells"),
+        ("train.augment.rotate_deg=1e308", "rotate_deg"),
+        ("data.folds=2", "data.folds"),
     ],
 )
 def test_bad_overrides(override: str, message: str) -> None:

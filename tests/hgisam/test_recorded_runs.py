@@ -12,7 +12,9 @@ import pytest
 
 from hgisam import measurements, pipeline, recorded_runs
 from hgisam.cli import app
+from hgisam.elsewhere import evaluate_elsewhere, map_elsewhere
 from hgisam.errors import InputError
+from hgisam.export import export_checkpoint
 from hgisam.folders import sha256_of
 from hgisam.prepared import open_prepared
 from hgisam.pretrained import load_pretrained
@@ -172,6 +174,70 @@ def test_only_one_whole_run_is_recorded(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "run" / "letter").write_text("mine")
     with pytest.raises(InputError, match="something else"):
         record_run(copy, copy)
+
+
+def test_an_earlier_record_is_replaced_and_nothing_besides(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    record_run(run, out)
+    record_run(run, out, note="two\nlines")
+    assert read_json(out / "record.json")["note"] == "two lines"
+    (out / "train" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="something else"):
+        record_run(run, out)
+    assert (out / "train" / "thesis.txt").is_file()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "record.json").write_text("{}")
+    with pytest.raises(InputError, match="something else"):
+        record_run(run, tmp_path / "mine")
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"profile": []}'])
+@pytest.mark.parametrize("step", ["train", "maps", "evaluate"])
+def test_a_manifest_that_is_none_is_one_line(copy: Path, tmp_path: Path, step: str, content: str) -> None:
+    (copy / step / "manifest.json").write_text(content)
+    with pytest.raises(InputError, match="expected the manifest of a finished step"):
+        record_run(copy, tmp_path / "out")
+    with pytest.raises(InputError, match="expected the manifest of a finished step"):
+        evaluate_elsewhere(copy, tmp_path / "data", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"dataset": "x", "methods": {"hgi_sam": {"threshold": "0.1"}}}'])
+def test_thresholds_that_are_none_are_one_line(run: Path, copy: Path, tmp_path: Path, content: str) -> None:
+    (copy / "evaluate" / "thresholds.json").write_text(content)
+    with pytest.raises(InputError, match="expected the thresholds of a run"):
+        evaluate_elsewhere(copy, run / "prepared" / "ct-ich", tmp_path / "out")
+
+
+def test_thresholds_of_another_training_are_refused(run: Path, copy: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(copy / "train")
+    manifest["outputs"]["model.safetensors"] = "another"
+    write_json(copy / "train" / "manifest.json", manifest)
+    with pytest.raises(InputError, match="a step maps that read another train"):
+        evaluate_elsewhere(copy, run / "prepared" / "ct-ich", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["[]", '{"profile": {}}', "half"])
+def test_a_description_that_is_none_is_one_line(copy: Path, tmp_path: Path, content: str) -> None:
+    (copy / "train" / "model.json").write_text(content)
+    with pytest.raises(InputError, match=r"checkpoint|model\.json"):
+        export_checkpoint(copy / "train", tmp_path / "out")
+
+
+def test_what_was_made_elsewhere_is_replaced_and_nothing_besides(run: Path, tmp_path: Path) -> None:
+    data, out = run / "prepared" / "ct-ich", tmp_path / "out"
+    for _ in range(2):
+        map_elsewhere(run, data, out)
+    (out / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="something else"):
+        map_elsewhere(run, data, out)
+    assert (out / "thesis.txt").is_file()
+
+
+def test_a_name_is_no_path(run: Path, tmp_path: Path) -> None:
+    for name in ("/abs", "../up", "a/b", "", "."):
+        with pytest.raises(InputError, match="name of a checkpoint"):
+            app(["export", str(run), name, "--out", str(tmp_path / "out")], standalone_mode=False)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command_line_exports_and_records(run: Path, tmp_path: Path) -> None:
