@@ -1,16 +1,13 @@
 """Where a set is made: raw data and foreign folders stay untouched, a stopped run goes on, a whole set stays."""
 
 import json
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from data_prep.inputs import contents
 from hgisam.errors import InputError
-from hgisam.folders import check_named, empty, held, is_free
-
-log = logging.getLogger(__name__)
+from hgisam.folders import MARK, check_named, is_free, resumed_folder
 
 WRITTEN = {"dataset.json", "slices.parquet", "slices.zarr"}
 
@@ -64,16 +61,10 @@ def open_partial(partial: Path, fingerprint: str, newest_ns: int, *, resume: boo
     Raises:
         InputError: If something stands there that was not made here, or another process works there.
     """
-    mark = partial / "fingerprint"
+    mark = partial / MARK
     if not mark.is_file() and not is_free(partial):
         raise InputError(f"{partial}", contents(partial), "nothing, or parts of an earlier run", "Move it away.")
-    with held(mark) as handle:
-        if resume and handle.read() == fingerprint and _age_ns(mark) >= newest_ns:
-            log.info("%s: going on where it was stopped", partial)
-        else:
-            empty(partial, but=mark.name)
-            handle.truncate(0)
-            handle.write(fingerprint)
-            handle.flush()
+    outdated = mark.is_file() and _age_ns(mark) < newest_ns
+    with resumed_folder(partial, fingerprint, afresh=outdated or not resume):
         (partial / "parts").mkdir(exist_ok=True)
         yield partial

@@ -27,6 +27,7 @@ from data_prep.split import split_patients
 from data_prep.study import READERS, Settings, prepare_study, read_part
 from data_prep.volume import Study
 from hgisam.errors import InputError
+from hgisam.folders import partial_of
 from hgisam.parallel import Workers, run_all
 from hgisam.prepared import BOX_COLUMNS, LABELS, Block, open_prepared, write_prepared
 
@@ -99,8 +100,7 @@ def prepare(
     if is_done(out, fingerprint, newest):
         log.info("%s is done already", out)
         return out
-    partial = out.with_name(f"{out.name}.partial")
-    with open_partial(partial, fingerprint, newest, resume=resume):
+    with open_partial(partial_of(out), fingerprint, newest, resume=resume) as partial:
         if is_done(out, fingerprint, newest):  # by a process that was waited for
             shutil.rmtree(partial)
             return out

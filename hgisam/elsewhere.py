@@ -1,6 +1,8 @@
 """A finished run tried on other patients, with what it chose on its own."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from hgisam.checkpoint import Checkpoint, load_checkpoint
 from hgisam.errors import InputError
 from hgisam.extract import extract_maps
-from hgisam.folders import is_free, sha256_of, whole_folder
+from hgisam.folders import MARK, check_named, is_free, partial_of, replace_folder, resumed_folder, sha256_of
 from hgisam.measurements import write_evaluation
 from hgisam.prepared import PreparedDataset, open_prepared
 from hgisam.run import environment, manifests_of_one_run, read_json, read_manifest, read_table, write_json
@@ -44,9 +46,8 @@ def map_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
     """
     _check(run, data_path, out, needs=["train"], makes=MAPPED)
     data = open_prepared(data_path, verify=True)
-    with whole_folder(out) as folder:
+    with _work(MAPPED, run, data, out) as folder:
         _extract(run, data, folder)
-        _write_manifest(MAPPED, run, data, folder)
     return out
 
 
@@ -70,12 +71,11 @@ def evaluate_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
         remedy = "Use hgisam map with the same --run, --data and --out."
         raise InputError(f"prepared data set {data_path}", "no labels in it", "slices that bleed or not", remedy)
     thresholds = _read_thresholds(run / "evaluate" / "thresholds.json")
-    with whole_folder(out) as folder:
+    with _work(EVALUATED, run, data, out) as folder:
         checkpoint = _extract(run, data, folder)
         write_json(folder / "thresholds.json", thresholds)
         values, scores = read_values(folder / "maps.zarr"), read_table(folder / "scores.parquet")
         write_evaluation(folder, checkpoint, checkpoint.profile, data, values, scores, thresholds)
-        _write_manifest(EVALUATED, run, data, folder)
     return out
 
 
@@ -96,21 +96,30 @@ def _extract(run: Path, data: PreparedDataset, folder: Path) -> Checkpoint:
     return checkpoint
 
 
-def _write_manifest(step: str, run: Path, data: PreparedDataset, folder: Path) -> None:
+@contextmanager
+def _work(step: str, run: Path, data: PreparedDataset, out: Path) -> Iterator[Path]:
+    """A folder that becomes `out`, with a manifest, when the block ends well, and goes on where it was stopped."""
     inputs = {"data": data.fingerprint, "checkpoint": sha256_of(run / "train" / "model.safetensors")}
-    profile = read_manifest(run / "train")["profile"]
-    outputs = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-    manifest = {"step": step, "profile": profile, "inputs": inputs, "outputs": outputs, **environment()}
-    write_json(folder / "manifest.json", manifest)
+    manifest = {"step": step, "profile": read_manifest(run / "train")["profile"], "inputs": inputs, **environment()}
+    fingerprint = json.dumps([step, inputs, manifest["code_hash"]], sort_keys=True)
+    out = out.resolve()
+    with resumed_folder(partial_of(out), fingerprint) as folder:
+        yield folder
+        outputs = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != MARK}
+        write_json(folder / "manifest.json", {**manifest, "outputs": outputs})
+        replace_folder(folder, out)
+        (out / MARK).unlink()
 
 
 def _check(run: Path, data: Path, out: Path, *, needs: Sequence[str], makes: str) -> None:
     """Holds a run to the steps that are needed of it; refuses to replace anything but an earlier result of its kind."""
+    check_named(out)
     manifests_of_one_run(run, needs)
     remedy = "Name a folder that does not exist yet."
     if out.resolve() in {run.resolve(), data.resolve(), *run.resolve().parents, *data.resolve().parents}:
         raise InputError("--out", out, "a folder apart from the run and the data", remedy)
-    if not is_free(out, _made(out, makes)):
+    partial = partial_of(out.resolve())
+    if not is_free(out, _made(out, makes)) or not ((partial / MARK).is_file() or is_free(partial)):
         raise InputError("--out", f"{out}, which holds something else", "a new folder or an earlier result", remedy)
 
 
@@ -118,6 +127,6 @@ def _made(folder: Path, step: str) -> list[str]:
     """The files of an earlier result in a folder; none where there is no such result."""
     try:
         manifest = read_json(folder / "manifest.json")
-        return ["manifest.json", *manifest["outputs"]] if manifest["step"] == step else []
+        return ["manifest.json", MARK, *manifest["outputs"]] if manifest["step"] == step else []
     except (InputError, KeyError, TypeError):
         return []

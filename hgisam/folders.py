@@ -1,5 +1,6 @@
 """Folders that appear whole or not at all, and what proves that their content is that which was written."""
 
+import errno
 import fcntl
 import hashlib
 import logging
@@ -18,6 +19,8 @@ from hgisam.errors import InputError
 
 log = logging.getLogger(__name__)
 
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}  # said by file systems that know none, such as some Lustre
+MARK = "fingerprint"
 WAIT_S = 15  # for another process, perhaps a stopped one that is about to end
 
 
@@ -113,17 +116,42 @@ def _locked(handle: TextIO, file: Path) -> bool:
         return os.path.samestat(os.fstat(handle.fileno()), file.stat())
     except (BlockingIOError, FileNotFoundError):
         return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return True
+        raise
 
 
-def empty(folder: Path, *, but: str) -> None:
-    """Removes whatever is in a folder, except for one file."""
-    for path in folder.iterdir():
-        if path.name == but:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+@contextmanager
+def resumed_folder(partial: Path, fingerprint: str, *, afresh: bool = False) -> Iterator[Path]:
+    """A folder to work in, for this process alone: what a stopped one left there of the same work, else an empty one.
+
+    Args:
+        partial: The folder; `MARK` in it says of which work it is.
+        fingerprint: Of the work.
+        afresh: Take nothing over.
+
+    Raises:
+        InputError: If another process works there.
+    """
+    with held(partial / MARK) as mark:
+        if mark.read() == fingerprint and not afresh:
+            log.info("%s: going on where it was stopped", partial)
         else:
-            path.unlink()
+            for path in partial.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != MARK:
+                    path.unlink()
+            mark.truncate(0)
+            mark.write(fingerprint)
+            mark.flush()
+        yield partial
+
+
+def partial_of(folder: Path) -> Path:
+    """Where work goes on until the folder is whole."""
+    return folder.with_name(f"{folder.name}.partial")
 
 
 def sha256_of(path: Path) -> str:

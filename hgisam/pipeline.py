@@ -10,13 +10,13 @@ import torch
 
 from hgisam.checkpoint import load_checkpoint
 from hgisam.extract import extract_maps
-from hgisam.folders import sha256_of
+from hgisam.folders import partial_of, sha256_of
 from hgisam.launch import launch, node_rank
 from hgisam.parallel import run_all
 from hgisam.prepared import PreparedDataset, open_prepared
 from hgisam.pretrained import checkpoint_folder
 from hgisam.profile import Profile
-from hgisam.run import partial_of, read_manifest, require_step, run_step, step_dir
+from hgisam.run import read_manifest, require_step, run_step, step_dir
 
 COPIES_BYTES = 2**30  # of HU, in all copies that trainings at the same time hold
 

@@ -23,7 +23,7 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from hgisam.errors import InputError
-from hgisam.folders import empty, held, replace_folder, sha256_of
+from hgisam.folders import MARK, partial_of, replace_folder, resumed_folder, sha256_of
 from hgisam.profile import Profile
 from hgisam.sources import hash_of, package_sources, sources_of
 
@@ -48,11 +48,6 @@ NOTEBOOK_OF_STEP = {
 def step_dir(profile: Profile, runs_dir: Path, step: str) -> Path:
     """Folder of a step, there or not: `runs_dir/<profile>/<step>`."""
     return runs_dir / profile.name / step
-
-
-def partial_of(folder: Path) -> Path:
-    """Where a step works until its folder is whole."""
-    return folder.with_name(f"{folder.name}.partial")
 
 
 def require_step(profile: Profile, runs_dir: Path, step: str) -> Path:
@@ -103,23 +98,14 @@ def run_step(
     folder = step_dir(profile, runs_dir, step)
     if _is_done(folder, fingerprint):
         return folder
-    partial = partial_of(folder)
-    mark = partial / "fingerprint"
-    with held(mark) as handle:
+    with resumed_folder(partial_of(folder), fingerprint) as partial:
         if _is_done(folder, fingerprint):  # by a process that was waited for
             shutil.rmtree(partial)
             return folder
-        if handle.read() == fingerprint:
-            log.info("%s goes on where it was stopped", folder)
-        else:
-            empty(partial, but=mark.name)
-            handle.truncate(0)
-            handle.write(fingerprint)
-            handle.flush()
         started = datetime.now(UTC)
         clock = time.perf_counter()
         work(partial)
-        mark.unlink()
+        (partial / MARK).unlink()
         manifest = {
             "step": step,
             "fingerprint": fingerprint,

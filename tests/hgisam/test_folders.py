@@ -88,6 +88,15 @@ def test_a_file_that_its_holder_removed_is_made_anew(tmp_path: Path) -> None:
     assert (tmp_path / "done" / "mark").read_text() == "mine"
 
 
+def test_where_there_are_no_locks_work_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    with held(tmp_path / "mark", wait_s=0) as handle:
+        assert handle.read() == ""
+
+
 @pytest.mark.parametrize(
     ("error", "code", "words"),
     [

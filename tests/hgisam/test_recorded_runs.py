@@ -5,12 +5,13 @@ import logging
 import platform
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hgisam import measurements, pipeline, recorded_runs
+from hgisam import extract, measurements, pipeline, recorded_runs
 from hgisam.cli import app
 from hgisam.elsewhere import evaluate_elsewhere, map_elsewhere
 from hgisam.errors import InputError
@@ -231,6 +232,32 @@ def test_what_was_made_elsewhere_is_replaced_and_nothing_besides(run: Path, tmp_
     with pytest.raises(InputError, match="something else"):
         map_elsewhere(run, data, out)
     assert (out / "thesis.txt").is_file()
+
+
+def test_maps_of_other_data_go_on_where_they_were_stopped(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, real, asked = run / "prepared" / "ct-ich", extract.maps_of, 0
+
+    def stopped(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 6:
+            raise KeyboardInterrupt
+        return real(*arguments)
+
+    monkeypatch.setattr(extract, "BLOCK", 8)
+    whole = map_elsewhere(run, data, tmp_path / "whole")
+    monkeypatch.setattr(extract, "maps_of", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        map_elsewhere(run, data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    before = asked
+    map_elsewhere(run, data, tmp_path / "out")
+    blocks = -(-len(open_prepared(data).slices) // 8) * len(load_profile("smoke").maps.methods)
+    assert asked - before < blocks
+    assert read_manifest(tmp_path / "out")["outputs"] == read_manifest(whole)["outputs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
 
 
 def test_a_name_is_no_path(run: Path, tmp_path: Path) -> None:
