@@ -66,28 +66,30 @@ UNTHEMED = """() => {
         return bright(own) !== bright(text);
     }).map((graph) => graph.closest('.figure-plotly').getAttribute('aria-label'));
 }"""
-# clicks at the far end of the first slider of each figure: what is drawn, the slider itself aside, must change
+# clicks at the far end of each slider of each figure: what is drawn, sliders themselves aside, must change
 MOVE_SLIDERS = """async () => {
     const dead = [];
     for (const graph of document.querySelectorAll('.figure-plotly .js-plotly-plot')) {
-        if (!(graph.layout.sliders || []).length || graph.layout.sliders[0].steps.length < 2) continue;
-        graph.scrollIntoView({ block: 'center' });
-        const slider = graph.layout.sliders[0];
-        const last = (slider.active || 0) === slider.steps.length - 1 ? 0 : slider.steps.length - 1;
         const picture = () => [...graph.querySelectorAll('.main-svg')].map((s) => {
             const copy = s.cloneNode(true);
             copy.querySelectorAll('.slider-container').forEach((c) => c.remove());
             return copy.innerHTML;
         }).join('');
-        const before = picture();
-        const rail = graph.querySelector('.slider-rail-touch-rect').getBoundingClientRect();
-        const x = last ? rail.right - 2 : rail.left + 2, y = rail.top + rail.height / 2;
-        const event = (type) => new MouseEvent(type, { bubbles: true, clientX: x, clientY: y, view: window });
-        graph.querySelector('.slider-rail-touch-rect').dispatchEvent(event('mousedown'));
-        document.dispatchEvent(event('mouseup'));
-        graph.dispatchEvent(event('mouseup'));
-        await new Promise((done) => setTimeout(done, 600));
-        if (picture() === before) dead.push(graph.closest('.figure-plotly').getAttribute('aria-label'));
+        for (const [number, slider] of (graph.layout.sliders || []).entries()) {
+            if (slider.steps.length < 2) continue;
+            graph.scrollIntoView({ block: 'center' });
+            const last = (slider.active || 0) === slider.steps.length - 1 ? 0 : slider.steps.length - 1;
+            const before = picture();
+            const touched = graph.querySelectorAll('.slider-rail-touch-rect')[number];
+            const rail = touched.getBoundingClientRect();
+            const x = last ? rail.right - 2 : rail.left + 2, y = rail.top + rail.height / 2;
+            const event = (type) => new MouseEvent(type, { bubbles: true, clientX: x, clientY: y, view: window });
+            touched.dispatchEvent(event('mousedown'));
+            document.dispatchEvent(event('mouseup'));
+            graph.dispatchEvent(event('mouseup'));
+            await new Promise((done) => setTimeout(done, 600));
+            if (picture() === before) dead.push(graph.closest('.figure-plotly').getAttribute('aria-label'));
+        }
     }
     return dead;
 }"""

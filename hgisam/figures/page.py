@@ -59,7 +59,8 @@ SUBTYPE_COLOURS = dict(zip(SUBTYPES, (ORANGE, VERMILION, SKY, GREEN, PINK), stri
 TRUTH = "#F0E442"
 GREY_LEVELS = 64  # of a shown slice; finer steps drown in the noise of a CT and only cost bytes
 
-# left and right move the slider, up and down the menu, Enter goes round a second menu; the figure takes the focus
+# left and right move the slider, with Shift a second one, up and down the menu, Enter goes round a second menu; the
+# figure takes the focus
 KEYS = """
 const figure = document.getElementById("{plot_id}"), box = figure.closest(".figure-plotly");
 const move = (name, entries, by, round = false) => {
@@ -73,7 +74,7 @@ const move = (name, entries, by, round = false) => {
 };
 box.addEventListener("keydown", (event) => {
   const along = { ArrowLeft: -1, ArrowRight: 1 }[event.key], across = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-  const moved = along ? move("sliders[0]", "steps", along)
+  const moved = along ? move(event.shiftKey ? "sliders[1]" : "sliders[0]", "steps", along)
     : across ? move("updatemenus[0]", "buttons", across)
     : event.key === "Enter" && move("updatemenus[1]", "buttons", 1, true);
   if (moved) event.preventDefault();

@@ -139,7 +139,7 @@ def captions(titles: Sequence[str], columns: int, height: int, width: int) -> li
 
 
 def slice_viewer(
-    grey: Grey,
+    grey: Mapping[str, Grey],
     titles: Sequence[str],
     alt: str,
     *,
@@ -148,10 +148,10 @@ def slice_viewer(
     truth: npt.NDArray[np.bool_] | None = None,
     active: int = 0,
 ) -> go.Figure:
-    """A scan to leaf through: a slider over its slices, a dropdown of overlays, the true outline on or off.
+    """A scan to leaf through: a slider over its slices, one over windows, overlays by a menu, the truth on or off.
 
     Args:
-        grey: [slice, row, col] grey values.
+        grey: Name of a CT window → [slice, row, col] grey values; the first is shown first.
         titles: One a slice, shown beside the slider.
         alt: What the figure shows.
         maps: Name → [slice, row, col] in [0, 1].
@@ -159,33 +159,37 @@ def slice_viewer(
         truth: [slice, row, col], outlined in its own colour.
         active: Slice shown first.
     """
-    grey = shrink(grey, VIEWER_PX)
-    shape = grey.shape[1:]
+    windows = {name: shrink(values, VIEWER_PX) for name, values in grey.items()}
+    count, *shape = next(iter(windows.values())).shape
     layers = {name: [map_png(m) for m in shrink(values, VIEWER_PX)] for name, values in (maps or {}).items()}
     for name, values in (masks or {}).items():
         layers[name] = [outline_png(m, SKY) for m in shrink(values, VIEWER_PX)]
-    sources = [[grey_png(g) for g in grey], *layers.values()]
+    sources = [*([grey_png(g) for g in values] for values in windows.values()), *layers.values()]
     if truth is not None:
         sources.append([outline_png(m, TRUTH) for m in shrink(truth, VIEWER_PX)])
     figure = go.Figure()
     for number, source in enumerate(sources):
-        shown = number <= 1 or (truth is not None and number == len(sources) - 1)
+        shown = number in (0, len(windows)) or (truth is not None and number == len(sources) - 1)
         figure.add_trace(picture(source[active], *shape, visible=shown))
     every = list(range(len(sources)))
-    steps = [("restyle", [{"source": [source[i] for source in sources]}, every]) for i in range(len(grey))]
-    overlays = list(range(1, 1 + len(layers)))
-    choices = [("restyle", [{"visible": [n == chosen for n in overlays]}, overlays]) for chosen in [*overlays, 0]]
+    steps = [("restyle", [{"source": [source[i] for source in sources]}, every]) for i in range(count)]
+    sliders = [slider("", [title.replace(" ", "\u00a0") for title in titles], steps, active)]
+    below = list(range(len(windows)))
+    if len(windows) > 1:
+        views = [("restyle", [{"visible": [n == chosen for n in below]}, below]) for chosen in below]
+        sliders.append(slider("window (centre/width): ", list(windows), views, pad={"t": 88, "b": 8}))
+    overlays = list(range(len(windows), len(windows) + len(layers)))
+    choices = [("restyle", [{"visible": [n == chosen for n in overlays]}, overlays]) for chosen in [*overlays, -1]]
     menus = [menu([*layers, "no overlay"], choices)] if layers else []
     if truth is not None:
         on_off = [("restyle", [{"visible": shown}, [len(sources) - 1]]) for shown in (True, False)]
         menus.append(menu(["true outline", "no outline"], on_off, x=1, xanchor="right"))
     show_pixels(figure, *shape)
-    labels = [title.replace(" ", "\u00a0") for title in titles]
     return finish(
         figure,
         alt,
-        image_height(*shape, widest_px=480, extra_px=150),
-        sliders=[slider("", labels, steps, active)],
+        image_height(*shape, widest_px=480, extra_px=94 + 56 * len(sliders)),
+        sliders=sliders,
         updatemenus=menus,
         margin={"l": 4, "r": 4, "t": 48, "b": 8},
     )

@@ -14,6 +14,7 @@ from PIL import Image
 
 from hgisam import figures
 from hgisam.figures import page, slices
+from hgisam.windows import to_uint8
 
 
 def decoded(source: str) -> Any:
@@ -62,7 +63,7 @@ def test_renderer_refuses_a_figure_without_alt_text() -> None:
 
 def test_only_figures_that_move_take_the_focus(grey: Any) -> None:
     still = figures.contact_sheet(grey, list("abcd"), "four", columns=2)
-    moving = figures.slice_viewer(grey, list("abcd"), "a scan")
+    moving = figures.slice_viewer({"brain": grey}, list("abcd"), "a scan")
     html = [page.BookRenderer().to_mimebundle(f.to_dict())["text/html"] for f in (still, moving)]
     assert ['tabindex="0"' in text for text in html] == [False, True]
     assert ["ArrowLeft" in text for text in html] == [False, True]
@@ -145,7 +146,9 @@ def test_contact_sheet_names_its_outlines(grey: Any, square: Any) -> None:
 
 def test_slice_viewer_slider_and_menus_change_different_things(grey: Any, square: Any) -> None:
     maps, masks = {"A map": grey / 255.0}, {"A mask": square}
-    figure = figures.slice_viewer(grey, list("abcd"), "a scan", maps=maps, masks=masks, truth=square, active=2)
+    figure = figures.slice_viewer(
+        {"brain": grey}, list("abcd"), "a scan", maps=maps, masks=masks, truth=square, active=2
+    )
     slice_c, overlays, outline = figure.layout.sliders[0].steps[2].args, *figure.layout.updatemenus
     assert list(slice_c[0]) == ["source"]
     assert list(slice_c[1]) == [0, 1, 2, 3]
@@ -156,12 +159,30 @@ def test_slice_viewer_slider_and_menus_change_different_things(grey: Any, square
     assert [list(button.args[1]) for button in outline.buttons] == [[3], [3]]
 
 
+def test_slice_viewer_has_windows_on_a_second_slider(grey: Any, square: Any) -> None:
+    windows = {"brain": grey, "bone": 255 - grey}
+    figure = figures.slice_viewer(windows, list("abcd"), "a scan", masks={"A mask": square}, truth=square)
+    assert [trace.visible for trace in figure.data] == [True, False, True, True]
+    slices, views = figure.layout.sliders
+    assert [len(step.args[0]["source"]) for step in slices.steps] == [4] * 4
+    assert [(step.label, step.args[0]["visible"], list(step.args[1])) for step in views.steps] == [
+        ("brain", [True, False], [0, 1]), ("bone", [False, True], [0, 1]),
+    ]  # fmt: skip
+    assert figure.data[0].source != figure.data[1].source
+    overlays, outline = figure.layout.updatemenus
+    assert [list(button.args[1]) for button in (*overlays.buttons, *outline.buttons)] == [[2], [2], [3], [3]]
+
+
 def test_slice_viewer_fits_the_page_budget() -> None:
     rng = np.random.default_rng(0)
-    grey = rng.integers(0, 255, (24, 384, 384), dtype=np.uint8)
+    grey = {"brain": rng.integers(0, 255, (24, 384, 384), dtype=np.uint8)}
     maps = {name: np.stack([np.outer(*(np.hanning(384),) * 2)] * 24) for name in ("a", "b", "c")}
     figure = figures.slice_viewer(grey, [str(i) for i in range(24)], "a scan", maps=maps)
     assert decoded(figure.data[0].source).shape[:2] == (160, 160)
+    assert len(page.BookRenderer().to_mimebundle(figure.to_dict())["text/html"]) < 1_500_000
+    hu = rng.normal(30, 8, (24, 160, 160))  # a scan without anything outside the brain, in all windows
+    grey = {str(width): to_uint8(hu, 40, width) for width in (80, 200, 2800)}
+    figure = figures.slice_viewer(grey, [str(i) for i in range(24)], "a scan", maps=maps)
     assert len(page.BookRenderer().to_mimebundle(figure.to_dict())["text/html"]) < 1_500_000
 
 
