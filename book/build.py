@@ -13,9 +13,8 @@ from pathlib import Path
 from run_notebook import MAKER_ENV, follow, is_alive
 from steps import BOOK, PRINTED, STEPS, products
 
-from data_prep.study import READERS
 from hgisam.browser import INSTALL, find_browser
-from hgisam.errors import InputError, refused
+from hgisam.errors import InputError, exit_line
 from hgisam.folders import held
 from hgisam.profile import load_profile
 
@@ -43,6 +42,8 @@ def check_raw(kind: str, folder: str) -> None:
     if not Path(folder).is_dir():
         name = kind.upper().replace("-", "_")
         raise InputError(name, folder, "a folder of raw studies", f"Give {name}=/path or leave it out for phantoms.")
+    from data_prep.study import READERS  # takes a second, and phantoms need no reader
+
     READERS[kind].tables(Path(folder))
 
 
@@ -63,14 +64,15 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
         follow(maker)
         environment = {**os.environ, MAKER_ENV: str(os.getpid())}
         process = subprocess.Popen(command, stderr=said, env=environment, pass_fds=[lock.fileno()])
+        stopped = False
         while True:
             try:
-                return process.wait()
+                code = process.wait()
+                return 130 if stopped else code
             except KeyboardInterrupt:
                 if not is_alive(maker):  # make was killed: the notebook follows this process
                     return 130
-                process.wait()  # Snakemake heard it too and ends its jobs
-                return 130
+                stopped = True  # Snakemake heard it too and ends its jobs
 
 
 def main() -> int:
@@ -102,7 +104,7 @@ def main() -> int:
         print(f"✗ {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        code, line = refused(error)
+        code, line = exit_line(error)
         print(f"✗ {line}", file=sys.stderr)
         return code
     if code == 130:

@@ -20,7 +20,7 @@ from numbering import numbers_of
 from steps import STEPS
 from teaching import COURSES, for_students, key, slides
 
-from hgisam.errors import InputError, refused
+from hgisam.errors import InputError, exit_line
 from hgisam.folders import replace_folder
 
 BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
@@ -110,7 +110,7 @@ def main() -> int:
         print(f"✗ pages: {error}", flush=True)
         return 2
     except OSError as error:
-        code, line = refused(error)
+        code, line = exit_line(error)
         print(f"✗ pages: {line}", flush=True)
         return code
     log = arguments.logs / "render.log"

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nbformat import NotebookNode
+
 from hgisam.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,12 +21,8 @@ from steps import STEPS  # noqa: E402
 FIGURE, EXERCISE = "figure-plotly", {"hide-input", "hide-cell"}  # an exercise doesn't say what is to be seen
 
 
-def problems(path: Path) -> list[str]:
+def problems(notebook: NotebookNode) -> list[str]:
     """What is wrong with an executed notebook."""
-    try:
-        notebook = read_chapter(path)
-    except InputError as error:
-        return [str(error)]
     record, found = notebook.metadata.get("papermill", {}), []
     if not record:
         found.append("papermill did not write it")
@@ -61,10 +59,13 @@ def run_problems(run: Path) -> list[str]:
         if not path.is_file():
             found.append(f"{path}: missing")
             continue
-        if wrong := problems(path):
-            found += [f"{path}: {problem}" for problem in wrong]
+        try:
+            notebook = read_chapter(path)
+        except InputError as error:
+            found.append(f"{path}: {error}")
             continue
-        real = read_chapter(path).metadata["papermill"].get("parameters", {})
+        found += [f"{path}: {problem}" for problem in problems(notebook)]
+        real = notebook.metadata.get("papermill", {}).get("parameters", {})
         for made in step.makes:
             given = made.startswith("phantom/") and real.get(made.split("/")[1].replace("-", "_"))
             if not given and not ((run / made).is_file() and (run / made).stat().st_size):

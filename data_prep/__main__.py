@@ -13,7 +13,7 @@ import typer
 from data_prep import prepare, write_phantom
 from data_prep.prepare import summary
 from data_prep.study import READERS
-from hgisam.errors import InputError, refused
+from hgisam.errors import InputError, exit_line
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__,
@@ -96,7 +96,7 @@ def _one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         _leave("Stopped; the same command goes on from here.", 130)
     except OSError as error:
-        code, line = refused(error)
+        code, line = exit_line(error)
         _leave(line, code)
 
 

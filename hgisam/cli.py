@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hgisam.errors import InputError, refused
+from hgisam.errors import InputError, exit_line
 from hgisam.profile import Profile, load_profile
 
 app = typer.Typer(
@@ -168,7 +168,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(_fail("Stopped; start the same command again, finished steps are not made anew.", 130))
     except OSError as error:
-        code, line = refused(error)
+        code, line = exit_line(error)
         sys.exit(_fail(line, code))
 
 

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
 from hgisam.checkpoint import Checkpoint, load_checkpoint
-from hgisam.errors import InputError
+from hgisam.errors import InputError, check_content
 from hgisam.extract import extract_maps
 from hgisam.folders import MARK, check_named, is_free, partial_of, replace_folder, resumed_folder, sha256_of
 from hgisam.measurements import write_evaluation
 from hgisam.prepared import PreparedDataset, open_prepared
-from hgisam.run import environment, manifests_of_one_run, read_json, read_manifest, read_table, write_json
+from hgisam.run import environment, listed, manifests_of_one_run, read_json, read_manifest, read_table, write_json
 from hgisam.values import read_values
 
 Threshold = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -82,11 +82,7 @@ def evaluate_elsewhere(run: Path, data_path: Path, out: Path) -> Path:
 def _read_thresholds(path: Path) -> dict[str, Any]:
     """The thresholds that a run chose, see `hgisam.thresholds`."""
     thresholds: dict[str, Any] = read_json(path)
-    try:
-        _Thresholds.model_validate(thresholds)
-    except ValidationError as error:
-        got = f"another content ({error.errors()[0]['msg']})"
-        raise InputError(str(path), got, "the thresholds of a run", "Make the step evaluate again.") from None
+    check_content(_Thresholds, thresholds, str(path), "the thresholds of a run", "Make the step evaluate again.")
     return thresholds
 
 
@@ -101,7 +97,7 @@ def _work(step: str, run: Path, data: PreparedDataset, out: Path) -> Iterator[Pa
     """A folder that becomes `out`, with a manifest, when the block ends well, and goes on where it was stopped."""
     inputs = {"data": data.fingerprint, "checkpoint": sha256_of(run / "train" / "model.safetensors")}
     manifest = {"step": step, "profile": read_manifest(run / "train")["profile"], "inputs": inputs, **environment()}
-    fingerprint = json.dumps([step, inputs, manifest["code_hash"]], sort_keys=True)
+    fingerprint = json.dumps([step, inputs, manifest["profile"], manifest["code_hash"]], sort_keys=True)
     out = out.resolve()
     with resumed_folder(partial_of(out), fingerprint) as folder:
         yield folder
@@ -118,15 +114,6 @@ def _check(run: Path, data: Path, out: Path, *, needs: Sequence[str], makes: str
     remedy = "Name a folder that does not exist yet."
     if out.resolve() in {run.resolve(), data.resolve(), *run.resolve().parents, *data.resolve().parents}:
         raise InputError("--out", out, "a folder apart from the run and the data", remedy)
-    partial = partial_of(out.resolve())
-    if not is_free(out, _made(out, makes)) or not ((partial / MARK).is_file() or is_free(partial)):
+    partial, earlier = partial_of(out.resolve()), [MARK, *listed(out / "manifest.json", "outputs", step=makes)]
+    if not is_free(out, earlier) or not ((partial / MARK).is_file() or is_free(partial)):
         raise InputError("--out", f"{out}, which holds something else", "a new folder or an earlier result", remedy)
-
-
-def _made(folder: Path, step: str) -> list[str]:
-    """The files of an earlier result in a folder; none where there is no such result."""
-    try:
-        manifest = read_json(folder / "manifest.json")
-        return ["manifest.json", MARK, *manifest["outputs"]] if manifest["step"] == step else []
-    except (InputError, KeyError, TypeError):
-        return []

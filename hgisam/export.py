@@ -15,7 +15,7 @@ from hgisam.folders import is_free, sha256_of, whole_folder
 from hgisam.model_card import model_card
 from hgisam.pretrained import SHIPPED, shipped_checkpoints
 from hgisam.report import is_phantom
-from hgisam.run import read_json, read_manifest, write_json
+from hgisam.run import listed, read_json, read_manifest, write_json
 
 PLACES = {"train": ("checkpoint", "start_from"), "model": ("pretrained", "pretrained_sha256")}  # keys that name files
 
@@ -89,20 +89,12 @@ def _check_out(out: Path, *, ships: bool, synthetic: bool) -> None:
     if ships and not synthetic:
         remedy = "Give --out a folder outside the package."
         raise InputError(f"checkpoint {out.name}", "trained on real patients", "phantoms, to ship with hgisam", remedy)
-    if ships and out.resolve().parent != SHIPPED.resolve():
-        raise InputError("folder to make", str(out), f"one in {SHIPPED.name}/, or outside the package", "Name another.")
     if ships:
         check_name(out.name)
-    if not is_free(out, _exported(out)):
+    if ships and out.resolve().parent != SHIPPED.resolve():
+        raise InputError("folder to make", str(out), f"one in {SHIPPED.name}/, or outside the package", "Name another.")
+    if not is_free(out, listed(out / "manifest.json", "exported")):
         raise InputError(str(out), "something else", "a new folder, or an earlier export", "Name another folder.")
-
-
-def _exported(folder: Path) -> list[str]:
-    """The files of the export in a folder; none where there is no export."""
-    try:
-        return ["manifest.json", *read_json(folder / "manifest.json")["exported"]]
-    except (InputError, KeyError, TypeError):
-        return []
 
 
 def check_name(name: str) -> str:

@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, PositiveInt, ValidationError
+from pydantic import BaseModel, PositiveInt
 
-from hgisam.errors import InputError
+from hgisam.errors import InputError, check_content
 from hgisam.folders import bytes_of, sha256_of, whole_folder
 from hgisam.slice_arrays import SliceArray, Slices, write_arrays
 
@@ -234,13 +234,9 @@ def open_prepared(path: Path, *, verify: bool = False) -> PreparedDataset:
         raise InputError(f"prepared data set {path}", got, "a prepared data set", remedy)
     try:
         meta = json.loads((path / "dataset.json").read_text())
-        found = _Meta.model_validate(meta)
-    except ValidationError as error:
-        first = error.errors()[0]
-        got = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
-        raise InputError(f"{path}/dataset.json", got, "what `python -m data_prep` writes", remedy) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}/dataset.json", f"unreadable ({error})", "valid JSON", remedy) from None
+    found = check_content(_Meta, meta, f"{path}/dataset.json", "what `python -m data_prep` writes", remedy)
     if found.format_version != FORMAT_VERSION:
         raise InputError(f"{path}/dataset.json format", found.format_version, str(FORMAT_VERSION), remedy)
     hashes, sizes = found.hashes, found.bytes

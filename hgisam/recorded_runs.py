@@ -16,7 +16,7 @@ import pandas as pd
 from hgisam.errors import InputError
 from hgisam.export import export_checkpoint, portable_manifest
 from hgisam.folders import is_free, sha256_of, whole_folder
-from hgisam.run import hardware_words, manifests_of_one_run, read_json, read_manifest, read_table, write_json
+from hgisam.run import hardware_words, listed, manifests_of_one_run, read_json, read_manifest, read_table, write_json
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def record_run(run: Path, out: Path, *, note: str = "", with_checkpoint: bool = 
         InputError: If the run is not finished, its steps are not of one run, or a file is not what its step wrote;
             if the checkpoint is too large; if `out` holds something else.
     """
-    if not is_free(out, _recorded(out)):
+    if not is_free(out, listed(out / "record.json", "files")):
         raise InputError(str(out), "something else", "a new folder, or an earlier record", "Name another folder.")
     measured_all = (run / ALL_RESULTS / "manifest.json").is_file()
     manifests = manifests_of_one_run(run, [*STEPS, *([ALL_RESULTS] if measured_all else [])])
@@ -92,14 +92,6 @@ def read_runs(folder: Path) -> dict[str, RecordedRun]:
         InputError: If a file of one is absent, or another than was recorded; names it.
     """
     return {path.parent.name: _read_run(path.parent) for path in sorted(folder.glob("*/record.json"))}
-
-
-def _recorded(folder: Path) -> list[str]:
-    """The files of the record in a folder; none where there is no record."""
-    try:
-        return ["record.json", *read_json(folder / "record.json")["files"]]
-    except (InputError, KeyError, TypeError):
-        return []
 
 
 def _as_written(run: Path, name: str, manifests: Manifests) -> Path:

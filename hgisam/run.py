@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from hgisam.errors import InputError
+from hgisam.errors import InputError, check_content
 from hgisam.folders import MARK, partial_of, replace_folder, resumed_folder, sha256_of
 from hgisam.profile import Profile
 from hgisam.sources import hash_of, package_sources, sources_of
@@ -194,21 +194,16 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / "manifest.json"
     manifest: dict[str, Any] = read_json(path)
-    try:
-        _Manifest.model_validate(manifest)
-    except ValidationError as error:
-        first = error.errors()[0]
-        got = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
-        raise InputError(str(path), got, "the manifest of a finished step", "Make the step again.") from None
+    check_content(_Manifest, manifest, str(path), "the manifest of a finished step", "Make the step again.")
     return manifest
 
 
 def manifests_of_one_run(run: Path, steps: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Manifests of finished steps, each of which must have read what the others wrote.
+    """Manifests of finished steps, each of which must have read what the one before it wrote.
 
     Args:
         run: `runs/<profile>`.
-        steps: Names of their folders.
+        steps: Names of their folders: "train", "maps", and others that were made from the maps.
 
     Raises:
         InputError: If one is not finished, or read something else.
@@ -217,13 +212,12 @@ def manifests_of_one_run(run: Path, steps: Sequence[str]) -> dict[str, dict[str,
         if not (run / step / "manifest.json").is_file():
             raise InputError(f"run {run}", f"no finished {step} in it", "the folder of a whole run", "Finish it first.")
     manifests = {step: read_manifest(run / step) for step in steps}
-    for before, file in {"train": "model.safetensors", "maps": "maps.zarr"}.items():
-        for step, manifest in manifests.items():
-            if before not in manifests or before not in manifest["inputs"]:
-                continue
-            if manifest["inputs"][before] != manifests[before]["outputs"].get(file):
-                got = f"a step {step} that read another {before}"
-                raise InputError(f"run {run}", got, "steps of one run", "Finish it: run its notebooks again.")
+    for step in steps[1:]:
+        before, file = ("train", "model.safetensors") if step == "maps" else ("maps", "maps.zarr")
+        wrote = manifests[before]["outputs"].get(file)
+        if wrote is None or manifests[step]["inputs"].get(before) != wrote:
+            got = f"a step {step} that read another {before}"
+            raise InputError(f"run {run}", got, "steps of one run", "Finish it: run its notebooks again.")
     return manifests
 
 
@@ -237,6 +231,21 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise InputError(str(path), f"unreadable ({error})", "a JSON file of a run", "Make the run again.") from None
+
+
+def listed(path: Path, key: str, **having: Any) -> list[str]:
+    """The files that a JSON file lists under a key, and itself; none where it is absent, broken or another one.
+
+    Args:
+        path: Of the file.
+        key: Of a list or a mapping of names.
+        having: Further keys and their values, by which it is known.
+    """
+    try:
+        content = read_json(path)
+        return [path.name, *content[key]] if all(content[name] == value for name, value in having.items()) else []
+    except (InputError, KeyError, TypeError):
+        return []
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hgisam.errors import InputError, refused
+from hgisam.errors import InputError, exit_line
 from hgisam.folders import held, is_free, whole_folder
 
 
@@ -107,6 +107,6 @@ def test_where_there_are_no_locks_work_goes_on(tmp_path: Path, monkeypatch: pyte
     ],
 )
 def test_what_the_system_refuses_is_one_line(error: int, code: int, words: str) -> None:
-    got, line = refused(OSError(error, os.strerror(error), "x"))
+    got, line = exit_line(OSError(error, os.strerror(error), "x"))
     assert got == code
     assert words in line

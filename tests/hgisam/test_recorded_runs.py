@@ -217,6 +217,15 @@ def test_thresholds_of_another_training_are_refused(run: Path, copy: Path, tmp_p
         evaluate_elsewhere(copy, run / "prepared" / "ct-ich", tmp_path / "out")
 
 
+@pytest.mark.parametrize(("step", "before"), [("maps", "train"), ("evaluate", "maps")])
+def test_a_step_that_does_not_say_what_it_read_is_refused(copy: Path, tmp_path: Path, step: str, before: str) -> None:
+    manifest = read_manifest(copy / step)
+    del manifest["inputs"][before]
+    write_json(copy / step / "manifest.json", manifest)
+    with pytest.raises(InputError, match=f"a step {step} that read another {before}"):
+        record_run(copy, tmp_path / "out")
+
+
 @pytest.mark.parametrize("content", ["[]", '{"profile": {}}', "half"])
 def test_a_description_that_is_none_is_one_line(copy: Path, tmp_path: Path, content: str) -> None:
     (copy / "train" / "model.json").write_text(content)
