@@ -5,6 +5,7 @@ RUNS_DIR ?= runs
 SET     ?=
 RSNA    ?=
 CT_ICH  ?=
+TAKE_FROM ?= book/recorded
 VENV    ?= .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -18,11 +19,12 @@ export PYTHONUTF8 = 1
 .PHONY: help book print test lint serve clean clean-runs environment
 
 help: ## this list
-	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path]"
+	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path] [TAKE_FROM=]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
 BUILD := HGISAM_BOOK_PID=$$PPID $(BIN)/python book/build.py
-RUN   = --profile "$(PROFILE)" --runs-dir "$(RUNS_DIR)" --set "$(SET)" --rsna "$(RSNA)" --ct-ich "$(CT_ICH)"
+RUN   = --profile "$(PROFILE)" --runs-dir "$(RUNS_DIR)" --set "$(SET)" --rsna "$(RSNA)" --ct-ich "$(CT_ICH)" \
+	--take-from "$(TAKE_FROM)"
 
 book: $(STAMP) ## studies in, rendered book out: _build/html/index.html
 	@$(BUILD) $(RUN)

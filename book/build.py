@@ -54,7 +54,7 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
         "--nolock", "--rerun-incomplete", "--nocolor", "--config",
         f"profile={arguments.profile}", f"runs_dir={arguments.runs_dir}", f"site={arguments.site}",
         f"overrides={arguments.set}", f"rsna={arguments.rsna}", f"ct_ich={arguments.ct_ich}",
-        f"print={'yes' if arguments.print else ''}",
+        f"take_from={arguments.take_from}", f"print={'yes' if arguments.print else ''}",
     ]  # fmt: skip
     if again := lost(run, rsna=arguments.rsna, ct_ich=arguments.ct_ich):
         command += ["--forcerun", *again]
@@ -85,11 +85,17 @@ def main() -> int:
     parser.add_argument("--set", default="", metavar="'A.B=C …'", help="overrides of the profile")
     parser.add_argument("--rsna", default="", help="folder of the RSNA 2019 studies instead of phantoms")
     parser.add_argument("--ct-ich", default="", help="folder of the CT-ICH studies instead of phantoms")
+    parser.add_argument(
+        "--take-from", default=str(BOOK / "recorded"), help="recorded runs, whose trainings are taken; '' to train all"
+    )
     arguments = parser.parse_args()
     try:
         profile = load_profile(arguments.profile, arguments.set.split())
         for training in profile.study.trainings:
             profile.variant(training)  # a mistake there should not be found after hours
+        if arguments.take_from and not Path(arguments.take_from).is_dir():
+            remedy = "Leave it out for those of the book, or empty to train everything."
+            raise InputError("TAKE_FROM", arguments.take_from, "a folder of recorded runs", remedy)
         check_raw("rsna", arguments.rsna)
         check_raw("ct-ich", arguments.ct_ich)
         if arguments.print and find_browser() is None:

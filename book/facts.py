@@ -14,6 +14,7 @@ from nbformat import NotebookNode
 from hgisam.errors import InputError
 
 MACHINE = re.compile(r"<th>machine</th><td>(.*?)</td>")
+TAKEN = re.compile(r"\*\*(\d+ of \d+ networks) were not trained here")
 RUN_THIS = """## Run this chapter
 
 ```shell
@@ -36,9 +37,11 @@ can go in is told in {{doc}}`16_your_own_scans`. What *this* machine can run, `h
 {rows}
 | all of them | {whole} | |
 
-A chapter that finds a finished step does not make it again, and its time is then that of reading. What a reader can't
-repeat, such as a run on a larger machine, is recorded: {{doc}}`15_ledger` holds recorded runs against the claims, and
-{{doc}}`08_performance`, {{doc}}`09_training_at_scale` and {{doc}}`16_your_own_scans` show what was measured where.
+A chapter that finds a finished step does not make it again, and its time is then that of reading. Networks that a
+recorded run holds are taken from it where they would be the same, and their chapter says so; `make book TAKE_FROM=`
+trains them all. What a reader can't repeat, such as a run on a larger machine, is recorded: {{doc}}`15_ledger` holds
+recorded runs against the claims, and {{doc}}`08_performance`, {{doc}}`09_training_at_scale` and
+{{doc}}`16_your_own_scans` show what was measured where.
 """
 AGAIN = "Take it from the repository again, or run it."
 GITHUB = re.compile(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$")
@@ -92,6 +95,14 @@ def profile_of(chapter: NotebookNode) -> str:
     return Path(str(chapter.metadata.get("papermill", {}).get("parameters", {}).get("profile", "laptop"))).stem
 
 
+def taken_of(chapter: NotebookNode) -> str:
+    """How many networks an executed chapter says that it took from a recorded run, "5 of 6 networks"; "" for none."""
+    said = (
+        "".join(o.get("data", {}).get("text/markdown", "")) for cell in chapter.cells for o in cell.get("outputs", [])
+    )
+    return next((found[1] for text in said if (found := TAKEN.search(text))), "")
+
+
 def took(chapter: NotebookNode) -> float:
     """Seconds that its cells took."""
     return float(chapter.metadata.get("papermill", {}).get("duration") or 0.0)
@@ -120,6 +131,8 @@ def with_facts(chapter: NotebookNode, name: str) -> NotebookNode:
     """
     head = chapter.cells[0]
     place = f"{duration(took(chapter))} with the profile `{profile_of(chapter)}`, on {machine_of(chapter)}"
+    if taken := taken_of(chapter):
+        place += f"; {taken} were taken from a recorded run, not trained"
     lines = head.source.rstrip().splitlines()
     last = max(number for number, line in enumerate(lines) if line.startswith("|"))
     head.source = "\n".join([*lines[: last + 1], f"| **Took here** | {place} |", *lines[last + 1 :]])
@@ -152,7 +165,8 @@ def run_page(chapters: Mapping[str, NotebookNode], needs: Mapping[str, tuple[str
     rows = []
     for name, chapter in chapters.items():
         earlier = ", ".join(f"{{doc}}`{need}`" for need in needs.get(name, ())) or "–"
-        rows.append(f"| {{doc}}`{name}` | {duration(took(chapter))} | {earlier} |")
+        without = f"; {taken} taken, not trained" if (taken := taken_of(chapter)) else ""
+        rows.append(f"| {{doc}}`{name}` | {duration(took(chapter))}{without} | {earlier} |")
     return RUN_PAGE.format(
         profiles=", ".join(f"`{name}`" for name in dict.fromkeys(map(profile_of, chapters.values()))),
         machines="; ".join(dict.fromkeys(map(machine_of, chapters.values()))),

@@ -24,6 +24,7 @@ class Step:
         makes: Files under `runs/<profile>/` that prove it whole.
         shows: Folder under `book/` whose contents it shows, given to it as a parameter of that name.
         gpus: What it can use: "none", "one", or "all" that the profile names.
+        takes: Whether it trains networks that recorded runs may hold; it then has a parameter `take_from`.
     """
 
     notebook: str
@@ -31,6 +32,7 @@ class Step:
     makes: tuple[str, ...]
     shows: str = ""
     gpus: str = "none"
+    takes: bool = False
 
 
 STEPS = {
@@ -49,7 +51,7 @@ STEPS = {
         Step("07_which_layer", ("04_training",), (), gpus="one"),
         Step("08_performance", ("04_training",), (), shows="recorded", gpus="one"),
         Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one"),
-        Step("10_binary_or_subtype", ("04_training",), ("classifiers/study/manifest.json",), gpus="all"),
+        Step("10_binary_or_subtype", ("04_training",), ("classifiers/study/manifest.json",), gpus="all", takes=True),
         Step(
             "11_baselines",
             ("05_hgi_sam",),
@@ -58,6 +60,7 @@ STEPS = {
                 for name in ("unet/maps", "swin_unetr/maps", "unet_published/maps", "label_budget/table")
             ),
             gpus="all",
+            takes=True,
         ),
         Step("12_refined_maps", ("05_hgi_sam",), ("refined/maps/manifest.json",), gpus="all"),
         Step(
@@ -93,6 +96,13 @@ def gpus_of(step: Step, compute: Compute) -> int:
 def shown_by(step: Step) -> list[Path]:
     """Files of the folder that a notebook shows."""
     return sorted(path for path in (BOOK / step.shows).rglob("*") if path.is_file()) if step.shows else []
+
+
+def taken_by(step: Step, take_from: str) -> list[Path]:
+    """Files of the recorded runs that a notebook may take its networks from."""
+    if not step.takes or not take_from:
+        return []
+    return sorted(path for path in Path(take_from).rglob("*") if path.name in ("model.json", "model.safetensors"))
 
 
 def code_of(notebook: Path, root: Path) -> list[Path]:

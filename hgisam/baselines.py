@@ -22,25 +22,28 @@ BASELINES = ("unet", "swin_unetr", "unet_published")  # of `study.trainings`
 REPEATS = 2  # folds in which each budget is tried: other patients to learn from, other patients to be measured on
 
 
-def train_folds(profile: Profile, runs_dir: Path, name: str, data: PreparedDataset) -> list[Path]:
+def train_folds(
+    profile: Profile, runs_dir: Path, name: str, data: PreparedDataset, take_from: Path | None = None
+) -> list[Path]:
     """Trains, for each fold, a network that never sees its masks: `runs/<profile>/baselines/<name>/fold-<f>`."""
     trainings = {_step_of(name, fold): _training(profile, name, fold) for fold in _folds(data)}
-    return train_all(trainings, runs_dir, name)
+    return train_all(trainings, runs_dir, name, take_from)
 
 
-def baseline_step(profile: Profile, runs_dir: Path, name: str) -> Path:
+def baseline_step(profile: Profile, runs_dir: Path, name: str, take_from: Path | None = None) -> Path:
     """What a supervised baseline says of every slice of the prepared `ct-ich` set.
 
     Args:
         profile: Of the run; `study.trainings` says how the baseline is trained.
         runs_dir: Where runs live.
         name: One of `BASELINES`.
+        take_from: Folder of recorded runs, whose trainings are taken where they are the same; None to train.
 
     Returns:
         `runs/<profile>/baselines/<name>/maps`, with the files of `hgisam.folds.extract_by_fold`.
     """
     data = open_step_data(profile, runs_dir, "ct-ich")
-    trained = train_folds(profile, runs_dir, name, data)
+    trained = train_folds(profile, runs_dir, name, data, take_from)
     return run_step(
         profile,
         runs_dir,
@@ -88,8 +91,13 @@ def plan_budgets(profile: Profile, data: PreparedDataset) -> tuple[list[Budget],
     return planned, left_out
 
 
-def label_budget_step(profile: Profile, runs_dir: Path) -> Path:
+def label_budget_step(profile: Profile, runs_dir: Path, take_from: Path | None = None) -> Path:
     """U-Nets that learn from fewer and fewer drawn scans, measured on the patients of their held-out fold.
+
+    Args:
+        profile: Of the run.
+        runs_dir: Where runs live.
+        take_from: As for `baseline_step`.
 
     Returns:
         `runs/<profile>/baselines/label_budget/table`: `dice.parquet` with a row a bleeding test slice (budget, scans,
@@ -104,7 +112,9 @@ def label_budget_step(profile: Profile, runs_dir: Path) -> Path:
     for scans, fold, passes in planned:
         few = _training(profile, "unet", fold, f"train.patients={scans}", f"train.passes={passes}")
         trainings[str(scans), fold, scans] = (f"baselines/label_budget/{scans}-scans/fold-{fold}", few)
-    trained = dict(zip(trainings, train_all(dict(trainings.values()), runs_dir, "label budget"), strict=True))
+    trained = dict(
+        zip(trainings, train_all(dict(trainings.values()), runs_dir, "label budget", take_from), strict=True)
+    )
 
     def work(folder: Path) -> None:
         parts = [

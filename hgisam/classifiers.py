@@ -10,7 +10,7 @@ import pandas as pd
 from hgisam.checkpoint import load_checkpoint
 from hgisam.classifier_measures import measure_classifier
 from hgisam.label_study import TASKS, summarise_study
-from hgisam.pipeline import open_step_data, train_all
+from hgisam.pipeline import OWN, open_step_data, train_all
 from hgisam.profile import Profile
 from hgisam.run import read_manifest, read_table, require_step, run_step, write_json
 
@@ -22,18 +22,23 @@ def classifiers_of(profile: Profile) -> list[tuple[str, int]]:
     return [(task, seed) for seed in profile.study.seeds for task in TASKS]
 
 
-def train_classifiers(profile: Profile, runs_dir: Path) -> dict[tuple[str, int], Path]:
-    """Trains a classifier for each task and seed of the study, or finds it done.
+def train_classifiers(profile: Profile, runs_dir: Path, take_from: Path | None = None) -> dict[tuple[str, int], Path]:
+    """Trains a classifier for each task and seed of the study, takes it from a recorded run, or finds it done.
 
     They are always trained, whatever `train.checkpoint` says of the run's own classifier: one network can't be several.
     Where the run's own was trained as one of them is, with the same seed and settings, it is that one.
+
+    Args:
+        profile: Of the run.
+        runs_dir: Where runs live.
+        take_from: Folder of recorded runs, whose trainings are taken where they are the same; None to train.
 
     Returns:
         Task and seed → the finished folder.
     """
     keys = classifiers_of(profile)
     trainings = {_step_of(profile, task, seed): _training(profile, task, seed) for task, seed in keys}
-    return dict(zip(keys, train_all(trainings, runs_dir, "classifiers"), strict=True))
+    return dict(zip(keys, train_all(trainings, runs_dir, "classifiers", take_from), strict=True))
 
 
 def _training(profile: Profile, task: str, seed: int) -> Profile:
@@ -41,7 +46,7 @@ def _training(profile: Profile, task: str, seed: int) -> Profile:
 
 
 def _step_of(profile: Profile, task: str, seed: int) -> str:
-    return "train" if _training(profile, task, seed) == profile else f"classifiers/{task}-{seed}"
+    return OWN if _training(profile, task, seed) == profile else f"classifiers/{task}-{seed}"
 
 
 def measure_step(profile: Profile, runs_dir: Path, task: str, seed: int) -> Path:

@@ -107,11 +107,17 @@ def record(
     out: Annotated[Path, typer.Argument(help="Folder to make, e.g. book/recorded/NAME.")],
     note: Annotated[str, typer.Option(help="What a reader should know of it, in a sentence.")] = "",
     with_checkpoint: Annotated[bool, typer.Option("--with-checkpoint", help="Also its weights, in float16.")] = False,
+    trainings: Annotated[
+        list[str],
+        typer.Option(
+            help="Also those of a study, for later runs to take: classifiers/binary-1. May be a pattern, repeated."
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
     """Pack the results of a finished run for readers who can't repeat it: no patients, no paths."""
     from hgisam.recorded_runs import record_run
 
-    typer.echo(record_run(run, out, note=note, with_checkpoint=with_checkpoint))
+    typer.echo(record_run(run, out, note=note, with_checkpoint=with_checkpoint, trainings=trainings))
 
 
 @app.command()

@@ -11,11 +11,12 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hgisam.errors import InputError
+from hgisam.load_or_train import adopt
 from hgisam.parallel import end_with_parent
 from hgisam.prepared import open_prepared
 from hgisam.profile import Compute, Profile
 from hgisam.run import read_json, write_json
-from hgisam.train import adopt, fit
+from hgisam.train import fit
 
 ERROR = "error.json"
 PORT = "29400"

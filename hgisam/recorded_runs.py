@@ -6,7 +6,7 @@ hash of every file.
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import pandas as pd
 from hgisam.errors import InputError
 from hgisam.export import export_checkpoint, portable_manifest
 from hgisam.folders import is_free, sha256_of, whole_folder
+from hgisam.load_or_train import RECORDED
 from hgisam.run import hardware_words, listed, manifests_of_one_run, read_json, read_manifest, read_table, write_json
 
 log = logging.getLogger(__name__)
 
 STEPS = ("train", "maps", "evaluate")
+STUDIES = ("classifiers", "baselines")  # folders of a run whose trainings may be recorded
 ALL_RESULTS = "results"  # measures every method of the studies; recorded where the run has it
 MOST_METRICS_KB = 300
 MOST_CHECKPOINT_KB = 8000
@@ -49,7 +51,9 @@ class RecordedRun:
     metrics: pd.DataFrame | None
 
 
-def record_run(run: Path, out: Path, *, note: str = "", with_checkpoint: bool = False) -> Path:
+def record_run(
+    run: Path, out: Path, *, note: str = "", with_checkpoint: bool = False, trainings: Sequence[str] = ()
+) -> Path:
     """Packs a finished run.
 
     Args:
@@ -57,15 +61,18 @@ def record_run(run: Path, out: Path, *, note: str = "", with_checkpoint: bool = 
         out: Folder to make; its name is the record's. An earlier record there is replaced.
         note: What a reader should know of it.
         with_checkpoint: Also the weights, as `hgisam.export` makes them.
+        trainings: Patterns of further steps whose weights are kept, for later runs to take (`hgisam.load_or_train`),
+            e.g. "classifiers/binary-*".
 
     Raises:
         InputError: If the run is not finished, its steps are not of one run, or a file is not what its step wrote;
-            if the checkpoint is too large; if `out` holds something else.
+            if a pattern finds no training; if a checkpoint is too large; if `out` holds something else.
     """
     if not is_free(out, listed(out / "record.json", "files")):
         raise InputError(str(out), "something else", "a new folder, or an earlier record", "Name another folder.")
     measured_all = (run / ALL_RESULTS / "manifest.json").is_file()
     manifests = manifests_of_one_run(run, [*STEPS, *([ALL_RESULTS] if measured_all else [])])
+    studied = [step for pattern in trainings for step in _trainings_like(run, pattern, manifests)]
     with whole_folder(out) as folder:
         for step in manifests:
             (folder / step).mkdir()
@@ -81,6 +88,8 @@ def record_run(run: Path, out: Path, *, note: str = "", with_checkpoint: bool = 
             _pack_metrics(_as_written(run, "evaluate/metrics.parquet", manifests), folder / "evaluate/metrics.parquet")
         if with_checkpoint:
             _pack_checkpoint(run / "train", folder / "train")
+        for step in studied:
+            _pack_checkpoint(run / step, folder / step)
         write_json(folder / "record.json", _record(out.name, " ".join(note.split()), manifests, folder))
     return out
 
@@ -113,9 +122,28 @@ def _pack_metrics(source: Path, target: Path) -> None:
         target.unlink()
 
 
+def _trainings_like(run: Path, pattern: str, manifests: Manifests) -> list[str]:
+    """Finished trainings of the studies, which must have learned from what the run's own steps read."""
+    kind, *rest = Path(pattern).parts or ("",)
+    found = sorted(run.glob(f"{pattern}/model.safetensors")) if kind in STUDIES and ".." not in rest else []
+    steps = [path.parent.relative_to(run).as_posix() for path in found]
+    if not steps:
+        expected = f"the name of finished trainings, {'/… or '.join(STUDIES)}/…"
+        raise InputError(f"trainings of {run}", repr(pattern), expected, "Name others, or run their notebook first.")
+    data = {**manifests["train"]["inputs"], **manifests["maps"]["inputs"]}
+    for step in steps:
+        read = {name: digest for name, digest in read_manifest(run / step)["inputs"].items() if name in data}
+        if not read or any(data[name] != digest for name, digest in read.items()):
+            raise InputError(f"training {step}", "made of other data", "that of the run", "Run its notebook again.")
+        if (run / step / RECORDED).is_file():
+            raise InputError(f"training {step}", "taken from a record", "one of this run", "Leave it out, or train it.")
+    return steps
+
+
 def _pack_checkpoint(trained: Path, target: Path) -> None:
-    """Puts an export of the training in the place of its history and manifest, which it holds too."""
-    shutil.rmtree(target)
+    """Puts an export of the training in the place of its history and manifest, where those are, which it holds too."""
+    if target.is_dir():
+        shutil.rmtree(target)
     export_checkpoint(trained, target)
     if (size := (target / "model.safetensors").stat().st_size) > 1000 * MOST_CHECKPOINT_KB:
         remedy = "Record it without the checkpoint."

@@ -7,10 +7,8 @@ would.
 
 import csv
 import math
-import shutil
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +25,6 @@ from hgisam.data import Batch
 from hgisam.errors import InputError
 from hgisam.optimise import learning_rate, set_trunk_frozen
 from hgisam.prepared import PreparedDataset
-from hgisam.pretrained import checkpoint_folder
 from hgisam.profile import Profile, Train
 from hgisam.session import Session, open_session
 from hgisam.state import Progress, load_state, remove_state, save_state
@@ -59,35 +56,6 @@ def fit(profile: Profile, prepared: PreparedDataset, folder: Path) -> Checkpoint
     checkpoint = load_checkpoint(folder, session.fabric.device)
     session.fabric.barrier()  # the folder may be moved once all have read it
     return checkpoint
-
-
-def adopt(profile: Profile, prepared: PreparedDataset, folder: Path) -> Checkpoint:
-    """Takes `train.checkpoint` instead of training, and measures it on the validation patients.
-
-    Args:
-        profile: As for `fit`; must ask for the network that the checkpoint is.
-        prepared: As for `fit`.
-        folder: Gets the files of `fit`; `train.csv` is the checkpoint's own.
-
-    Raises:
-        InputError: If there is no such checkpoint, or it is of another network, grid or task.
-    """
-    source = checkpoint_folder(str(profile.train.checkpoint))
-    trained = load_checkpoint(source)
-    for section in ("task", "model", "windows", "data"):
-        got, wanted = (getattr(p, section) for p in (trained.profile, profile))
-        if got != wanted:
-            remedy = "Use the profile that it was trained with, or train.checkpoint=null to train."
-            raise InputError(
-                f"train.checkpoint {profile.train.checkpoint}", f"another {section}", "the profile's", remedy
-            )
-    session = open_session(profile, prepared, folder)
-    session.network.load_state_dict(trained.model.state_dict())
-    session = replace(session, profile=trained.profile, mean=trained.mean, std=trained.std)
-    validate(session)[0].to_parquet(folder / "predictions.parquet", index=False)
-    for name in ("model.safetensors", "model.json", "train.csv"):
-        shutil.copyfile(source / name, folder / name)
-    return trained
 
 
 def _epoch(session: Session, progress: Progress) -> None:

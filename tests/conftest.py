@@ -41,7 +41,7 @@ def tiny_model(tiny: Profile) -> torch.nn.Module:
 
 def make_prepared(
     out: Path, *, patients: int = 8, slices: int = 6, size_px: int = 32, splits: tuple[str, str] = ("train", "val"),
-    with_mask: bool = True, seed: int = 0, field_mm: float = 200.0,
+    with_mask: bool = True, seed: int = 0, field_mm: float = 200.0, brain_hu: float = 30.0,
 ) -> Path:  # fmt: skip
     """Disc heads; every other patient bleeds a bright square; patients 2, 3, 6, 7, … are in `splits[1]`."""
     rng = np.random.default_rng(seed)
@@ -50,7 +50,7 @@ def make_prepared(
     r, c = np.mgrid[:size_px, :size_px] - size_px / 2
     brain = (np.hypot(r, c) < size_px * 0.4).astype(np.uint8)
     for p in range(patients):
-        hu = np.where(brain, 30, -1000) + rng.normal(0, 2, (slices, size_px, size_px))
+        hu = np.where(brain, brain_hu, -1000) + rng.normal(0, 2, (slices, size_px, size_px))
         mask = np.zeros(hu.shape, np.uint8)
         if p % 2 == 0:
             at = size_px // 2 + int(rng.integers(-4, 4))

@@ -35,6 +35,7 @@ def test_a_mistake_in_the_profile_or_in_a_training_of_the_studies(tmp_path: Path
         (["--rsna", "EMPTY"], "RSNA folder EMPTY: got an empty folder"),
         (["--ct-ich", "EMPTY"], "got an empty folder"),
         (["--rsna", "nowhere"], "RSNA: got nowhere"),
+        (["--take-from", "nowhere"], "TAKE_FROM: got nowhere"),
         (["--runs-dir", "FILE"], "FILE/smoke/logs: got “Not a directory”"),
     ],
 )

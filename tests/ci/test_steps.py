@@ -67,6 +67,20 @@ def test_what_a_notebook_shows_is_a_folder_and_one_of_its_parameters() -> None:
         assert step.shows in declared_parameters(steps.BOOK / f"{step.notebook}.ipynb")
 
 
+def test_what_a_notebook_takes_is_told_it_by_a_parameter(tmp_path: Path) -> None:
+    notebooks = {path.stem: declared_parameters(path) for path in steps.BOOK.glob("[0-9]*.ipynb")}
+    taking = [name for name, step in steps.STEPS.items() if step.takes]
+    assert sorted(taking) == sorted(name for name, known in notebooks.items() if "take_from" in known)
+    held = tmp_path / "run" / "classifiers" / "binary-1"
+    held.mkdir(parents=True)
+    files = [held / name for name in ("model.json", "model.safetensors")]
+    for file in (*files, held / "README.md"):
+        file.write_text("")
+    first, other = steps.STEPS[taking[0]], steps.STEPS["06_results"]
+    assert steps.taken_by(first, str(tmp_path)) == files
+    assert steps.taken_by(first, "") == steps.taken_by(other, str(tmp_path)) == []
+
+
 def test_training_asks_for_the_gpus_of_its_profile_and_maps_for_one() -> None:
     compute = load_profile("paper", ["compute.devices=8"]).compute
     asked = {name: steps.gpus_of(step, compute) for name, step in steps.STEPS.items()}

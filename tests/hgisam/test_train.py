@@ -215,25 +215,6 @@ def test_the_head_learns_first_from_another_checkpoint(tmp_path: Path) -> None:
             train.fit(load_profile("smoke", [*TINY, *order, wrong]), prepared, second)
 
 
-def test_a_checkpoint_is_taken_instead_of_training(tmp_path: Path, tiny: Profile) -> None:
-    prepared = open_prepared(make_prepared(tmp_path / "set"))
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir()
-    second.mkdir()
-    train.fit(tiny, prepared, first)
-    taken = load_profile("smoke", [*TINY, f"train.checkpoint={first}", "train.epochs=7"])
-    train.adopt(taken, prepared, second)
-    tables = [pd.read_parquet(folder / "predictions.parquet") for folder in (first, second)]
-    pd.testing.assert_frame_equal(*tables, atol=1e-5)
-    assert (second / "train.csv").read_text() == (first / "train.csv").read_text()
-    with pytest.raises(InputError, match="another model"):
-        train.adopt(
-            load_profile("smoke", [*TINY, f"train.checkpoint={first}", "model.drop_path=0.3"]), prepared, second
-        )
-    with pytest.raises(InputError, match="nowhere"):
-        train.adopt(load_profile("smoke", [*TINY, "train.checkpoint=nowhere"]), prepared, second)
-
-
 def test_tensorboard_holds_what_the_table_holds(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
