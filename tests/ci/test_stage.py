@@ -9,6 +9,8 @@ import render
 import yaml
 
 from hgisam.errors import InputError
+from hgisam.load_or_train import RECORDED, trained_or_taken
+from hgisam.run import write_json
 
 BOOK = Path(render.__file__).parent
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
@@ -36,6 +38,26 @@ def test_each_chapter_says_how_to_run_it_and_has_its_exercises_beside_it(staged:
         assert all(f"| `{name}` |" in foot for name in facts.parameters_of(nbformat.read(path, as_version=4)))
         assert "**Took here**" in chapter.cells[0].source
         assert (staged / "book" / "exercises" / path.name).is_file()
+
+
+def test_networks_that_were_taken_are_told_wherever_the_time_is(tmp_path: Path) -> None:
+    hardware = {"processor": "EPYC", "cores": 2, "memory_gib": 24, "gpu": []}
+    manifest = {"hardware": hardware, "git_revision": "0" * 40, "duration_s": 60.0}
+    record = {"run": "first", "manifest": manifest, "metric": "val_auroc", "then": 0.9, "now": 0.9001}
+    write_json(tmp_path / RECORDED, record)
+    for folders, told in (([tmp_path, tmp_path / "other"], "1 of 2 networks"), ([tmp_path / "other"], "")):
+        chapter = nbformat.v4.new_notebook(
+            cells=[nbformat.v4.new_markdown_cell("# A\n\n| | |\n| --- | --- |\n| a | b |")]
+        )
+        said = nbformat.v4.new_output("display_data", {"text/markdown": trained_or_taken(folders)})
+        chapter.cells += [
+            nbformat.v4.new_code_cell("", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell("", outputs=[said]),
+        ]
+        assert facts.taken_of(chapter) == told
+        assert (f"; {told} taken, not trained" in facts.run_page({"10_a": chapter}, {})) == bool(told)
+        head = facts.with_facts(chapter, "10_a").cells[0].source
+        assert (f"{told} were taken from a recorded run" in head) == bool(told)
 
 
 def test_every_page_of_the_contents_is_there(staged: Path) -> None:
