@@ -4,6 +4,7 @@ One is asked for by `train.checkpoint`, whatever it was trained on. Others a rec
 hour for the networks of the studies, so what would be the same is taken from there, and all else is trained.
 """
 
+import math
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
@@ -102,14 +103,19 @@ def take_recorded(profile: Profile, prepared: PreparedDataset, source: Path, fol
         return False
     predictions, validated = _examine(trained, session)
     metric = f"val_{profile.train.monitor}"
-    then, now = about["validation"][metric], validated[metric]
-    if abs(then - now) > METRIC_TOLERANCE:
+    then, now = about["validation"].get(metric, math.nan), validated[metric]
+    if not abs(then - now) <= METRIC_TOLERANCE:
         return False
     _copy(source, predictions, folder)
     manifest = read_manifest(source)
     run = source.parents[manifest["step"].count("/")].name
     write_json(folder / RECORDED, {"run": run, "manifest": manifest, "metric": metric, "then": then, "now": now})
     return True
+
+
+def trainings_of(run: Path) -> list[Path]:
+    """Folders of the finished trainings of a run, its own and those of the studies."""
+    return sorted(path.parent for path in run.rglob("model.safetensors") if (path.parent / "manifest.json").is_file())
 
 
 def trained_or_taken(folders: Iterable[Path]) -> str:
@@ -153,7 +159,7 @@ def _about(folder: Path) -> dict[str, Any]:
 
 
 def _made_by(profile: dict[str, Any]) -> dict[str, Any]:
-    return {**{key: profile.get(key) for key in SAME}, "precision": profile["compute"]["precision"]}
+    return {**{key: profile.get(key) for key in SAME}, "precision": profile.get("compute", {}).get("precision")}
 
 
 def _examine(trained: Checkpoint, session: Session) -> tuple[pd.DataFrame, dict[str, float]]:

@@ -72,7 +72,7 @@ def record_run(
         raise InputError(str(out), "something else", "a new folder, or an earlier record", "Name another folder.")
     measured_all = (run / ALL_RESULTS / "manifest.json").is_file()
     manifests = manifests_of_one_run(run, [*STEPS, *([ALL_RESULTS] if measured_all else [])])
-    studied = [step for pattern in trainings for step in _trainings_like(run, pattern, manifests)]
+    studied = {step for pattern in trainings for step in _trainings_like(run, pattern, manifests)}
     with whole_folder(out) as folder:
         for step in manifests:
             (folder / step).mkdir()
@@ -141,9 +141,8 @@ def _trainings_like(run: Path, pattern: str, manifests: Manifests) -> list[str]:
 
 
 def _pack_checkpoint(trained: Path, target: Path) -> None:
-    """Puts an export of the training in the place of its history and manifest, where those are, which it holds too."""
-    if target.is_dir():
-        shutil.rmtree(target)
+    """Exports a training; its history and manifest, where they are packed already, are among what it holds."""
+    shutil.rmtree(target, ignore_errors=True)
     export_checkpoint(trained, target)
     if (size := (target / "model.safetensors").stat().st_size) > 1000 * MOST_CHECKPOINT_KB:
         remedy = "Record it without the checkpoint."

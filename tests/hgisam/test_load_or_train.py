@@ -1,17 +1,18 @@
 """Trained before or trained now: what would be the same is taken from a recorded run, and only that."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from hgisam import measurements, pipeline
+from hgisam import baselines, classifiers, measurements, pipeline
 from hgisam.checkpoint import load_tensors
 from hgisam.classifiers import train_classifiers
 from hgisam.errors import InputError
-from hgisam.load_or_train import RECORDED, adopt, recorded_training, trained_or_taken
+from hgisam.load_or_train import RECORDED, adopt, recorded_training, trained_or_taken, trainings_of
 from hgisam.prepared import open_prepared
 from hgisam.profile import Profile, load_profile
 from hgisam.recorded_runs import read_runs, record_run
@@ -87,6 +88,7 @@ def test_what_a_recorded_run_holds_is_not_trained_again(
     assert "`first`" in said
     assert "`val_auroc`" in said
     assert trained_or_taken([run / "classifiers" / "binary-1"]) == "All 1 networks were trained here."
+    assert trainings_of(runs / "smoke") == sorted(trained.values())
     again = train_classifiers(profile, runs, shelf)
     assert again == trained
 
@@ -122,7 +124,11 @@ def test_a_network_that_says_something_else_now_is_trained(
     about = read_json(path)
     about["validation"]["val_auroc"] -= 0.02
     write_json(path, about)
-    assert taken(train_classifiers(profile, runs, spoilt)) == ["subtype"]
+    path = spoilt / "first" / "classifiers" / "subtype-1" / "model.json"
+    about = read_json(path)
+    del about["validation"]["val_auroc"]
+    write_json(path, about)
+    assert taken(train_classifiers(profile, runs, spoilt)) == []
 
 
 def test_the_run_s_own_training_is_never_taken(shelf: Path, runs: Path) -> None:
@@ -143,10 +149,34 @@ def test_without_a_folder_of_records_all_are_trained_and_a_wrong_one_is_an_error
         train_classifiers(profile, runs, Path("nowhere"))
     spoilt = tmp_path / "spoilt"
     shutil.copytree(shelf, spoilt)
-    for content in ("half", "[]", '{"profile": {}}', '{"profile": {}, "data": {}, "validation": {}}'):
+    for content in ("half", "[]", '{"profile": {}}', '{"profile": {}, "data": {}, "validation": {}}', '{"profile": 1}'):
         (spoilt / "first" / "classifiers" / "binary-1" / "model.json").write_text(content)
         with pytest.raises(InputError, match=r"model\.json"):
             recorded_training(profile, spoilt, "classifiers/binary-1")
+
+
+def test_the_laptop_profile_finds_the_networks_that_the_book_holds(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who changes the profile should know that `make book` trains for an hour from then on, until it is recorded."""
+    asked: dict[str, Profile] = {}
+
+    def note(trainings: dict[str, Profile], *_: object) -> list[Path]:
+        asked.update(trainings)
+        return [Path(step) for step in trainings]
+
+    for module in (classifiers, baselines):
+        monkeypatch.setattr(module, "train_all", note)
+    laptop, data = load_profile("laptop"), open_prepared(make_prepared(tmp_path / "ct-ich", patients=40))
+    folds = data.slices["patient"].str[1:].astype(int) // 4 % laptop.data.folds  # bleeding patients in each
+    data = replace(data, slices=data.slices.assign(fold=folds))
+    train_classifiers(laptop, tmp_path)
+    for name in baselines.BASELINES:
+        baselines.train_folds(laptop, tmp_path, name, data)
+    assert len(asked) == 6 + 3 * laptop.data.folds
+    shelf = Path(__file__).parents[2] / "book" / "recorded"
+    for step, profile in asked.items():
+        assert recorded_training(profile, shelf, step) == shelf / "laptop-2-cores" / step
 
 
 def test_only_trainings_of_this_run_are_recorded(run: Path, shelf: Path, runs: Path, profile: Profile) -> None:
