@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
+import numpy as np
 from nbformat import NotebookNode
 
 from hgisam.errors import InputError
 
 MACHINE = re.compile(r"<th>machine</th><td>(.*?)</td>")
-TAKEN = re.compile(r"\*\*(\d+ of \d+ networks) were not trained here")
+TAKEN = re.compile(r"\*\*(\d+) of (\d+) networks were not trained here")
 RUN_THIS = """## Run this chapter
 
 ```shell
@@ -97,10 +98,10 @@ def profile_of(chapter: NotebookNode) -> str:
 
 def taken_of(chapter: NotebookNode) -> str:
     """How many networks an executed chapter says that it took from a recorded run, "5 of 6 networks"; "" for none."""
-    said = (
-        "".join(o.get("data", {}).get("text/markdown", "")) for cell in chapter.cells for o in cell.get("outputs", [])
-    )
-    return next((found[1] for text in said if (found := TAKEN.search(text))), "")
+    outputs = (output for cell in chapter.cells for output in cell.get("outputs", []))
+    said = "\n".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
+    taken, count = np.array([(0, 0), *TAKEN.findall(said)], dtype=int).sum(axis=0)
+    return f"{taken} of {count} networks" if taken else ""
 
 
 def took(chapter: NotebookNode) -> float:

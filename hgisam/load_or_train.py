@@ -134,7 +134,7 @@ def trained_or_taken(folders: Iterable[Path]) -> str:
         f"**{len(taken)} of {count} networks were not trained here.** They are those of the recorded run {runs}, kept "
         "in half precision: trained with the same settings and seeds on the same slices, by the code of revision "
         f"{codes}, in {minutes:.0f} minutes when added up, on {machines}. Measured again on the validation "
-        f"patients of this run, none is further than {apart:.4f} from the `{taken[0]['metric']}` that it had then. "
+        f"patients of this run, none is further than {apart:.5f} from the `{taken[0]['metric']}` that it had then. "
         "`make book TAKE_FROM=` trains them here."
     )
 

@@ -55,6 +55,7 @@ def test_networks_that_were_taken_are_told_wherever_the_time_is(tmp_path: Path) 
             nbformat.v4.new_code_cell("", outputs=[said]),
         ]
         assert facts.taken_of(chapter) == told
+        assert facts.taken_of(nbformat.v4.new_notebook(cells=chapter.cells * 2)) == told.replace("1 of 2", "2 of 4")
         assert (f"; {told} taken, not trained" in facts.run_page({"10_a": chapter}, {})) == bool(told)
         head = facts.with_facts(chapter, "10_a").cells[0].source
         assert (f"{told} were taken from a recorded run" in head) == bool(told)
