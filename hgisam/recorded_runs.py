@@ -134,9 +134,13 @@ def _trainings_like(run: Path, pattern: str, manifests: Manifests) -> list[str]:
     for step in steps:
         read = {name: digest for name, digest in read_manifest(run / step)["inputs"].items() if name in data}
         if not read or any(data[name] != digest for name, digest in read.items()):
-            raise InputError(f"training {step}", "made of other data", "that of the run", "Run its notebook again.")
+            raise InputError(
+                f"training {step}", "one made of other data", "one made of the run's", "Run its notebook again."
+            )
         if (run / step / RECORDED).is_file():
-            raise InputError(f"training {step}", "taken from a record", "one of this run", "Leave it out, or train it.")
+            raise InputError(
+                f"training {step}", "one taken from a record", "one of this run", "Leave it out, or train it."
+            )
     return steps
 
 
