@@ -128,13 +128,14 @@ def trained_or_taken(folders: Iterable[Path]) -> str:
     runs = ", ".join(dict.fromkeys(f"`{record['run']}`" for record in taken))
     machines = "; ".join(dict.fromkeys(hardware_words(manifest["hardware"]) for manifest in made))
     codes = ", ".join(dict.fromkeys(str(manifest["git_revision"])[:7] for manifest in made))
+    metrics = " or ".join(dict.fromkeys(f"`{record['metric']}`" for record in taken))
     minutes = sum(manifest["duration_s"] for manifest in made) / 60
     apart = max(abs(record["then"] - record["now"]) for record in taken)
     return (
         f"**{len(taken)} of {count} networks were not trained here.** They are those of the recorded run {runs}, kept "
         "in half precision: trained with the same settings and seeds on the same slices, by the code of revision "
         f"{codes}, in {minutes:.0f} minutes when added up, on {machines}. Measured again on the validation "
-        f"patients of this run, none is further than {apart:.5f} from the `{taken[0]['metric']}` that it had then. "
+        f"patients of this run, none is further than {apart:.5f} from the {metrics} that it had then. "
         "`make book TAKE_FROM=` trains them here."
     )
 
