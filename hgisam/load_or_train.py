@@ -123,7 +123,7 @@ def trained_or_taken(folders: Iterable[Path]) -> str:
     count = len(folders := list(folders))
     taken = [read_json(folder / RECORDED) for folder in folders if (folder / RECORDED).is_file()]
     if not taken:
-        return f"All {count} networks were trained here."
+        return f"None of {count} networks was taken from a recorded run."
     made = [record["manifest"] for record in taken]
     runs = ", ".join(dict.fromkeys(f"`{record['run']}`" for record in taken))
     machines = "; ".join(dict.fromkeys(hardware_words(manifest["hardware"]) for manifest in made))

@@ -87,7 +87,7 @@ def test_what_a_recorded_run_holds_is_not_trained_again(
     assert said.startswith("**2 of 2 networks were not trained here.**")
     assert "`first`" in said
     assert "`val_auroc`" in said
-    assert trained_or_taken([run / "classifiers" / "binary-1"]) == "All 1 networks were trained here."
+    assert trained_or_taken([run / "classifiers" / "binary-1"]) == "None of 1 networks was taken from a recorded run."
     assert trainings_of(runs / "smoke") == sorted(trained.values())
     again = train_classifiers(profile, runs, shelf)
     assert again == trained
