@@ -67,7 +67,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  echo "make: Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) --version 2>&1); try make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -c 'import venv' 2>/dev/null || { \
 	  echo "make: $(PYTHON) has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
-	@echo "Installing the pinned packages into $(VENV): about 7 GB with PyTorch, several minutes, once."
+	@echo "Installing the pinned packages into $(VENV): about 7 GB with PyTorch, 10 on the way ($$(df -Ph . | awk 'NR == 2 {print $$4}') free here), several minutes, once."
 	@test -x $(BIN)/python -a -x $(BIN)/pip || if $(PYTHON) -c 'import ensurepip' 2>/dev/null; then $(PYTHON) -m venv $(VENV); \
 	  else $(PYTHON) -m venv --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; fi || { \
 	  echo "make: no environment in $(VENV); install venv (Debian, Ubuntu: apt install python3-venv)" >&2; exit 2; }
