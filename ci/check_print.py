@@ -125,6 +125,9 @@ def main(arguments: list[str]) -> int:
         print(f"check_print: NOT RUN, no Chromium found; {INSTALL}")
         return 1 if os.environ.get("CI", "").lower() in ("1", "true") else 0
     notebooks = sorted((run / "notebooks").glob("*.ipynb"))
+    if not notebooks:
+        print(f"check_print: no executed notebooks in {run / 'notebooks'}; run make book first")
+        return 1
     command = [
         sys.executable,
         str(PRINTER),

@@ -66,3 +66,12 @@ def test_what_is_no_such_file_is_one_line(tmp_path: Path, check: object) -> None
     assert callable(check)
     (found,) = check(tmp_path / "x", {})
     assert found.startswith("x: not a")
+
+
+def test_a_run_without_notebooks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check_print, "find_browser", lambda: Path("chromium"))
+    assert check_print.main([str(tmp_path), str(tmp_path / "smoke")]) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"check_print: no executed notebooks in {tmp_path / 'smoke' / 'notebooks'}")
