@@ -54,7 +54,11 @@ def streaks(hu: Any, _: Any) -> Any:
     return hu + 40 * np.sin(np.arange(hu.shape[1]) / 3)[None, :, None] * (np.arange(len(hu)) < 8)[:, None, None]
 
 
-@pytest.mark.parametrize("change", [lambda hu, _: hu, noisy, craniectomy, head_rest, streaks], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [lambda hu, _: hu, noisy, craniectomy, head_rest, streaks],
+    ids=["plain", "noisy", "craniectomy", "head rest", "streaks"],
+)
 def test_brain_of_a_plain_head(change: Any) -> None:
     hu, brain, blood = plain_head()
     found = brain_mask(change(hu, brain).astype(np.float32), SPACING_MM)
