@@ -10,13 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hgisam.config.profile import load_profile
+from hgisam.doctor import INSTALL, find_browser
+from hgisam.errors import InputError, exit_line
+from hgisam.runs.folders import held
 from run_notebook import MAKER_ENV, follow, is_alive
 from steps import BOOK, PRINTED, STEPS, products
-
-from hgisam.browser import INSTALL, find_browser
-from hgisam.errors import InputError, exit_line
-from hgisam.folders import held
-from hgisam.profile import load_profile
 
 NOTHING = "Nothing to be done"
 

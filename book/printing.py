@@ -20,17 +20,18 @@ from typing import Any
 import nbformat
 import yaml
 from bs4 import BeautifulSoup
-from epub import mend
-from facts import read_chapter
 from nbformat import NotebookNode
 from playwright.sync_api import Browser, Error, sync_playwright
 from pypdf import PdfWriter
 from pypdf.generic import DictionaryObject, NameObject, TextStringObject
+
+from epub import mend
+from facts import read_chapter
+from hgisam.doctor import INSTALL, find_browser
+from hgisam.errors import InputError
+from hgisam_book.browser import ARGUMENTS, UNFOLD, in_theme
 from render import build, read_arguments, stage
 from steps import PRINTED
-
-from hgisam.browser import ARGUMENTS, INSTALL, UNFOLD, find_browser, in_theme
-from hgisam.errors import InputError
 
 PAGE_OF_SITE = re.compile(r"^[\w-]+\.html")
 FIGURE = re.compile(r'<div class="figure-plotly" role="img" aria-label="(?P<alt>[^"]*)"')

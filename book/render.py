@@ -15,13 +15,13 @@ from pathlib import Path
 
 import nbformat
 import yaml
+
 from facts import read_chapter, repository, run_page, with_facts
+from hgisam.errors import InputError, exit_line
+from hgisam.runs.folders import replace_folder
 from numbering import numbers_of
 from steps import STEPS
 from teaching import COURSES, for_students, key, slides
-
-from hgisam.errors import InputError, exit_line
-from hgisam.folders import replace_folder
 
 BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
 BOOK = Path(__file__).parent

@@ -26,11 +26,11 @@ os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
 import nbformat
 import papermill
-from facts import AGAIN, duration, read_chapter
 from papermill.exceptions import PapermillExecutionError
 
+from facts import AGAIN, duration, read_chapter
 from hgisam.errors import InputError
-from hgisam.parameters import require_known, require_type
+from hgisam_book.parameters import require_known, require_type
 
 MAKER_ENV = "HGISAM_BOOK_PID"  # process without which this one has no business, set by make and build.py
 ABSOLUTE = re.compile(r"^(/|[A-Za-z]:[\\/])")

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from hgisam.profile import Compute
-from hgisam.sources import sources_of
+from hgisam.config.profile import Compute
+from hgisam.runs.sources import sources_of
 
 BOOK = Path(__file__).parent
 PRINTED = "hgisam-book"  # beside the pages, with .pdf and .epub

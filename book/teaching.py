@@ -10,6 +10,7 @@ from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
+
 from numbering import figure_of, numbered, unlabelled
 
 BEGINS, ENDS = "# solution begins", "# solution ends"

@@ -24,10 +24,10 @@ import pydicom
 from data_prep import prepare, write_phantom
 from data_prep.inputs import quiet_readers
 from data_prep.prepare import code_hash
-from hgisam.benchmark import machine
-from hgisam.prepared import open_prepared
-from hgisam.records import INGEST, INGEST_TARGETS, judge
-from hgisam.throughput import loader_rate
+from hgisam.data.prepared import open_prepared
+from hgisam_book.benchmarks.map_cost import machine
+from hgisam_book.benchmarks.training_speed import loader_rate
+from hgisam_book.recorded.benchmarks import INGEST, INGEST_TARGETS, judge
 
 SEED, FIELD_MM, LOADER_BATCH, LOADER_S = 11, 220.0, 32, 10.0
 RSNA_SLICES = 752_803

@@ -14,8 +14,8 @@ from typing import Any
 import timm
 import torch
 
-from hgisam.benchmark import machine, measure
-from hgisam.records import rows_table
+from hgisam_book.benchmarks.map_cost import machine, measure
+from hgisam_book.recorded.benchmarks import rows_table
 
 
 def measure_architecture(name: str, img_size: int, batches: Sequence[int], repeat: int, device: str) -> dict[str, Any]:

@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hgisam.benchmark import machine
+from hgisam.config.profile import Profile, load_profile
+from hgisam.data.prepared import LABELS, Block, PreparedDataset, open_prepared, write_prepared
 from hgisam.errors import InputError
-from hgisam.models import build_network, network_name
-from hgisam.prepared import LABELS, Block, PreparedDataset, open_prepared, write_prepared
-from hgisam.profile import Profile, load_profile
-from hgisam.records import AS_IT_IS, rows_table
-from hgisam.throughput import loader_rate, measure_training
+from hgisam.models.networks import build_network, network_name
+from hgisam_book.benchmarks.map_cost import machine
+from hgisam_book.benchmarks.training_speed import loader_rate, measure_training
+from hgisam_book.recorded.benchmarks import AS_IT_IS, rows_table
 
 WAYS = (AS_IT_IS, "float32", "compile", "checkpointing", "accumulate=2", "half the batch")
 USUAL = tuple(way for way in WAYS if way != "compile")  # which takes minutes on a CPU

@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
 
-from hgisam.browser import ARGUMENTS, INSTALL, UNFOLD, find_browser, in_theme
+from hgisam.doctor import INSTALL, find_browser
+from hgisam_book.browser import ARGUMENTS, UNFOLD, in_theme
 
 WIDTHS = {"narrow": (390, 844), "wide": (1280, 900)}
 SERIOUS = ("serious", "critical")

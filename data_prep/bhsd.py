@@ -10,10 +10,10 @@ from pathlib import Path
 from data_prep.inputs import Listing, require
 from data_prep.nifti import read_masked
 from data_prep.pairs import list_masked, scans_and_masks
+from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.volume import Study, Volume
-from hgisam.parallel import Workers
-from hgisam.prepared import MASK_VALUES, SUBTYPES
+from hgisam.data.prepared import MASK_VALUES, SUBTYPES
 
 NAME = "bhsd"
 LICENCE = "MIT as published; made from RSNA 2019, whose terms hold too: non-commercial, cite, no re-identification"

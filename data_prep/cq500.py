@@ -18,11 +18,11 @@ import numpy as np
 
 from data_prep.dicom import Series, find_series, read_series
 from data_prep.inputs import Listing, contents, counted, entries_below, read_csv, require, some
+from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.volume import Study, Volume, no_boxes
+from hgisam.data.prepared import LABELS, MASK_VALUES, SUBTYPES
 from hgisam.errors import InputError
-from hgisam.parallel import Workers
-from hgisam.prepared import LABELS, MASK_VALUES, SUBTYPES
 
 NAME = "cq500"
 LICENCE = "CQ500: CC BY-NC-SA 4.0; BHX: as published on PhysioNet"

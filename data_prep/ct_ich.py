@@ -12,11 +12,11 @@ import pandas as pd
 from data_prep.inputs import Listing, read_csv, require, some
 from data_prep.nifti import read_masked
 from data_prep.pairs import by_name, check_same, name_of, pairs, scans_and_masks
+from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.volume import Labels, Study, Volume
+from hgisam.data.prepared import SUBTYPES
 from hgisam.errors import InputError
-from hgisam.parallel import Workers
-from hgisam.prepared import SUBTYPES
 
 NAME = "ct-ich"
 LICENCE = "PhysioNet Restricted Health Data License 1.5.0: data use agreement, no sharing"

@@ -15,9 +15,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from data_prep.inputs import quiet_readers, refused
+from data_prep.parallel import Workers, run_all
 from data_prep.privacy import PublicId
 from data_prep.volume import AIR_HU, NOT_SAID, Floats, Remarks, Study, UnusableError, Volume, canonical, renumbered
-from hgisam.parallel import Workers, run_all
 
 IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 KIND = ("Modality", "SOPClassUID", "ImageType", "NumberOfFrames")

@@ -12,11 +12,11 @@ import numpy as np
 from data_prep.dicom import find_series, read_series
 from data_prep.inputs import Listing, contents, entries_below, read_csv, some
 from data_prep.nifti import ENDINGS, open_image, read_scan, shape_of
+from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.volume import Study, UnusableError, Volume
+from hgisam.data.prepared import LABELS, SUBTYPES
 from hgisam.errors import InputError
-from hgisam.parallel import Workers
-from hgisam.prepared import LABELS, SUBTYPES
 
 NAME = "folder"
 LICENCE = "as the owner of the scans says"

@@ -10,8 +10,8 @@ from data_prep.inputs import contents, some
 from data_prep.nifti import SAME_MM, open_image, oriented, shape_of, voxels_of
 from data_prep.pairs import by_name, files_in, key_of
 from data_prep.volume import Bools, Remarks, Study, UnusableError, Volume
+from hgisam.data.prepared import LABELS
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS
 
 
 def brain_files(folder: Path | None) -> list[tuple[str, int, int]]:

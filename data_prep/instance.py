@@ -9,9 +9,9 @@ from pathlib import Path
 from data_prep.inputs import Listing, require
 from data_prep.nifti import read_masked
 from data_prep.pairs import list_masked, scans_and_masks
+from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.volume import Study, Volume
-from hgisam.parallel import Workers
 
 NAME = "instance"
 LICENCE = "INSTANCE 2022: signed agreement with the organisers, no sharing"

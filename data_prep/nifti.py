@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from data_prep.inputs import quiet_readers, refused
 from data_prep.volume import AIR_HU, Floats, Labels, Masks, Remarks, Study, UnusableError, Volume, canonical
-from hgisam.prepared import MASK_VALUES, SUBTYPES
+from hgisam.data.prepared import MASK_VALUES, SUBTYPES
 
 ENDINGS = (".nii", ".nii.gz")
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
@@ -137,7 +137,7 @@ def voxels_of(path: Path, image: Any) -> npt.NDArray[Any]:
 
 
 def _meant(values: npt.NDArray[Any], meaning: Mapping[int, str] | None) -> Masks:
-    """Values of a file → `MASK_VALUES`."""
+    """ScoreMaps of a file → `MASK_VALUES`."""
     if meaning is None:
         return np.where(values > 0, np.uint8(MASK_VALUES["unspecified"]), np.uint8(0))
     mask = np.zeros(values.shape, np.uint8)

@@ -10,8 +10,8 @@ from data_prep.inputs import Listing, some
 from data_prep.nifti import ENDINGS, SAME_MM, has_geometry, open_image, open_mask, shape_of
 from data_prep.privacy import PublicId
 from data_prep.volume import Study, UnusableError
+from hgisam.data.prepared import LABELS
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS
 
 REMEDY = "Give the data set as it was published."
 

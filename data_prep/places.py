@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_prep.inputs import contents
 from hgisam.errors import InputError
-from hgisam.folders import MARK, check_named, is_free, resumed_folder
+from hgisam.runs.folders import MARK, check_named, is_free, resumed_folder
 
 WRITTEN = {"dataset.json", "slices.parquet", "slices.zarr"}
 

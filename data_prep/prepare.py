@@ -20,16 +20,16 @@ import pandas as pd
 from data_prep import rsna
 from data_prep.imported_brains import brain_files, with_brains
 from data_prep.inputs import Listing, listing_hash, some
+from data_prep.parallel import Workers, run_all
 from data_prep.places import check_places, is_done, open_partial
 from data_prep.privacy import SALT, public_ids, read_salt
 from data_prep.report import report_on
 from data_prep.split import split_patients
 from data_prep.study import READERS, Settings, prepare_study, read_part
 from data_prep.volume import Study
+from hgisam.data.prepared import BOX_COLUMNS, LABELS, StudyArrays, open_prepared, write_prepared
 from hgisam.errors import InputError
-from hgisam.folders import partial_of
-from hgisam.parallel import Workers, run_all
-from hgisam.prepared import BOX_COLUMNS, LABELS, Block, open_prepared, write_prepared
+from hgisam.runs.folders import partial_of
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ def _table(parts: Sequence[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _blocks(parts: Sequence[tuple[Path, dict[str, Any]]], px: int) -> Iterator[Block]:
+def _blocks(parts: Sequence[tuple[Path, dict[str, Any]]], px: int) -> Iterator[StudyArrays]:
     for stem, content in parts:
         if content["rows"].get("patient"):
             arrays = read_part(stem.with_suffix(".npz"), px)

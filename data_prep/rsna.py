@@ -10,11 +10,11 @@ import pandas as pd
 
 from data_prep.dicom import find_series, read_series
 from data_prep.inputs import Listing, counted, read_csv, require, some
+from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.volume import Study, Volume
+from hgisam.data.prepared import LABELS
 from hgisam.errors import InputError
-from hgisam.parallel import Workers
-from hgisam.prepared import LABELS
 
 NAME = "rsna"
 LICENCE = "RSNA 2019 terms: non-commercial research and education, cite, no re-identification"

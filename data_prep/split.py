@@ -7,8 +7,8 @@ patient, and may leave one that has a few out of the validation altogether.
 import numpy as np
 import pandas as pd
 
+from hgisam.data.prepared import SUBTYPES
 from hgisam.errors import InputError
-from hgisam.prepared import SUBTYPES
 
 CLEAR = "none"
 

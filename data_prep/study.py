@@ -16,7 +16,7 @@ from data_prep.brain import brain_mask, fitted_to_bone
 from data_prep.grid import Grid, Resampler, pixel_weights
 from data_prep.imported_brains import read_brain
 from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
-from hgisam.prepared import LABELS, MASK_VALUES
+from hgisam.data.prepared import LABELS, MASK_VALUES
 
 # Each has NAME, LICENCE, TRUTH (what is drawn: "masks", "boxes" or None), REST (the split of patients who don't
 # validate), PUBLIC (whether names of files may stand in a report), and the functions tables, images, list_studies and

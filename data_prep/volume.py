@@ -39,7 +39,7 @@ class Study:
         patient: Public id.
         study: Public id, unique in the set.
         files: Paths relative to the raw folder.
-        labels: [slice, 6] 0 or 1 in the order of `hgisam.prepared.LABELS`; -1 for what nobody said: all of a slice
+        labels: [slice, 6] 0 or 1 in the order of `hgisam.data.prepared.LABELS`; -1 for what nobody said: all of a slice
             without labels, the subtypes of one that is only known to bleed.
         mend_intercept: Undo the wrong intercept that some images of RSNA 2019 have.
         boxes: Drawn around bleeds, in the order and the pixels of the files; edges count from that of the first pixel.
@@ -95,7 +95,7 @@ class Volume:
 
     Attributes:
         hu: [slice, row, col].
-        mask: [slice, row, col] values of `hgisam.prepared.MASK_VALUES`, or None where the set has no masks.
+        mask: [slice, row, col] values of `hgisam.data.prepared.MASK_VALUES`, or None where the set has no masks.
         labels: [slice, 6], see `Study.labels`.
         row_mm: Distance between rows.
         col_mm: Distance between columns.

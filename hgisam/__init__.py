@@ -3,12 +3,12 @@
 from importlib import import_module
 from typing import Any
 
+from hgisam.config.profile import load_profile
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
-from hgisam.prepared import open_prepared
-from hgisam.profile import load_profile
 
 # imported when asked for, since the rest of the package needs no torch
-LATER = dict.fromkeys(("grad_cam", "hgi_sam", "swin_sam"), "hgisam.maps") | {"load_pretrained": "hgisam.pretrained"}
+LATER = dict.fromkeys(("grad_cam", "hgi_sam", "swin_sam"), "hgisam.maps") | {"load_pretrained": "hgisam.models.shipped"}
 
 __all__ = ["InputError", "grad_cam", "hgi_sam", "load_pretrained", "load_profile", "open_prepared", "swin_sam"]
 __version__ = "0.1.0"

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 from packaging.requirements import Requirement
 
-from hgisam.browser import INSTALL, find_browser
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
-from hgisam.prepared import open_prepared
 
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+INSTALL = "install it (Debian, Ubuntu: apt install chromium) or run .venv/bin/playwright install chromium"
 GOOD, WARNING, BAD = "ok", "note", "missing"
 PYTHON = (3, 11)
 
@@ -95,7 +95,7 @@ def _packages() -> Finding:
             wrong.append(f"{requirement.name} {version}, not {requirement.specifier}")
     if wrong:
         return Finding("packages", BAD, ", ".join(wrong), "Run `make environment`.")
-    return Finding("packages", GOOD, f"{len(wanted)} as required, torch {torch.__version__}")
+    return Finding("packages", GOOD, f"{len(wanted)} as required, torch {importlib.metadata.version('torch')}")
 
 
 def _processor() -> Finding:
@@ -114,11 +114,15 @@ def _memory() -> Finding:
 
 
 def _gpu_gb() -> float:
+    import torch  # takes seconds
+
     cards = range(torch.cuda.device_count())
     return max((torch.cuda.get_device_properties(i).total_memory / 1e9 for i in cards), default=0.0)
 
 
 def _gpu() -> Finding:
+    import torch  # takes seconds
+
     count = torch.cuda.device_count()
     if not count:
         return Finding("GPU", WARNING, "none", "smoke and laptop need none.")
@@ -136,6 +140,18 @@ def _disk(folder: Path) -> Finding:
         remedy = f"A laptop run takes {NEEDS['laptop'].disk_gb:.0f} GB: make room, or give another --runs-dir."
         return Finding("disk", WARNING if free >= NEEDS["smoke"].disk_gb else BAD, f"{free:.1f} GB free", remedy)
     return Finding("disk", GOOD, f"{free:.0f} GB free")
+
+
+def find_browser() -> str | None:
+    """Path of an installed Chromium: of the system, or playwright's own; None where there is none."""
+    for name in PROGRAMS:
+        if program := shutil.which(name):
+            return program
+    from playwright.sync_api import sync_playwright  # takes a while; most machines have their own
+
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    return own if Path(own).is_file() else None
 
 
 def _browser() -> Finding:

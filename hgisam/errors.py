@@ -2,11 +2,7 @@
 
 import errno
 from collections.abc import Sequence
-from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-
-Content = TypeVar("Content", bound=BaseModel)
 PLACES = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 
 
@@ -29,6 +25,27 @@ class InputError(ValueError):
         return InputError, (self.what, self.got, self.expected, self.remedy)
 
 
+class MissingExtraError(InputError, ImportError):
+    """A package that is not installed since its extra was not asked for.
+
+    Args:
+        module: The package.
+        extra: Which extra of hgisam brings it.
+    """
+
+    def __init__(self, module: str, extra: str) -> None:
+        self.module, self.extra = module, extra
+        super().__init__(
+            f"package {module}",
+            "not installed",
+            f"the extra [{extra}] of hgisam",
+            f"Run pip install 'hgisam[{extra}]'.",
+        )
+
+    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:  # type: ignore[override]
+        return MissingExtraError, (self.module, self.extra)
+
+
 def exit_line(error: OSError) -> tuple[int, str]:
     """Exit code and one line for a place that can't be used, which is the user's to mend, or a disk that fails."""
     reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error) or type(error).__name__
@@ -36,25 +53,6 @@ def exit_line(error: OSError) -> tuple[int, str]:
         return 2, f"{error.filename}: got “{reason}”, expected what can be read and written. Mend it or name another."
     where = f" ({error.filename})" if error.filename else ""
     return 1, f"Stopped: {reason}{where}; nothing half-written stands as whole, the same command goes on from here."
-
-
-def check_content(model: type[Content], content: Any, what: str, expected: str, remedy: str) -> Content:
-    """Holds what a JSON file says to what its readers count on.
-
-    Args:
-        model: What they count on.
-        content: Of the file.
-        what, expected, remedy: As in `InputError`.
-
-    Raises:
-        InputError: Names the first thing that is absent or of another type.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        got = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
-        raise InputError(what, got, expected, remedy) from None
 
 
 def check_choice(what: str, got: str, choices: Sequence[str]) -> None:

@@ -1,26 +1,31 @@
-"""The heavy steps, each from one folder of a run to the next: train and map.
+"""The steps of a run: train, map, evaluate, each from one folder of the run to the next.
 
-Notebooks and command line call these, so that both make the same files. What measures them is in `measurements`.
+Notebooks and the command line call these, so that both make the same files.
 """
 
-from collections.abc import Mapping
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-import torch
+from hgisam.config.profile import Profile
+from hgisam.data.prepared import PreparedDataset, open_prepared
+from hgisam.evaluation.outputs import write_evaluation
+from hgisam.evaluation.score_maps import candidates, read_score_maps
+from hgisam.evaluation.thresholds import choose_thresholds
+from hgisam.inference.extraction import extract_maps
+from hgisam.models.checkpoint import load_checkpoint
+from hgisam.models.shipped import checkpoint_folder
+from hgisam.runs.files import read_table, write_json
+from hgisam.runs.folders import partial_of, sha256_of
+from hgisam.runs.steps import read_manifest, require_step, run_step, step_dir
+from hgisam.training.distributed import launch, node_rank
+from hgisam.training.reuse import recorded_training, take_recorded
 
-from hgisam.checkpoint import load_checkpoint
-from hgisam.extract import extract_maps
-from hgisam.folders import partial_of, sha256_of
-from hgisam.launch import launch, node_rank
-from hgisam.load_or_train import recorded_training, take_recorded
-from hgisam.parallel import run_all
-from hgisam.prepared import PreparedDataset, open_prepared
-from hgisam.pretrained import checkpoint_folder
-from hgisam.profile import Profile
-from hgisam.run import read_manifest, require_step, run_step, step_dir
+log = logging.getLogger(__name__)
 
 OWN = "train"  # the step of the run's own training
-COPIES_BYTES = 2**30  # of HU, in all copies that trainings at the same time hold
 
 
 def open_step_data(profile: Profile, runs_dir: Path, name: str) -> PreparedDataset:
@@ -30,6 +35,11 @@ def open_step_data(profile: Profile, runs_dir: Path, name: str) -> PreparedDatas
         InputError: If it is not there; says which notebook makes it.
     """
     return open_prepared(require_step(profile, runs_dir, f"prepared/{name}"))
+
+
+def learns_from(profile: Profile) -> str:
+    """Name of the prepared set that a network of the profile's task trains on."""
+    return "ct-ich" if profile.task == "segmentation" else "rsna"
 
 
 def train_step(
@@ -43,11 +53,11 @@ def train_step(
 
     Classifiers learn from the slice labels of the prepared `rsna` set, segmenters from the masks of all but two folds
     of `ct-ich`, unless other `data` are given. What one of the recorded runs in `take_from` holds is taken from there,
-    see `hgisam.load_or_train`.
+    see `hgisam.training.reuse`.
 
     A machine that is not the first of `compute.nodes` joins the training and leaves the folder to the first.
     """
-    data = data or open_step_data(profile, runs_dir, _learns_from(profile))
+    data = data or open_step_data(profile, runs_dir, learns_from(profile))
     folder = step_dir(profile, runs_dir, step)
     if profile.compute.nodes > 1 and node_rank() > 0:
         launch(profile, data.path, partial_of(folder))
@@ -70,49 +80,13 @@ def train_step(
         runs_dir,
         step,
         work,
-        code=["hgisam.launch"],
+        code=["hgisam.training.distributed"],
         sections=("task", "data", "windows", "model", "segmenter", "train", "compute"),
         inputs={
             f"prepared/{data.path.name}": data.fingerprint,
             **{key: sha256_of(file) for key, file in files.items()},
         },
     )
-
-
-def _learns_from(profile: Profile) -> str:
-    return "ct-ich" if profile.task == "segmentation" else "rsna"
-
-
-def train_all(
-    trainings: Mapping[str, Profile], runs_dir: Path, label: str, take_from: Path | None = None
-) -> list[Path]:
-    """Trains several networks or finds them done, `compute.trainings` at a time, each on its share of the cores.
-
-    A small network does not keep two cores busy: two networks at a time, a core each, learn faster than one by one.
-    Each holds the data in memory, so fewer learn at a time where the copies would take more than `COPIES_BYTES`.
-
-    Args:
-        trainings: Name of the step → profile of the training, all of one kind of task.
-        runs_dir: Where runs live.
-        label: For the progress bar.
-        take_from: See `train_step`. The run's own training is never taken: it is what everything else is held against.
-
-    Returns:
-        The finished folders, in the order of the trainings.
-    """
-    profile = next(iter(trainings.values()))
-    data = open_step_data(profile, runs_dir, _learns_from(profile))
-    at_once = min(profile.compute.trainings, max(1, COPIES_BYTES // data.hu.nbytes))
-    threads = max(1, torch.get_num_threads() // at_once)
-    tasks = [
-        (profile, runs_dir, step, None if step == OWN else take_from, threads) for step, profile in trainings.items()
-    ]
-    return run_all(_train, tasks, at_once, label)
-
-
-def _train(profile: Profile, runs_dir: Path, step: str, take_from: Path | None, threads: int) -> Path:
-    torch.set_num_threads(threads)
-    return train_step(profile, runs_dir, step, take_from=take_from)
 
 
 def map_step(profile: Profile, runs_dir: Path) -> Path:
@@ -124,7 +98,71 @@ def map_step(profile: Profile, runs_dir: Path) -> Path:
         runs_dir,
         "maps",
         lambda folder: extract_maps(load_checkpoint(trained), profile, data, folder),
-        code=["hgisam.extract"],
+        code=["hgisam.inference.extraction"],
         sections=("maps", "compute"),
         inputs={"prepared/ct-ich": data.fingerprint, "train": read_manifest(trained)["outputs"]["model.safetensors"]},
     )
+
+
+def evaluate_step(profile: Profile, runs_dir: Path) -> Path:
+    """Thresholds and figures of the classifier's maps on `ct-ich`, every patient at a threshold chosen on others.
+
+    Returns:
+        `runs/<profile>/evaluate`; `summary.json` is copied to `runs/<profile>`.
+    """
+    return measure_step(profile, runs_dir, "evaluate", {"maps": require_step(profile, runs_dir, "maps")})
+
+
+def measure_step(
+    profile: Profile,
+    runs_dir: Path,
+    step: str,
+    sources: Mapping[str, Path],
+    *,
+    also: Callable[[Path], None] | None = None,
+    code: Sequence[str] = (),
+    inputs: Mapping[str, str] = MappingProxyType({}),
+) -> Path:
+    """Thresholds and figures of all maps that some steps wrote.
+
+    Args:
+        profile: Of the run.
+        runs_dir: Where runs live.
+        step: Name of the folder to make.
+        sources: Name → folder of each step with a `maps.zarr`; "maps" holds the classifier's scores, the detection.
+        also: Further work in the folder, with `code` and `inputs` of its own, see `run_step`.
+
+    Returns:
+        `runs/<profile>/<step>`; `summary.json` is copied to `runs/<profile>`.
+    """
+    data = open_step_data(profile, runs_dir, "ct-ich")
+    trained = require_step(profile, runs_dir, "train")
+    written = {name: read_manifest(folder)["outputs"] for name, folder in sources.items()}
+
+    def work(folder: Path) -> None:
+        found = read_score_maps(*(source / "maps.zarr" for source in sources.values()))
+        values = {name: found[name] for name in dict.fromkeys((*profile.maps.methods, *found))}
+        chosen = choose_thresholds(data, values, candidates(values), count=profile.evaluate.thresholds)
+        thresholds = {"dataset": data.fingerprint, "split": "folds", "methods": chosen}
+        write_json(folder / "thresholds.json", thresholds)
+        scores = read_table(sources["maps"] / "scores.parquet")
+        write_evaluation(folder, load_checkpoint(trained), profile, data, values, scores, thresholds)
+        if also is not None:
+            also(folder)
+
+    folder = run_step(
+        profile,
+        runs_dir,
+        step,
+        work,
+        code=["hgisam.evaluation.outputs", *code],
+        sections=("maps", "evaluate"),
+        inputs={
+            "prepared/ct-ich": data.fingerprint,
+            "scores": written["maps"]["scores.parquet"],
+            **{name: outputs["maps.zarr"] for name, outputs in written.items()},
+            **inputs,
+        },
+    )
+    shutil.copyfile(folder / "summary.json", folder.parent / "summary.json")
+    return folder

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
-from hgisam.models import build_classifier
-from hgisam.prepared import LABELS, write_prepared
-from hgisam.profile import Profile, load_profile
+from hgisam.config.profile import Profile, load_profile
+from hgisam.data.prepared import LABELS, PreparedDataset, open_prepared, write_prepared
+from hgisam.models.checkpoint import Checkpoint
+from hgisam.models.networks import build_classifier
 
 TINY = (
     "data.image_px=32", "model.patch_px=2", "model.window_tokens=2", "model.channels=16", "model.heads=[1,2,2,4]",
@@ -71,3 +73,15 @@ def make_prepared(
     return write_prepared(
         out, slices=pd.DataFrame(rows), blocks=blocks, size_px=size_px, with_mask=with_mask, info=info
     )
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> PreparedDataset:
+    """Eight bleeding slices, four of validation and four of test patients."""
+    return open_prepared(make_prepared(tmp_path / "set", splits=("val", "test")))
+
+
+@pytest.fixture
+def checkpoint(tiny: Profile, tiny_model: nn.Module) -> Checkpoint:
+    """Reads the slices of `prepared` as they are."""
+    return Checkpoint(tiny_model, tiny, torch.zeros(3), torch.ones(3), 0.5)

@@ -38,7 +38,7 @@ ALLOWED = {
     "values": {"prepared", "segment"},
     "thresholds": {"prepared", "segment", "values"},
     "surface": set(),
-    "localise": {"metrics", "prepared", "segment", "values"},
+    "localize": {"metrics", "prepared", "segment", "values"},
     "scans": {"prepared", "segment", "values"},
     "evaluate": {"metrics", "prepared", "scans", "surface", "values"},
     "summary": {"metrics", "prepared"},
@@ -83,7 +83,7 @@ WITHOUT_TORCH = {
     "summary",
     "values",
 }
-WITHOUT_TORCH |= {"slice_arrays", "failure_causes", "localise", "label_study", "scans"}
+WITHOUT_TORCH |= {"slice_arrays", "failure_causes", "localize", "label_study", "scans"}
 
 
 def imported(path: Path) -> set[str]:
@@ -114,7 +114,7 @@ def test_data_prep_knows_only_the_contract_and_no_torch() -> None:
         names = imported(path)
         assert "torch" not in {name.split(".")[0] for name in names}, path
         own = {".".join(name.split(".")[:2]) for name in names if name.startswith("hgisam")} - {"hgisam"}
-        assert own <= {"hgisam.prepared", "hgisam.errors", "hgisam.folders", "hgisam.parallel"}, path
+        assert own <= {"hgisam.data.prepared", "hgisam.errors", "hgisam.runs.folders", "data_prep.parallel"}, path
 
 
 @pytest.mark.parametrize("module", ALLOWED)

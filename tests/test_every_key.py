@@ -12,18 +12,19 @@ import pytest
 import torch
 from torch._dynamo import OptimizedModule
 
-from hgisam import pipeline, train
-from hgisam.checkpoint import Checkpoint, load_tensors
-from hgisam.data import Batches
+from hgisam import pipeline
+from hgisam.config.profile import Profile, load_profile
+from hgisam.data.batches import Batches
+from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
-from hgisam.extract import maps_of, methods_of
-from hgisam.launch import _config
-from hgisam.models import build_network
-from hgisam.prepared import PreparedDataset, open_prepared
-from hgisam.profile import Profile, load_profile
-from hgisam.segmenters import build_segmenter
-from hgisam.session import Session, open_session
-from hgisam.thresholds import choose_thresholds
+from hgisam.evaluation.thresholds import choose_thresholds
+from hgisam.inference.extraction import maps_of, methods_of
+from hgisam.models.checkpoint import Checkpoint, load_tensors
+from hgisam.models.networks import build_network
+from hgisam.models.segmenters import build_segmenter
+from hgisam.training import loop
+from hgisam.training.distributed import _config
+from hgisam.training.setup import TrainingSetup, set_up_training
 from tests.conftest import SWIN_UNETR, TINY, make_prepared
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -61,7 +62,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
 def result(prepared: PreparedDataset, folder: Path, *overrides: str) -> tuple[Any, ...]:
     """Everything that a training leaves but its times."""
     folder.mkdir()
-    train.fit(load_profile("smoke", [*SHORT, *overrides]), prepared, folder)
+    loop.fit(load_profile("smoke", [*SHORT, *overrides]), prepared, folder)
     weights = {key: value.numpy().tobytes() for key, value in load_tensors(folder / "model.safetensors").items()}
     rows = [line.split(",")[:3] for line in (folder / "train.csv").read_text().splitlines()]
     return weights, rows
@@ -96,7 +97,7 @@ def test_the_rate_at_which_the_head_learns(prepared: PreparedDataset, tmp_path: 
 @pytest.mark.parametrize("key", REFUSED)
 def test_a_refusal(prepared: PreparedDataset, tmp_path: Path, key: str) -> None:
     with pytest.raises(InputError):
-        train.fit(load_profile("smoke", [*SHORT, f"{key}={REFUSED[key]}"]), prepared, tmp_path)
+        loop.fit(load_profile("smoke", [*SHORT, f"{key}={REFUSED[key]}"]), prepared, tmp_path)
 
 
 @pytest.mark.parametrize("section", IN_NOTEBOOKS)
@@ -118,9 +119,9 @@ def profile_of(*overrides: str) -> Profile:
     return load_profile("smoke", [*SHORT, *overrides])
 
 
-def session_of(prepared: PreparedDataset, *overrides: str) -> Session:
+def session_of(prepared: PreparedDataset, *overrides: str) -> TrainingSetup:
     """A training that has not begun."""
-    return open_session(profile_of(*overrides), prepared, Path())
+    return set_up_training(profile_of(*overrides), prepared, Path())
 
 
 def test_patience(prepared: PreparedDataset, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_how_often_the_state_is_saved(
 ) -> None:
     saved: list[str] = []
     for minutes in ("1e-9", "9"):
-        monkeypatch.setattr(train, "save_state", lambda *_, m=minutes: saved.append(m))
+        monkeypatch.setattr(loop, "save_state", lambda *_, m=minutes: saved.append(m))
         result(prepared, tmp_path / minutes, f"train.save_minutes={minutes}")
     assert saved.count("1e-9") > saved.count("9") > 0
 
@@ -208,7 +209,7 @@ def test_squares_of_slices(prepared: PreparedDataset) -> None:
     for side in ("null", 16):
         session = session_of(prepared, *task, "segmenter.channels=[8,16]", f"train.crop_px={side}")
         batch = next(iter(session.loader(session.epoch_batches(0))))
-        sides.append([tensor.shape[-1] for tensor in train.prepare_batch(session, batch, 0)])
+        sides.append([tensor.shape[-1] for tensor in loop.prepare_batch(session, batch, 0)])
     assert sides == [[32, 32], [16, 16]]
     for wrong in (["train.crop_px=16"], *([*task, f"train.crop_px={side}"] for side in (8, 20, 64))):
         with pytest.raises(InputError, match=r"train\.crop_px"):
@@ -216,7 +217,7 @@ def test_squares_of_slices(prepared: PreparedDataset) -> None:
 
 
 def test_the_trainings_of_the_studies() -> None:
-    changed = profile_of("study.trainings={longer: {train.epochs: 9}}").variant("longer", ["seed=5"])
+    changed = profile_of("study.trainings={longer: {loop.epochs: 9}}").variant("longer", ["seed=5"])
     assert (changed.train.epochs, changed.seed) == (9, 5)
 
 

@@ -12,8 +12,8 @@ from data_prep.phantom.pose import draw_pose
 from data_prep.phantom.scanner import Cohort, Scanner, draw_scanner
 from data_prep.phantom.story import paint_brain
 from data_prep.phantom.template import load_template
+from hgisam.data.prepared import SUBTYPES
 from hgisam.errors import InputError
-from hgisam.prepared import SUBTYPES
 
 COHORTS: tuple[Cohort, ...] = ("training", "evaluation")
 
@@ -26,7 +26,7 @@ class PhantomPatient:
         hu: [slice, row, col] HU; slice 0 is the lowest, row 0 anterior, col 0 the patient's right.
         mask: [slice, row, col] 0 none, 1 epidural, 2 intraparenchymal, 3 intraventricular, 4 subarachnoid, 5 subdural.
         brain: [slice, row, col] everything inside the inner table.
-        labels: [slice, 6] in the order of `hgisam.prepared.LABELS`; a type is positive where its mask covers at least
+        labels: [slice, 6] in the order of `LABELS`; a type is positive where its mask covers at least
             `acquire.VISIBLE_MM2` of the slice, and the mask holds nothing smaller.
         spacing_mm: (slice, row, col).
         thickness_mm: Slice thickness.

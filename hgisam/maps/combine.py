@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from hgisam.attention.swin import BlockGeometry
 from hgisam.errors import InputError, check_choice
-from hgisam.swin import Block
 
 JOINS = ("product", "mean")
 SCALES = ("image", "batch", "none")
@@ -26,7 +26,7 @@ def attention_received(attention: Tensor) -> Tensor:
     return attention.mean(dim=-2)
 
 
-def to_token_grid(received: Tensor, block: Block, *, recipe: str = "corrected") -> Tensor:
+def to_token_grid(received: Tensor, block: BlockGeometry, *, recipe: str = "corrected") -> Tensor:
     """Puts windows back where they were cut from, and undoes that block's own cyclic shift.
 
     Args:
@@ -50,7 +50,7 @@ def to_token_grid(received: Tensor, block: Block, *, recipe: str = "corrected") 
     return torch.roll(grid[:, :rows, :cols], shifts=half if recipe == "published" else block.shift, dims=(1, 2))
 
 
-def to_windows(grid: Tensor, block: Block) -> Tensor:
+def to_windows(grid: Tensor, block: BlockGeometry) -> Tensor:
     """Cuts [B, rows, cols] into the windows of a block, [B·nW, N]: the way back of `to_token_grid`; padding is zero."""
     (window_rows, window_cols), (rows, cols) = block.window, block.grid
     shifted = torch.roll(grid, shifts=(-block.shift[0], -block.shift[1]), dims=(1, 2))
@@ -97,7 +97,7 @@ def combine_stages(
         stages: [B, rows, cols] of each stage.
         size: (rows, cols) of the image in pixels.
         brain: [B, H, W] mask; what lies outside becomes 0.
-        extents: What each stage's grid covers, see `Block`; the image, if not given.
+        extents: What each stage's grid covers, see `BlockGeometry`; the image, if not given.
         stages_by: How the stages become one, "product" or "mean".
         scale: What is brought to [0, 1] before that: the stage of each "image"; of the whole "batch" together, as the
             released code's min-max over the tensor does, also at the end; or "none".
@@ -111,11 +111,11 @@ def combine_stages(
         upsample(stage if scale == "none" else min_max(stage, over=over), size, extent)
         for stage, extent in zip(stages, extents or [(1.0, 1.0)] * len(stages), strict=True)
     ]
-    return finish(join(resized, stages_by), brain, over=over)
+    return to_unit_range(join(resized, stages_by), brain, over=over)
 
 
 def combine(
-    grids: Mapping[Block, Tensor],
+    grids: Mapping[BlockGeometry, Tensor],
     size: tuple[int, int],
     brain: Tensor | None,
     *,
@@ -135,7 +135,7 @@ def combine(
     return combine_stages(maps, size, brain, extents=list(stages.values()), stages_by=stages_by, scale=scale)
 
 
-def finish(maps: Tensor, brain: Tensor | None, *, over: str = "image") -> Tensor:
+def to_unit_range(maps: Tensor, brain: Tensor | None, *, over: str = "image") -> Tensor:
     """Restricts maps [B, H, W] to the brain and brings each to [0, 1], float32; or all together, see `min_max`.
 
     Raises:

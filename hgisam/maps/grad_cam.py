@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from hgisam.attention import activation_gradients
-from hgisam.maps.combine import finish, min_max, upsample
-from hgisam.swin import pair
+from hgisam.attention.gradients import activation_gradients
+from hgisam.attention.swin import pair
+from hgisam.maps.combine import min_max, to_unit_range, upsample
 
 
 def grad_cam(
@@ -25,7 +25,7 @@ def grad_cam(
         target: Class whose logit is explained; 0 of a head with one logit.
         brain: [B, H, W] mask, or None.
         stage: Stage of the layer, from 0; -1 is the last.
-        block: Block of that stage, likewise.
+        block: BlockGeometry of that stage, likewise.
         at: "norm1", "norm2" or "output" of the block. It matters: before attention (norm1) or before the MLP (norm2)
             in version 1, behind them in version 2; only the output carries the whole residual stream.
 
@@ -42,4 +42,4 @@ def grad_cam(
     ((place, (activation, gradient)),) = layers.items()
     weights = gradient.mean(dim=(1, 2), keepdim=True)  # [B, 1, 1, channels]
     cam = (weights * activation).sum(dim=3).relu()
-    return finish(upsample(min_max(cam), pair(images.shape[2:]), place.extent), brain)
+    return to_unit_range(upsample(min_max(cam), pair(images.shape[2:]), place.extent), brain)

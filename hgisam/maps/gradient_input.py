@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from hgisam.attention import image_gradients
-from hgisam.maps.combine import finish
+from hgisam.attention.gradients import image_gradients
+from hgisam.maps.combine import to_unit_range
 
 
 def gradient_input(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None) -> Tensor:
@@ -26,4 +26,4 @@ def gradient_input(model: nn.Module, images: Tensor, target: int, *, brain: Tens
     Source: Shrikumar et al., arXiv 1605.01713; negative sums are zero here.
     """
     gradient = image_gradients(model, images, target)
-    return finish((gradient * images.detach()).sum(dim=1).relu(), brain)
+    return to_unit_range((gradient * images.detach()).sum(dim=1).relu(), brain)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention import reduce_gradients
+from hgisam.attention.gradients import reduce_gradients
+from hgisam.attention.swin import BlockAttention, BlockGeometry, pair
 from hgisam.errors import check_choice
 from hgisam.maps.combine import attention_received, combine, to_token_grid
-from hgisam.swin import Block, BlockAttention, pair
 
 RECIPES = ("corrected", "published")
 
@@ -82,13 +82,13 @@ def hgi_sam(
 
 def infused_grids(
     model: nn.Module, images: Tensor, target: int, *, gradient_at: str, stages: Sequence[int], recipe: str = "corrected"
-) -> dict[Block, Tensor]:
+) -> dict[BlockGeometry, Tensor]:
     """The steps of `hgi_sam` up to the token grids, before blocks and stages are combined.
 
     Args and Raises: those of `hgi_sam`.
 
     Returns:
-        Block → the weighted attention that each token receives [B, rows, cols].
+        BlockGeometry → the weighted attention that each token receives [B, rows, cols].
     """
     check_choice("recipe", recipe, RECIPES)
 

@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from hgisam.attention import activation_gradients
-from hgisam.maps.combine import finish, min_max, upsample
-from hgisam.swin import pair
+from hgisam.attention.gradients import activation_gradients
+from hgisam.attention.swin import pair
+from hgisam.maps.combine import min_max, to_unit_range, upsample
 
 
 def hires_cam(
@@ -29,4 +29,4 @@ def hires_cam(
     layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at)
     ((place, (activation, gradient)),) = layers.items()
     cam = (gradient * activation).sum(dim=3).relu()
-    return finish(upsample(min_max(cam), pair(images.shape[2:]), place.extent), brain)
+    return to_unit_range(upsample(min_max(cam), pair(images.shape[2:]), place.extent), brain)

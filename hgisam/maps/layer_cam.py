@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention import activation_gradients
-from hgisam.maps.combine import finish, upsample
-from hgisam.swin import pair
+from hgisam.attention.gradients import activation_gradients
+from hgisam.attention.swin import pair
+from hgisam.maps.combine import to_unit_range, upsample
 
 
 def layer_cam(
@@ -45,4 +45,4 @@ def layer_cam(
         peak = cam.amax(dim=(1, 2), keepdim=True)
         cam = torch.tanh(2 * cam / peak.where(peak > 0, 1.0))
         scaled.append(upsample(cam, pair(images.shape[2:]), place.extent))
-    return finish(torch.stack(scaled).amax(dim=0), brain)
+    return to_unit_range(torch.stack(scaled).amax(dim=0), brain)

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention import find_swin, reduce_gradients
-from hgisam.maps.combine import finish, min_max, upsample
+from hgisam.attention.gradients import find_swin, reduce_gradients
+from hgisam.attention.swin import BlockAttention, pair, stages_of
+from hgisam.maps.combine import min_max, to_unit_range, upsample
 from hgisam.maps.rollout import attend, unmerge
-from hgisam.swin import BlockAttention, pair, stages_of
 
 
 def relevance(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None) -> Tensor:
@@ -40,4 +40,4 @@ def relevance(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | 
     for block, matrix in reversed(matrices.items()):
         gained = unmerge(gained, block)
         gained = gained + attend(1 + gained, matrix, block)
-    return finish(upsample(min_max(gained), pair(images.shape[2:]), block.extent), brain)
+    return to_unit_range(upsample(min_max(gained), pair(images.shape[2:]), block.extent), brain)

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention import find_swin, reduce_attention
-from hgisam.maps.combine import finish, min_max, to_token_grid, to_windows, upsample
-from hgisam.swin import Block, BlockAttention, pair, stages_of
+from hgisam.attention.gradients import find_swin, reduce_attention
+from hgisam.attention.swin import BlockAttention, BlockGeometry, pair, stages_of
+from hgisam.maps.combine import min_max, to_token_grid, to_unit_range, to_windows, upsample
 
 
 def rollout(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None) -> Tensor:
@@ -36,10 +36,10 @@ def rollout(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | No
     for block, matrix in reversed(matrices.items()):
         share = unmerge(share, block)
         share = (share + attend(share, matrix, block)) / 2
-    return finish(upsample(min_max(share), pair(images.shape[2:]), block.extent), brain)
+    return to_unit_range(upsample(min_max(share), pair(images.shape[2:]), block.extent), brain)
 
 
-def attend(share: Tensor, matrix: Tensor, block: Block) -> Tensor:
+def attend(share: Tensor, matrix: Tensor, block: BlockGeometry) -> Tensor:
     """share · A within a block: what every token hands to those that it attends to.
 
     Args:
@@ -54,7 +54,7 @@ def attend(share: Tensor, matrix: Tensor, block: Block) -> Tensor:
     return to_token_grid((windows[:, None] @ matrix.to(windows))[:, 0], block)
 
 
-def unmerge(share: Tensor, block: BlockAttention | Block) -> Tensor:
+def unmerge(share: Tensor, block: BlockAttention | BlockGeometry) -> Tensor:
     """[B, rows, cols] → the finer grid of a block before patch merging: each token gives its value to its 2 × 2."""
     if share.shape[1:] == block.grid:
         return share

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgisam.attention import reduce_attention
+from hgisam.attention.gradients import reduce_attention
+from hgisam.attention.swin import BlockAttention, pair
 from hgisam.errors import check_choice
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 from hgisam.maps.hgi_sam import RECIPES
-from hgisam.swin import BlockAttention, pair
 
 
 def swin_sam(

@@ -5,7 +5,7 @@ import bench_ingest
 import pytest
 
 from data_prep.prepare import code_hash
-from hgisam.records import INGEST_TARGETS, judge, read_records
+from hgisam_book.recorded.benchmarks import INGEST_TARGETS, judge, read_records
 
 
 def test_a_tiny_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

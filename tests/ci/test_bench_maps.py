@@ -5,7 +5,7 @@ import bench_maps
 import pytest
 import torch
 
-from hgisam.records import read_records
+from hgisam_book.recorded.benchmarks import read_records
 
 
 def test_a_tiny_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

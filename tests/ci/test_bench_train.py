@@ -5,10 +5,10 @@ import bench_train
 import numpy as np
 import pytest
 
-from hgisam.data import Batches, balanced_rows
-from hgisam.models import build_network
-from hgisam.profile import Profile, load_profile
-from hgisam.records import TRAINING_TARGETS, judge, read_records
+from hgisam.config.profile import Profile, load_profile
+from hgisam.data.batches import Batches, balanced_sample
+from hgisam.models.networks import build_network
+from hgisam_book.recorded.benchmarks import TRAINING_TARGETS, judge, read_records
 from tests.conftest import TINY
 
 TINY_OPTIONS = [option for override in TINY for option in ("--set", override)]
@@ -42,7 +42,7 @@ def test_the_set_has_eight_batches_an_epoch(tmp_path: Path, tiny: Profile) -> No
     data = bench_train.make_set(tmp_path / "set", tiny)
     rows, bleeds = data.rows("train"), data.slices["any"].to_numpy() == 1
     assert (bleeds == (data.mask[:] > 0).any(axis=(1, 2))).all()
-    assert len(Batches(balanced_rows(rows, bleeds[rows], np.random.default_rng(0)), tiny.train.batch_size)) == 8
+    assert len(Batches(balanced_sample(rows, bleeds[rows], np.random.default_rng(0)), tiny.train.batch_size)) == 8
     assert set(bleeds[data.rows("val")]) == {False, True}
 
 

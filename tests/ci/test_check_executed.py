@@ -4,6 +4,7 @@ from typing import Any
 
 import check_executed
 import pytest
+
 from steps import STEPS
 
 

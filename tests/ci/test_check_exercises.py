@@ -3,6 +3,7 @@ from pathlib import Path
 import check_exercises
 import nbformat
 import pytest
+
 import teaching
 
 CHAPTER = Path(__file__).parents[2] / "book" / "05_hgi_sam.ipynb"

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import nbformat
+
 import numbering
 import render
 

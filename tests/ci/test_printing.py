@@ -6,13 +6,13 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import nbformat
-import printing
 import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from pypdf import PdfReader, PdfWriter
 
-from hgisam.browser import find_browser
+import printing
+from hgisam.doctor import find_browser
 from hgisam.errors import InputError
 
 BOOK = Path(printing.__file__).parent

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
-import run_notebook
 
+import run_notebook
 from hgisam.errors import InputError
 
 PARAMETERS = """profile: str = "laptop"  # a.b=c

@@ -3,9 +3,10 @@
 from typing import Any
 
 import pytest
-import steps
 import yaml
 from snakemake.cli import get_argument_parser
+
+import steps
 
 FILE = steps.BOOK / "profiles" / "slurm" / "config.yaml"
 # of snakemake-executor-plugin-slurm 2.8, which is no dependency: its options, and the resources that it makes sbatch's

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-import facts
 import nbformat
 import pytest
-import render
 import yaml
 
+import facts
+import render
 from hgisam.errors import InputError
-from hgisam.load_or_train import RECORDED, trained_or_taken
-from hgisam.run import write_json
+from hgisam.runs.files import write_json
+from hgisam.training.reuse import RECORDED, trained_or_taken
 
 BOOK = Path(render.__file__).parent
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))

@@ -1,23 +1,23 @@
 import json
 from pathlib import Path
 
-import build
 import pytest
-import steps
-from run_notebook import declared_parameters
 
-from hgisam.profile import load_profile
+import build
+import steps
+from hgisam.config.profile import load_profile
+from run_notebook import declared_parameters
 
 
 def test_code_of_follows_imports(tmp_path: Path) -> None:
     files = {
         "hgisam/__init__.py": "",
-        "hgisam/train.py": "from hgisam.data import load\nimport os",
-        "hgisam/data.py": "def load():\n    from . import errors",
+        "hgisam/training/loop.py": "from hgisam.data.batches import load\nimport os",
+        "hgisam/data/batches.py": "def load():\n    from . import errors",
         "hgisam/errors.py": "",
         "hgisam/maps/__init__.py": "from .cam import cam",
         "hgisam/maps/cam.py": "from ..windows import window",
-        "hgisam/windows.py": "",
+        "hgisam/data/windows.py": "",
         "hgisam/unused.py": "",
     }
     for name, text in files.items():
@@ -29,10 +29,10 @@ def test_code_of_follows_imports(tmp_path: Path) -> None:
         return [path.relative_to(tmp_path).as_posix() for path in steps.code_of(tmp_path / "n.ipynb", tmp_path)]
 
     assert names("%matplotlib inline\nfrom hgisam import train") == [
-        "hgisam/__init__.py", "hgisam/data.py", "hgisam/errors.py", "hgisam/train.py",
+        "hgisam/__init__.py", "hgisam/data/batches.py", "hgisam/errors.py", "hgisam/training/loop.py",
     ]  # fmt: skip
     assert names("import hgisam.maps") == [
-        "hgisam/__init__.py", "hgisam/maps/__init__.py", "hgisam/maps/cam.py", "hgisam/windows.py",
+        "hgisam/__init__.py", "hgisam/maps/__init__.py", "hgisam/maps/cam.py", "hgisam/data/windows.py",
     ]  # fmt: skip
 
 

@@ -10,9 +10,9 @@ import pytest
 from data_prep import cq500
 from data_prep.phantom import write_phantom
 from data_prep.prepare import prepare
+from hgisam.data.prepared import MASK_VALUES, SUBTYPES, open_prepared
 from hgisam.errors import InputError
-from hgisam.localise import boxes_around
-from hgisam.prepared import MASK_VALUES, SUBTYPES, open_prepared
+from hgisam.evaluation.localization import boxes_around
 
 SMALL: dict[str, Any] = {"image_px": 32, "field_of_view_mm": 240.0, "folds": 2, "validation_fraction": 0.5}
 BOXES = "3_Extrapolation_to_Selected_Series.csv"

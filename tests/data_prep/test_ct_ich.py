@@ -13,8 +13,8 @@ import pytest
 from data_prep import ct_ich, nifti
 from data_prep.prepare import prepare
 from data_prep.volume import UnusableError, Volume
+from hgisam.data.prepared import MASK_VALUES, open_prepared
 from hgisam.errors import InputError
-from hgisam.prepared import MASK_VALUES, open_prepared
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2}
 Maker = Callable[..., Path]

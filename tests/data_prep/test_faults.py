@@ -22,9 +22,9 @@ from data_prep import dicom, nifti
 from data_prep import study as study_module
 from data_prep.__main__ import app
 from data_prep.prepare import prepare
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
-from hgisam.folders import sha256_of
-from hgisam.prepared import open_prepared
+from hgisam.runs.folders import sha256_of
 
 SMALL: dict[str, Any] = {"image_px": 32, "field_of_view_mm": 240.0, "folds": 2, "validation_fraction": 0.5}
 Report = Callable[[Path], dict[str, Any]]

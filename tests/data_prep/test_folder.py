@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from data_prep.prepare import prepare, summary
+from hgisam.data.prepared import LABELS, SUBTYPES, open_prepared
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS, SUBTYPES, open_prepared
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
 Report = Callable[[Path], dict[str, Any]]

@@ -12,9 +12,9 @@ from scipy import ndimage
 from data_prep import bhsd, instance
 from data_prep.prepare import prepare, summary
 from data_prep.volume import UnusableError
+from hgisam.data.prepared import MASK_VALUES, SUBTYPES, open_prepared
 from hgisam.errors import InputError
-from hgisam.folders import sha256_of
-from hgisam.prepared import MASK_VALUES, SUBTYPES, open_prepared
+from hgisam.runs.folders import sha256_of
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
 PX_MM, SLICE_MM = 4.0, 15.0

@@ -6,8 +6,8 @@ import pytest
 from data_prep.phantom import PhantomPatient, make_patient
 from data_prep.phantom.acquire import VISIBLE_MM2, drop_invisible
 from data_prep.phantom.scanner import calibrate, draw_scanner, noise, response
+from hgisam.data.prepared import LABELS
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS
 
 
 @pytest.fixture(scope="module")

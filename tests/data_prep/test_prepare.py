@@ -14,9 +14,9 @@ from distributed import LocalCluster
 
 from data_prep import study as study_module
 from data_prep.prepare import prepare
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
-from hgisam.folders import sha256_of
-from hgisam.prepared import open_prepared
+from hgisam.runs.folders import sha256_of
 
 SMALL: dict[str, Any] = {"image_px": 32, "field_of_view_mm": 240.0, "folds": 2, "validation_fraction": 0.5}
 
@@ -226,7 +226,7 @@ def test_a_scheduler_that_does_not_answer_is_an_error(
     ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("hgisam.parallel.CONNECT_S", 0.5)
+        patched.setattr("data_prep.parallel.CONNECT_S", 0.5)
         for address in ("tcp://127.0.0.1:9", "nonsense://x"):
             with pytest.raises(InputError, match="Dask scheduler: got"):
                 prepare("ct-ich", ct_raw, tmp_path / "out", workers=address, **SMALL)

@@ -10,8 +10,8 @@ import pytest
 
 from data_prep.prepare import prepare
 from data_prep.privacy import public_ids, read_salt
+from hgisam.data.prepared import LABELS, open_prepared
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS, open_prepared
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
 

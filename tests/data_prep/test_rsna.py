@@ -10,8 +10,8 @@ import pytest
 from data_prep import rsna
 from data_prep.prepare import prepare
 from data_prep.volume import UnusableError, Volume
+from hgisam.data.prepared import LABELS, open_prepared
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS, open_prepared
 
 Writer = Callable[..., None]
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2}

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from data_prep.split import kinds_of, split_patients
+from hgisam.data.prepared import LABELS, SUBTYPES
 from hgisam.errors import InputError
-from hgisam.prepared import LABELS, SUBTYPES
 
 
 def table(*patients: tuple[str, str]) -> pd.DataFrame:

@@ -11,13 +11,16 @@ import pandas as pd
 import pytest
 import zarr
 
-from hgisam import extract, figures, measurements, pipeline
-from hgisam.cli import main
-from hgisam.elsewhere import evaluate_elsewhere
-from hgisam.prepared import LABELS, SUBTYPES, open_prepared, write_prepared
-from hgisam.profile import Profile, load_profile
-from hgisam.run import read_manifest, run_step
-from hgisam.values import FLOORS, MASK_FREE
+from hgisam import pipeline
+from hgisam.__main__ import main
+from hgisam.config.profile import Profile, load_profile
+from hgisam.data.prepared import LABELS, SUBTYPES, open_prepared, write_prepared
+from hgisam.evaluation.score_maps import MASK_RULES, THRESHOLD_BASELINES
+from hgisam.inference import extraction
+from hgisam.inference.external import evaluate_external
+from hgisam.runs.steps import read_manifest, run_step
+from hgisam_book import figures
+from hgisam_book.studies import measurements
 from tests.conftest import TINY, make_prepared
 
 STILL = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "gain", "noise_hu", "blur_px")]
@@ -40,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_summary_holds_what_it_promises(runs: Path) -> None:
     summary = json.loads((runs / "smoke" / "summary.json").read_text())
     assert summary == json.loads((runs / "smoke" / "evaluate" / "summary.json").read_text())
-    assert set(summary["segmentation"]) == {"hgi_sam", "swin_sam", "grad_cam", *MASK_FREE, *FLOORS}
+    assert set(summary["segmentation"]) == {"hgi_sam", "swin_sam", "grad_cam", *MASK_RULES, *THRESHOLD_BASELINES}
     assert summary["split"] == "folds"
     for method in summary["segmentation"].values():
         for name in ("dice_slice", "dice_scan", "iou_slice", "dice_slice_gated", "false_positive_ml"):
@@ -52,7 +55,7 @@ def test_summary_holds_what_it_promises(runs: Path) -> None:
         assert sum(group["n"] for group in method["dice_by_volume_ml"].values()) == 6
         assert len(method["thresholds_by_fold"]) == 4
         assert method["absolute_volume_error_ml"]["mean"] >= abs(method["volume_error_ml"]["mean"])
-    assert FLOORS == figures.HU_METHODS == ("hu_threshold", "smooth_hu_threshold")
+    assert THRESHOLD_BASELINES == figures.HU_METHODS == ("hu_threshold", "smooth_hu_threshold")
     assert summary["segmentation"]["hu_threshold"]["dice_slice"]["mean"] > 0.9  # bright squares: the floor is easy here
     assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
     assert summary["segmentation"]["hu_threshold"]["n_hd95_undefined"] == 0
@@ -114,8 +117,8 @@ def test_maps_go_on_where_they_were_stopped(runs: Path, tmp_path: Path, monkeypa
     profile = load_profile("smoke", OPTIONS)
     data = open_prepared(runs / "smoke" / "prepared" / "ct-ich")
     checkpoint = pipeline.load_checkpoint(runs / "smoke" / "train")
-    monkeypatch.setattr(extract, "BLOCK", 16)
-    calls, original = [], extract.maps_of
+    monkeypatch.setattr(extraction, "BLOCK", 16)
+    calls, original = [], extraction.maps_of
 
     def dies(*args: object) -> object:
         calls.append(1)
@@ -123,10 +126,10 @@ def test_maps_go_on_where_they_were_stopped(runs: Path, tmp_path: Path, monkeypa
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(extract, "maps_of", dies)
+    monkeypatch.setattr(extraction, "maps_of", dies)
     with pytest.raises(KeyboardInterrupt):
-        extract.extract_maps(checkpoint, profile, data, tmp_path)
-    extract.extract_maps(checkpoint, profile, data, tmp_path)
+        extraction.extract_maps(checkpoint, profile, data, tmp_path)
+    extraction.extract_maps(checkpoint, profile, data, tmp_path)
     assert len(calls) == 6 + 2 + 3 * 3  # two blocks whole, two maps of the third, then three blocks
     for name in profile.maps.methods:
         got = zarr.open_group(tmp_path / "maps.zarr", mode="r")[name][:]
@@ -170,7 +173,7 @@ def test_a_run_is_tried_on_another_set_of_another_size(runs: Path, tmp_path: Pat
 
 
 def test_a_set_without_masks_gets_detection_only(runs: Path, tmp_path: Path) -> None:
-    out = evaluate_elsewhere(runs / "smoke", runs / "smoke" / "prepared" / "rsna", tmp_path / "out")
+    out = evaluate_external(runs / "smoke", runs / "smoke" / "prepared" / "rsna", tmp_path / "out")
     summary = json.loads((out / "summary.json").read_text())
     assert summary["segmentation"] == {}
     assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8

@@ -1,0 +1,220 @@
+"""What a map costs: time, arithmetic and memory, in forward passes and against the straightforward way.
+
+The straightforward way is what one copies from a forum: a batch of 1, float32, hooks on every softmax, and a backward
+pass that computes the gradients of all parameters too.
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from hgisam.attention.swin import BlockGeometry, block_of, find_swin, geometry_of, numbers_of, pair
+from hgisam.maps import METHODS, hgi_sam
+from hgisam.maps.combine import attention_received, combine, to_token_grid
+from hgisam.maps.hgi_sam import head_weights, weighted_attention
+from hgisam.runs.sources import hash_of, sources_of
+from hgisam.runs.steps import environment
+
+Call = Callable[[], object]
+Way = tuple[str, str, int]  # precision, way, batch
+K = TypeVar("K")
+T = TypeVar("T")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def straightforward(model: nn.Module, image: Tensor, target: int) -> Tensor:
+    """HGI-SAM with the gradient at scores, the slow way, for Swin v1 and v2: [1, C, H, W] → [1, H, W]."""
+    swin, handles = find_swin(model), []
+    attention: dict[BlockGeometry, Tensor] = {}
+    gradient: dict[BlockGeometry, Tensor] = {}
+    for stage, number in numbers_of(swin, (0, 1, 2)):
+        block = block_of(swin, stage, number)
+        place = geometry_of(swin, stage, number, pair(block.input_resolution), pair(image.shape[2:]))
+        softmax = block.attn.softmax
+        handles += [
+            softmax.register_forward_hook(lambda _, __, out, place=place: attention.update({place: out.detach()})),
+            softmax.register_full_backward_hook(lambda _, given, __, place=place: gradient.update({place: given[0]})),
+        ]
+    model(image)[0, target].backward()
+    for handle in handles:
+        handle.remove()
+    grids = {}
+    for place, weights in attention.items():
+        infused = attention_received(weighted_attention(weights, head_weights(gradient[place])))
+        grids[place] = to_token_grid(infused, place)
+    model.zero_grad(set_to_none=True)
+    return combine(grids, pair(image.shape[2:]), None)
+
+
+def milliseconds(calls: Mapping[K, Call], repeat: int, device: str) -> dict[K, float]:
+    """Shortest time of each call in `repeat` rounds, after one that warms up.
+
+    A round makes every call once. What else a machine does in the meantime only adds: so the shortest, and so rounds,
+    which spread a disturbance over all calls.
+    """
+    taken: dict[K, list[float]] = {name: [] for name in calls}
+    for _ in range(repeat + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            taken[name].append(1000 * (time.perf_counter() - start))
+    return {name: min(times[1:]) for name, times in taken.items()}
+
+
+def matmul_rate(repeat: int) -> float:
+    """Floating-point operations a second of the card in a large bf16 matrix product."""
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    return 2 * 8192**3 / (milliseconds({"product": lambda: a @ b}, 10 * repeat, "cuda")["product"] / 1000)
+
+
+def operations(call: Call) -> int:
+    """Floating-point operations of the matrix products of a call, forward and backward."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+def peak_megabytes(call: Call, device: str) -> float:
+    """The most that tensors made in a call hold at one time, beyond what there was before it."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would say on stderr that there is no GPU
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
+        call()
+    events: Any = profiled.profiler.kineto_results.events()
+    changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
+    most: int = max(accumulate((change for _, change in changes), initial=0))
+    return most / 1e6
+
+
+def compile_parts(model: nn.Module) -> None:
+    """Compiles, in place, what carries no hook: norms, MLPs and patch merging."""
+    swin = find_swin(model)
+    for module in swin.modules():
+        if type(module).__name__ in {"Mlp", "LayerNorm", "PatchMerging"}:
+            module.compile(dynamic=False)
+
+
+def measure(
+    model: nn.Module,
+    images: Tensor,
+    target: int,
+    *,
+    batches: Sequence[int],
+    repeat: int,
+    methods: Sequence[str] = ("hgi_sam",),
+) -> dict[str, Any]:
+    """What maps of one model cost, on the device that it is on.
+
+    Args:
+        model: Is or contains one timm Swin of version 1 or 2, in evaluation mode; on a GPU parts of it get compiled.
+        images: [B, C, H, W], at least as many as the largest batch.
+        target: Class whose logit is explained.
+        batches: Batch sizes to try.
+        repeat: Timed rounds; the shortest counts.
+        methods: Names in `METHODS`.
+
+    Returns:
+        rows: device, precision, way, batch, ms_a_slice of each measurement; of maps also forward_passes, times_faster
+        (than the straightforward way) and peak_mb, and on a GPU of_matmul_rate. gigaflop: way → matrix products of a
+        slice. mean_change_fp32_to_bf16: of the map of the first method.
+    """
+    device, one = images.device.type, images[:1]
+    slow = partial(straightforward, model, one, target)
+    counted = {"forward pass": partial(_forward, model, one), "straightforward": slow}
+    counted["hgi_sam"] = partial(hgi_sam, model, one, target)
+    gigaflop = {way: operations(call) / 1e9 for way, call in counted.items()}
+    rate = matmul_rate(repeat) if device == "cuda" else None
+    rows: list[dict[str, Any]] = []
+    for mode in ("eager", "compiled") if device == "cuda" else ("eager",):
+        if mode == "compiled":
+            compile_parts(model)
+        straight: dict[Way, Call] = {("fp32", "straightforward", 1): slow} if mode == "eager" else {}
+        rows += _rows(straight | _calls(model, images, target, batches, methods), mode, repeat, device)
+    for row in rows:
+        if "forward_passes" in row:
+            row["times_faster"] = rows[0]["ms_a_slice"] / row["ms_a_slice"]
+        if rate and row["way"].startswith("hgi_sam"):
+            row["of_matmul_rate"] = gigaflop["hgi_sam"] * 1e9 / (row["ms_a_slice"] / 1000) / rate
+    first = partial(METHODS[methods[0]], model, images[: max(batches)], target)
+    maps = [_in_precision(name, device, first) for name in DTYPES]
+    return {"rows": rows, "gigaflop": gigaflop, "mean_change_fp32_to_bf16": float((maps[0] - maps[1]).abs().mean())}
+
+
+def _calls(
+    model: nn.Module, images: Tensor, target: int, batches: Sequence[int], methods: Sequence[str]
+) -> dict[Way, Call]:
+    """A forward pass and a map by each method, in every precision and batch.
+
+    Autocast is entered anew by each call: the forward pass pays for casting the weights too.
+    """
+    device = images.device.type
+    calls: dict[Way, Call] = {}
+    for precision in DTYPES:
+        for batch in batches:
+            given = images[:batch]
+            ways = {"forward pass": partial(_forward, model, given)}
+            ways |= {name: partial(METHODS[name], model, given, target) for name in methods}
+            calls |= {(precision, way, batch): partial(_in_precision, precision, device, c) for way, c in ways.items()}
+    return calls
+
+
+def _rows(calls: Mapping[Way, Call], mode: str, repeat: int, device: str) -> list[dict[str, Any]]:
+    """Time and memory of each call, maps also in forward passes."""
+    times = {key: time_ms / key[2] for key, time_ms in milliseconds(calls, repeat, device).items()}
+    rows = []
+    for (precision, way, batch), ms in times.items():
+        named = way if way == "straightforward" else f"{way}, {mode}"
+        row = {"device": device, "precision": precision, "way": named, "batch": batch, "ms_a_slice": ms}
+        if way not in ("straightforward", "forward pass"):
+            row["forward_passes"] = ms / times[precision, "forward pass", batch]
+        if way != "forward pass":
+            row["peak_mb"] = peak_megabytes(calls[precision, way, batch], device)
+        rows.append(row)
+    return rows
+
+
+def _in_precision(name: str, device: str, call: Callable[[], T]) -> T:
+    with torch.autocast(device, dtype=DTYPES[name], enabled=name != "fp32"):
+        return call()
+
+
+def _forward(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        logits: Tensor = model(images)
+    return logits
+
+
+def machine(device: str, work: str = "maps") -> dict[str, Any]:
+    """What it was measured on and with, without naming the machine; `engine`: hash of the code that does the work.
+
+    Args:
+        device: "cpu" or "cuda".
+        work: "maps" or "train".
+    """
+    about = environment()
+    hardware, packages = about["hardware"], about["packages"]
+    engine = sources_of(f"import hgisam.{work}")
+    if work == "maps":
+        engine = [path for path in engine if path.parent.name == "maps" or path.stem in ("attention", "swin", "watch")]
+    return {
+        "cpu": hardware["processor"],
+        "cores": hardware["cores"],
+        "threads": torch.get_num_threads(),
+        "gpu": ", ".join(hardware["gpu"]) if device == "cuda" else "not run",
+        "torch": packages["torch"],
+        "timm": packages["timm"],
+        "engine": hash_of(engine),
+    }

@@ -1,0 +1,258 @@
+"""What a notebook says in words: notes, estimates, tables, and the manifest at the foot of its page."""
+
+import html
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from hgisam.config.profile import Profile
+from hgisam.evaluation.score_maps import MASK_RULES
+from hgisam.runs.steps import environment, hardware_words, read_manifest
+from hgisam_book.figures import HU_METHODS, METHOD_NAMES
+
+PHANTOM_NOTE = (
+    "> **Synthetic patients.** The studies of this page are phantoms. They exercise the whole method, but what is "
+    "measured on them is no reproduction of the figures published for CT-ICH and says nothing about patients."
+)
+SMOKE_NOTE = (
+    "> **Smoke profile.** This page was made in minutes to prove that every step works. Too few patients, too few "
+    "pixels and too little training stand behind its numbers: they mean nothing."
+)
+
+
+def notes(profile: Profile, *, phantom: bool) -> Markdown:
+    """What a reader must know before believing a number on the page.
+
+    Args:
+        profile: The resolved profile.
+        phantom: Whether the studies are synthetic.
+    """
+    made = (
+        f"> Made with the profile `{profile.name}`: slices of {profile.data.image_px} × {profile.data.image_px} pixels."
+    )
+    parts = [made, PHANTOM_NOTE if phantom else "", SMOKE_NOTE if profile.name == "smoke" else ""]
+    return Markdown("\n>\n".join(part for part in parts if part))  # type: ignore[no-untyped-call]
+
+
+def estimate(value: Mapping[str, Any] | None, digits: int = 2) -> str:
+    """`{"mean", "ci95"}` as "0.51 (0.45 to 0.57)"."""
+    if not value or value.get("mean") is None:
+        return "–"
+    text = f"{value['mean']:.{digits}f}"
+    if value.get("ci95"):
+        low, high = value["ci95"]
+        text += f" ({low:.{digits}f} to {high:.{digits}f})"
+    return text
+
+
+def p_value(value: float | None) -> str:
+    """A p-value as readers expect it; none, or NaN, where no test was made."""
+    if value is None or math.isnan(value):
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def worth(found: Mapping[str, Any], most: float) -> str:
+    """Where a curve over drawn scans reaches a weak method, in words.
+
+    Args:
+        found: From `hgisam_book.studies.label_budget.worth_interval`.
+        most: Scans of the largest budget.
+    """
+
+    def scans(value: float | None) -> str:
+        return f"more than {most:.0f}" if value is None else f"{value:.1f}"
+
+    return f"{scans(found['scans'])} drawn scans (95 % interval {' to '.join(map(scans, found['ci95']))})"
+
+
+def detection_table(detection: Mapping[str, Any]) -> pd.DataFrame:
+    """`summary["detection"]` as text, a row a model."""
+    columns = {
+        "auroc": "AUROC",
+        "auprc": "AUPRC",
+        "sensitivity": "sensitivity",
+        "specificity": "specificity",
+        "f1": "F1",
+    }
+    rows = {
+        name: {title: estimate(values.get(key)) for key, title in columns.items()} for name, values in detection.items()
+    }
+    return pd.DataFrame(rows).T
+
+
+def segmentation_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
+    """`summary["segmentation"]` as text, a row a method.
+
+    Args:
+        segmentation: Method → figures.
+        gated: Those that count a slice only where the classifier says that it bleeds.
+    """
+    suffix = "_gated" if gated else ""
+    columns = {
+        "dice_slice": "Dice per slice",
+        "iou_slice": "IoU per slice",
+        "dice_scan": "Dice per scan",
+        "false_positive_ml": "false positive ml per negative scan",
+    }
+    rows = {}
+    for method, figures in segmentation.items():
+        cells = {title: estimate(figures.get(key + suffix), 1 if "ml" in key else 2) for key, title in columns.items()}
+        rows[METHOD_NAMES.get(method, method)] = {"threshold": _threshold(method, figures), **cells}
+    return pd.DataFrame(rows).T
+
+
+def _threshold(method: str, figures: Mapping[str, Any]) -> str:
+    """What a method was thresholded at: one number, or the range of those of the folds."""
+    if method in MASK_RULES:
+        return "none"
+    used = figures.get("thresholds_by_fold", [figures["threshold"]])
+    unit = " HU" if method in HU_METHODS else ""
+    return " to ".join(f"{value:.3g}" for value in sorted({min(used), max(used)})) + unit
+
+
+def error_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
+    """Distances and volumes of each method as text; arguments as in `segmentation_table`."""
+    suffix = "_gated" if gated else ""
+    rows = {}
+    for method, figures in segmentation.items():
+        undefined = figures[f"n_hd95_undefined{suffix}"]
+        rows[METHOD_NAMES.get(method, method)] = {
+            "HD95 per slice in mm": estimate(figures[f"hd95_mm_slice{suffix}"], 1),
+            "without HD95": f"{undefined} of {figures['n_slices']}",
+            "volume error in ml": estimate(figures[f"volume_error_ml{suffix}"], 1),
+            "without its sign": estimate(figures[f"absolute_volume_error_ml{suffix}"], 1),
+            "as a share of the bleed": estimate(figures[f"relative_volume_error{suffix}"]),
+        }
+    return pd.DataFrame(rows).T
+
+
+def groups_table(segmentation: Mapping[str, Any], key: str, names: Mapping[str, str]) -> pd.DataFrame:
+    """What each method reaches in each group of slices or scans, as text.
+
+    Args:
+        segmentation: Method → figures.
+        key: Of the figures, e.g. "dice_by_type".
+        names: Group → title of its column.
+    """
+    rows = {
+        METHOD_NAMES.get(method, method): {title: estimate(figures[key][name]) for name, title in names.items()}
+        for method, figures in segmentation.items()
+    }
+    return pd.DataFrame(rows).T
+
+
+def interval_rows(segmentation: Mapping[str, Any], figures: Mapping[str, str]) -> pd.DataFrame:
+    """Estimates as rows for `figures.intervals`.
+
+    Args:
+        segmentation: Method → figures.
+        figures: Key, or "dice_by_type.subdural", → label.
+    """
+    rows = []
+    for key, label in figures.items():
+        for method, values in segmentation.items():
+            value: Any = values
+            for part in key.split("."):
+                value = value[part]
+            if value["mean"] is not None and value["ci95"]:
+                low, high = value["ci95"]
+                rows.append({"label": label, "method": method, "mean": value["mean"], "low": low, "high": high})
+    return pd.DataFrame(rows, columns=["label", "method", "mean", "low", "high"])
+
+
+def comparison_table(comparisons: list[dict[str, Any]]) -> pd.DataFrame:
+    """`summary["comparisons"]` as text."""
+    rows = [
+        {
+            "comparison": f"{METHOD_NAMES.get(c['a'], c['a'])} − {METHOD_NAMES.get(c['b'], c['b'])}",
+            "difference of Dice": estimate({"mean": c["difference"], "ci95": c["ci95"]}, 3),
+            "p": p_value(c["p_value"]),
+            "p, Holm": p_value(c.get("p_holm")),
+            "effect size": "–" if c.get("effect_size") is None else f"{c['effect_size']:+.2f}",
+            "patients": c.get("n_patients"),
+        }
+        for c in comparisons
+    ]
+    return pd.DataFrame(rows).set_index("comparison").rename_axis(None) if rows else pd.DataFrame()
+
+
+def comparison_matrix(comparisons: list[dict[str, Any]], *, significant: float = 0.05) -> pd.DataFrame:
+    """All of `summary["comparisons"]` at a glance.
+
+    Args:
+        comparisons: Each pair once.
+        significant: P-values after Holm's correction below it get a star.
+
+    Returns:
+        Row less column, as text: the mean difference of Dice.
+    """
+    methods = list(dict.fromkeys(name for c in comparisons for name in (c["a"], c["b"])))
+    names = [METHOD_NAMES.get(method, method) for method in methods]
+    table = pd.DataFrame("", index=names, columns=names)
+    for c in comparisons:
+        a, b = (METHOD_NAMES.get(c[key], c[key]) for key in "ab")
+        star = " *" if c["p_holm"] is not None and c["p_holm"] < significant else ""
+        table.loc[a, b], table.loc[b, a] = f"{c['difference']:+.2f}{star}", f"{-c['difference']:+.2f}{star}"
+    return table
+
+
+def ablation_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Ablations as text: what each row changes, its threshold and Dice, and the paired difference.
+
+    Args:
+        table: From `hgisam_book.studies.ablation.ablate`.
+    """
+    rows = {}
+    for name, row in table.iterrows():
+        cells = {
+            key: estimate({"mean": row[mean], "ci95": [row[low], row[high]]}, digits)
+            for key, mean, low, high, digits in (
+                ("Dice per slice", "mean", "low", "high", 2),
+                ("difference", "difference", "difference_low", "difference_high", 3),
+            )
+        }
+        numbers = {"p": p_value(row["p_value"]), "p, Holm": p_value(row["p_holm"])}
+        rows[name] = {"what changes": row["changes"], "threshold": f"{row['threshold']:.2g}", **cells, **numbers}
+        rows[name] |= {"compared with": row["against"]}
+    return pd.DataFrame(rows).T
+
+
+def difference_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Differences of ablations as rows for `figures.intervals`; those of the references are left out."""
+    rows = table[table["group"] != "reference"]
+    columns = {"mean": "difference", "low": "difference_low", "high": "difference_high"}
+    return pd.DataFrame({"label": rows.index, "method": "difference", **{k: rows[v].array for k, v in columns.items()}})
+
+
+def manifest(profile: Profile, *folders: Path, **hashes: str) -> HTML:
+    """The foot of a page, folded: how it was made.
+
+    Args:
+        profile: The resolved profile.
+        folders: Finished steps that the page made or shows; each has a manifest of its own.
+        hashes: Name → SHA-256 of what the page read or wrote besides.
+    """
+    here = environment()
+    rows = {
+        "profile": profile.name,
+        "seed": str(profile.seed),
+        "git revision": here["git_revision"] or "not a git checkout",
+        "code": f"sha256 {here['code_hash'][:16]}",
+        "python": here["python"],
+        "packages": ", ".join(f"{name} {version}" for name, version in here["packages"].items()),
+        "machine": hardware_words(here["hardware"]),
+    }
+    for folder in folders:
+        about = read_manifest(folder)
+        rows[f"step {about['step']}"] = f"started {about['started']}, took {about['duration_s']:.0f} s"
+        rows |= {f"read: {name}": f"sha256 {digest[:16]}" for name, digest in about["inputs"].items()}
+        rows |= {f"wrote: {name}": f"sha256 {digest[:16]}" for name, digest in about["outputs"].items()}
+    rows |= {name.replace("_", " "): f"sha256 {digest[:16]}" for name, digest in hashes.items()}
+    body = "".join(f"<tr><th>{html.escape(k)}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
+    text = f"<details><summary>How this page was made</summary><table>{body}</table></details>"
+    return HTML(text)  # type: ignore[no-untyped-call]

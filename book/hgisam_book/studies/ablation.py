@@ -1,0 +1,243 @@
+"""What each choice in HGI-SAM is worth: one changed at a time, on the same slices, against the method as it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from hgisam.attention.gradients import find_swin
+from hgisam.attention.swin import stages_of
+from hgisam.config.profile import Profile, Window
+from hgisam.data.prepared import PreparedDataset
+from hgisam.evaluation.masks import threshold_grid
+from hgisam.evaluation.metrics import compare, holm
+from hgisam.inference.extraction import Method, methods_of
+from hgisam.maps import grad_cam, swin_sam
+from hgisam.models.checkpoint import Checkpoint, load_checkpoint
+from hgisam.pipeline import open_step_data
+from hgisam.runs.files import write_json
+from hgisam.runs.steps import read_manifest, require_step, run_step, step_dir
+from hgisam_book.studies.map_variants import (
+    ERODED_MM,
+    ZOOMS,
+    composed,
+    eroded_brain,
+    fixed,
+    mirrored,
+    of_predicted_class,
+    resized,
+    whole_slice,
+    within_brain,
+)
+from hgisam_book.studies.method_comparison import (
+    Restriction,
+    Rows,
+    at_best_threshold,
+    bleeding_rows,
+    dice_curves,
+    estimates,
+)
+from hgisam_book.studies.sanity import sanity_checks
+
+DEFAULT = "HGI-SAM as it is"
+MOST_SLICES = 100  # of either split
+# windows of the released test code, (centre, width) in HU; other channels stay as they are
+TEST_WINDOWS = {"brain": (40.0, 120.0), "subdural": (80.0, 340.0), "bone": (700.0, 3200.0)}
+CONSTANTS = {DEFAULT: 0.05, "Swin-SAM": 0.07, "GradCAM": 0.8}  # thresholds in the released code
+# defects of the released code that no map of a trained network can show, by number, and why
+NOT_RUN = {
+    1: "softmax before the loss: needs its own training (train.recipe=published), not run here",
+    4: "split by slice: needs its own training, not run here; prepared sets are split by patient and can't be mixed",
+    5: "labels joined by position in a folder listing: a matter of reading; a wrong join is an error here",
+    6: "mask // 255: a matter of reading; a prepared mask holds types, not grey values",
+    9: "scored only on slices that are known to bleed: all rows here are; chapter 6 has the others and the gate",
+    10: "epochs and networks that ignore the settings: needs its own training, not run here",
+    12: "hooks for life, hard-coded device, pickles: change no number",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One change.
+
+    `group`: what kind. `changes`: in words. `method`: how its map is made. `against`: name of the variant that it
+    changes. `restrict`: see `dice_curves`. `test_windows`: whether the classifier sees `TEST_WINDOWS`, and not its own.
+    `constant`: the threshold, where it isn't chosen but part of the method.
+    """
+
+    group: str
+    changes: str
+    method: Method
+    against: str = DEFAULT
+    restrict: Restriction | None = None
+    test_windows: bool = False
+    constant: float | None = None
+
+
+def variants_of(checkpoint: Checkpoint, profile: Profile) -> dict[str, Variant]:
+    """Every variant by name, the method as it is first."""
+    stages = tuple(range(len(stages_of(find_swin(checkpoint.model)))))
+    default = methods_of(profile, ["hgi_sam"])["hgi_sam"]
+    used = ", ".join(str(stage + 1) for stage in profile.maps.stages)
+    words = f"gradient at {profile.maps.gradient_at}, stages {used}"
+    return {
+        DEFAULT: Variant("reference", words, default),
+        "Swin-SAM": Variant("reference", "no head weights, all stages", swin_sam),
+        "GradCAM": Variant("reference", "first norm of the last block", grad_cam),
+        **_of_the_map(profile, stages),
+        "no brain mask": Variant("brain", "anything in the slice may be blood", default, restrict=whole_slice),
+        "scaled within the brain": Variant("brain", "last min-max within the brain", default, restrict=within_brain),
+        "mirrored too": Variant("test time", "mean with the map of the mirrored slice", mirrored(default)),
+        "three sizes": Variant("test time", "mean over the slice at " + ", ".join(map(str, ZOOMS)), resized(default)),
+        **_released(profile, default, stages),
+    }
+
+
+def _of_the_map(profile: Profile, stages: Sequence[int]) -> dict[str, Variant]:
+    """Gradient, head weights, stages, and how blocks and stages are joined."""
+    used, at = tuple(profile.maps.stages), profile.maps.gradient_at
+    other = "scores" if at == "weights" else "weights"
+
+    def made(group: str, changes: str, **options: Any) -> Variant:
+        return Variant(group, changes, composed(**{"gradient_at": at, "stages": used} | options))
+
+    sets = {f"stage {s + 1} alone": (s,) for s in stages} | {"stages 1, 2": (0, 1), "stages 1, 2, 3": (0, 1, 2)}
+    sets |= {"all stages": tuple(stages)}
+    return {
+        f"gradient at {other}": made("gradient", "where the gradient is taken", gradient_at=other),
+        "no head weights": Variant("head weights", "Swin-SAM on the same stages", partial(swin_sam, stages=used)),
+        **{name: made("stages", "which stages enter", stages=of) for name, of in sets.items() if of != used},
+        "pairs averaged": made("joining", "mean of W-MSA and SW-MSA, not their product", blocks="mean"),
+        "stages averaged": made("joining", "mean of the stages, not their product", stages_by="mean"),
+        "both averaged": made("joining", "no product at all", blocks="mean", stages_by="mean"),
+        "stages not scaled": made("joining", "no min-max of each stage before they are joined", scale="none"),
+    }
+
+
+def _released(profile: Profile, default: Method, stages: Sequence[int]) -> dict[str, Variant]:
+    """What the released code does, defect by defect, as far as it touches maps and their evaluation."""
+    used, at, all_of = tuple(profile.maps.stages), profile.maps.gradient_at, tuple(stages)
+    batch = composed(gradient_at=at, stages=used, scale="batch")
+    rolled = composed(gradient_at=at, stages=all_of, recipe="published")
+    whole = DEFAULT if used == all_of else "all stages"
+    group = "released code"
+    eroded = partial(eroded_brain, pixel_mm=profile.pixel_mm)
+    methods: dict[str, Method] = {DEFAULT: default, "Swin-SAM": swin_sam, "GradCAM": grad_cam}
+    constants = {
+        f"8: threshold {value:g}, {name.removesuffix(' as it is')}": Variant(
+            group, "a constant, not chosen", fixed(methods[name], value), against=name, constant=value
+        )
+        for name, value in CONSTANTS.items()
+    }
+    return {
+        "2: min-max over the batch": Variant(group, "slices of a batch share one scale", batch),
+        "3: roll, HGI-SAM": Variant(group, "every odd block rolled, all stages", rolled, against=whole),
+        "3: roll, Swin-SAM": Variant(
+            group, "every odd block rolled", partial(swin_sam, recipe="published"), against="Swin-SAM"
+        ),
+        "7: other windows": Variant(group, "windows other than in training", default, test_windows=True),
+        **constants,
+        "11: predicted class": Variant(
+            group, "GradCAM of the class that the network says", of_predicted_class(grad_cam), against="GradCAM"
+        ),
+        "13: brain eroded": Variant(group, f"brain eroded by {ERODED_MM:g} mm", default, restrict=eroded),
+    }
+
+
+def ablate(
+    checkpoint: Checkpoint,
+    profile: Profile,
+    prepared: PreparedDataset,
+    variants: Mapping[str, Variant],
+    rows: Mapping[str, Rows],
+) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
+    """Each variant with the threshold that is best on the validation slices, and what it is worth on the test slices.
+
+    Args:
+        checkpoint: The trained classifier.
+        profile: Sections `maps`, `evaluate` and `compute`.
+        prepared: With masks.
+        variants: Name → variant, with all that they are compared with.
+        rows: "val" and "test" → slices, something drawn in each.
+
+    Returns:
+        A row a variant: group, changes, against, threshold, validation_dice; mean, low, high of the Dice of the test
+        slices; difference, difference_low, difference_high over patients from the variant that it changes, p_value of
+        the Wilcoxon test and p_holm, corrected for all rows. And name → the whole curve of the validation Dice.
+    """
+    curves = _curves(checkpoint, profile, prepared, variants, np.concatenate([rows["val"], rows["test"]]))
+    count, grid = len(rows["val"]), threshold_grid(profile.evaluate.thresholds)
+    patient = prepared.slices["patient"].iloc[rows["test"]].reset_index(drop=True)
+    chosen, dice = {}, {}
+    for name, curve in curves.items():
+        chosen[name], dice[name] = at_best_threshold(curve, count, grid)
+    by_patient = {name: pd.Series(values).groupby(patient).mean() for name, values in dice.items()}
+    found: list[dict[str, Any]] = []
+    for name, variant in variants.items():
+        row: dict[str, Any] = {key: getattr(variant, key) for key in ("group", "changes", "against")}
+        row |= {key: chosen[name][key] for key in ("threshold", "validation_dice")}
+        row |= {"threshold": variant.constant} if variant.constant is not None else {}
+        draws: Any = {"count": profile.evaluate.bootstrap, "generator": np.random.default_rng(profile.seed)}
+        test = compare(by_patient[name], by_patient[variant.against], **draws)
+        low, high = test["ci95"]
+        row |= {"difference": test["difference"], "difference_low": low, "difference_high": high}
+        found.append({"name": name, **row, "p_value": test["p_value"], "value": dice[name]})
+    corrected = np.array(holm([row["p_value"] for row in found]), dtype=float)  # None becomes NaN
+    table = estimates(found, profile, prepared, rows["test"]).set_index("name").assign(p_holm=corrected)
+    return table.astype({"p_value": float}), chosen
+
+
+def _curves(
+    checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, variants: Mapping[str, Variant], rows: Rows
+) -> dict[str, Any]:
+    """Dice of every variant on every slice at every threshold."""
+    windows = [
+        Window(name=w.name, center_hu=center, width_hu=width)
+        for w in checkpoint.profile.windows
+        for center, width in [TEST_WINDOWS.get(w.name, (w.center_hu, w.width_hu))]
+    ]
+    other = replace(checkpoint, profile=checkpoint.profile.model_copy(update={"windows": windows}))
+    curves: dict[str, Any] = {}
+    for reader, is_other in ((checkpoint, False), (other, True)):
+        mine = {name: variant for name, variant in variants.items() if variant.test_windows == is_other}
+        methods = {name: variant.method for name, variant in mine.items()}
+        restrict = {name: variant.restrict for name, variant in mine.items() if variant.restrict is not None}
+        if mine:
+            curves |= dice_curves(reader, profile, prepared, methods, rows, restrict=restrict)
+    return curves
+
+
+def ablations_step(profile: Profile, runs_dir: Path) -> Path:
+    """Ablations and sanity checks of the maps on bleeding slices of `ct-ich`; returns `runs/<profile>/ablations`.
+
+    The test of shuffled labels is made where `classifiers/shuffled`, a training on such labels, is finished.
+    """
+    data = open_step_data(profile, runs_dir, "ct-ich")
+    trained = require_step(profile, runs_dir, "train")
+    shuffled = step_dir(profile, runs_dir, "classifiers/shuffled")
+    inputs = {"train": trained} | ({"shuffled": shuffled} if (shuffled / "manifest.json").is_file() else {})
+
+    def work(folder: Path) -> None:
+        networks = {name: load_checkpoint(path) for name, path in inputs.items()}
+        rows = {split: bleeding_rows(data, split, most=MOST_SLICES, seed=profile.seed) for split in ("val", "test")}
+        variants = variants_of(networks["train"], profile)
+        table, chosen = ablate(networks["train"], profile, data, variants, rows)
+        table.to_parquet(folder / "ablations.parquet")
+        write_json(folder / "thresholds.json", {"dataset": data.fingerprint, "split": "val", "methods": chosen})
+        checks = sanity_checks(networks["train"], profile, data, rows["test"], shuffled=networks.get("shuffled"))
+        checks.to_parquet(folder / "sanity.parquet", index=False)
+
+    hashes = {name: read_manifest(path)["outputs"]["model.safetensors"] for name, path in inputs.items()}
+    return run_step(
+        profile,
+        runs_dir,
+        "ablations",
+        work,
+        code=["hgisam_book.studies.ablation"],
+        sections=("maps", "evaluate", "compute"),
+        inputs={"prepared/ct-ich": data.fingerprint, **hashes},
+    )

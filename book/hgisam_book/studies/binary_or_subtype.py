@@ -1,0 +1,181 @@
+"""Binary or subtype: what do the labels that a classifier learns from do to its scores, its maps and its heads?
+
+With the same seed both tasks start from the same trunk and see the same slices, changed alike, in the same order; only
+head and loss differ. So classifiers are compared in pairs, seed by seed, and head by head.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import wasserstein_distance
+from sklearn.metrics import roc_auc_score
+
+from hgisam.data.prepared import SUBTYPES
+from hgisam.evaluation.metrics import Estimate, bootstrap_mean, compare, patient_weights
+
+TASKS = ("binary", "subtype")
+SAME_SEED, SAME_TASK, NEITHER = "same seed, other task", "same task, other seed", "other task and seed"
+
+
+def summarize_study(dice: pd.DataFrame, scores: pd.DataFrame, *, bootstrap: int, seed: int) -> dict[str, Any]:
+    """The figures that the study is known by, each measured value as {"mean", "ci95"} with intervals over patients.
+
+    Args:
+        dice: task, seed, target, method, patient, dice; a row a slice.
+        scores: task, seed, patient, labels, scores; a row a slice.
+        bootstrap: Samples of patients.
+        seed: Of the bootstrap.
+
+    Returns:
+        Method → see `compare_tasks`; auroc: see `compare_auroc`; auroc_of_types: see `auroc_of_types`; n_patients and
+        seeds.
+    """
+    options: dict[str, Any] = {"count": bootstrap, "generator": np.random.default_rng(seed)}
+    bleeding = dice[dice["target"] == "any"]
+    found = {str(name): compare_tasks(own, options) for name, own in bleeding.groupby("method", sort=False)}
+    return {
+        **found,
+        "auroc": compare_auroc(scores, options),
+        "auroc_of_types": auroc_of_types(scores[scores["task"] == "subtype"]),
+        "n_patients": int(bleeding["patient"].nunique()),
+        "seeds": sorted(int(value) for value in dice["seed"].unique()),
+    }
+
+
+def patient_means(dice: pd.DataFrame) -> pd.DataFrame:
+    """Mean Dice of each patient's slices: rows (patient, seed), a column a task."""
+    return dice.groupby(["patient", "seed", "task"])["dice"].mean().unstack("task")[list(TASKS)]
+
+
+def compare_tasks(dice: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
+    """One method's maps after either training, on the same patients.
+
+    Args:
+        dice: task, seed, patient, dice of one method; a row a slice.
+        options: `count` and `generator` of the bootstrap.
+
+    Returns:
+        binary, subtype: the mean over patients of each one's mean over slices, then over seeds. difference (binary −
+        subtype), p_value, effect_size and n_patients: from `metrics.compare`. by_seed: the difference of each seed.
+        shares: see `variance_shares`.
+    """
+    by_seed = patient_means(dice)
+    by_patient = by_seed.groupby("patient").mean()
+    test = compare(by_patient["binary"], by_patient["subtype"], **options)
+    means = by_seed.groupby("seed").mean()
+    patient = pd.Series(by_patient.index)
+    found: dict[str, Any] = {task: bootstrap_mean(by_patient[task], patient, **options) for task in TASKS}
+    return found | {
+        "difference": {"mean": test["difference"], "ci95": test["ci95"]},
+        **{key: test[key] for key in ("p_value", "effect_size", "test", "n_patients")},
+        "by_seed": {str(seed): float(value) for seed, value in (means["binary"] - means["subtype"]).items()},
+        "shares": variance_shares(means),
+    }
+
+
+def variance_shares(means: pd.DataFrame) -> dict[str, float] | None:
+    """How much of the spread of some numbers lies between tasks, how much between seeds.
+
+    Args:
+        means: [seeds, tasks].
+
+    Returns:
+        Shares of the sum of squares, which add up to 1: task, seed, and the rest: what a task does with one seed and
+        not with another. None where all numbers are the same.
+    """
+    values = means.to_numpy()
+    about = values - values.mean()
+    total = float((about**2).sum())
+    if total == 0:
+        return None
+    task = len(values) * float((about.mean(axis=0) ** 2).sum()) / total
+    seed = values.shape[1] * float((about.mean(axis=1) ** 2).sum()) / total
+    return {"task": task, "seed": seed, "rest": 1 - task - seed}
+
+
+def compare_auroc(scores: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Estimate]:
+    """AUROC of any bleed, mean over seeds, of both tasks on the same draws of patients.
+
+    Args:
+        scores: task, seed, row, patient, any (0/1), score.
+        options: `count` and `generator` of the bootstrap.
+
+    Returns:
+        binary, subtype, and difference (binary − subtype).
+    """
+    said = scores.pivot(index="row", columns=["task", "seed"], values="score")
+    slices = scores.drop_duplicates("row").set_index("row").loc[said.index]
+    truth = slices["any"].to_numpy()
+    codes, patients = pd.factorize(slices["patient"])
+    samples = patient_weights(len(patients), options["count"], options["generator"])[:, codes]
+    usable = [weight for weight in samples if 0 < (weight * truth).sum() < weight.sum()]
+
+    def areas(weight: Any) -> list[float]:
+        return [
+            float(np.mean([roc_auc_score(truth, said[task][seed], sample_weight=weight) for seed in said[task]]))
+            for task in TASKS
+        ]
+
+    measured, drawn = np.array(areas(None)), np.array([areas(weight) for weight in usable])
+    columns = {"binary": (1, 0), "subtype": (0, 1), "difference": (1, -1)}
+    return {
+        name: {
+            "mean": float(measured @ weights),
+            "ci95": np.percentile(drawn @ weights, [2.5, 97.5]).tolist(),
+        }
+        for name, weights in columns.items()
+    }
+
+
+def auroc_of_types(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """How well each type is told from all other slices.
+
+    Args:
+        scores: seed, the types (0/1, or -1 where nobody said) and score_<type> of classifiers that were asked for them.
+
+    Returns:
+        Type → mean over seeds, and the seeds' own; types that no slice, or every slice, shows are left out.
+    """
+    found = {}
+    for name in SUBTYPES:
+        told = scores[scores[name] >= 0]
+        if told[name].nunique() == 2:
+            by_seed = {
+                str(seed): float(roc_auc_score(own[name], own[f"score_{name}"])) for seed, own in told.groupby("seed")
+            }
+            found[name] = {"mean": float(np.mean(list(by_seed.values()))), "by_seed": by_seed}
+    return found
+
+
+def head_agreement(heads: pd.DataFrame, *, column: str) -> pd.DataFrame:
+    """How alike the heads of two classifiers are, for every pair of classifiers.
+
+    Args:
+        heads: task, seed, stage, block, head (0 is all together, and left out), and the column.
+        column: A contrast, above 0; compared as its logarithm to base 2.
+
+    Returns:
+        A row a pair: pair (`SAME_SEED`, `SAME_TASK` or `NEITHER`), a and b; correlation: of heads with the same
+        number, after the mean of each block is taken away, so that blocks which prefer the bleed as a whole don't
+        count; distance: how far the heads of a block, whatever their order, are apart, mean over blocks (earth
+        mover's distance). Only heads of networks with the same first weights have a reason to share their number.
+    """
+    single = heads[heads["head"] > 0]
+    table = np.log2(single.set_index(["stage", "block", "head", "task", "seed"])[column]).unstack(["task", "seed"])
+    blocks = table.groupby(["stage", "block"])
+    centred = table - blocks.transform("mean")
+    rows = []
+    for a, b in combinations(table.columns, 2):
+        pair = SAME_SEED if a[1] == b[1] else SAME_TASK if a[0] == b[0] else NEITHER
+        apart = [wasserstein_distance(block[a], block[b]) for _, block in blocks]
+        names = {"a": f"{a[0]} {a[1]}", "b": f"{b[0]} {b[1]}"}
+        alike = centred[a].corr(centred[b])
+        rows.append({"pair": pair, **names, "correlation": alike, "distance": np.mean(apart)})
+    return pd.DataFrame(rows).sort_values("pair", key=_order, kind="stable", ignore_index=True)
+
+
+def _order(pairs: Sequence[str] | pd.Series) -> pd.Series:
+    return pd.Series(pairs).map([SAME_SEED, SAME_TASK, NEITHER].index)

@@ -1,0 +1,101 @@
+"""The steps of the study of labels: a classifier for each task and seed, its measures, and what they say together.
+
+Each is a folder under `runs/<profile>/classifiers`: `<task>-<seed>`, `measured/<task>-<seed>`, and `study`.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from hgisam.config.profile import Profile
+from hgisam.models.checkpoint import load_checkpoint
+from hgisam.pipeline import OWN, open_step_data
+from hgisam.runs.files import read_table, write_json
+from hgisam.runs.steps import read_manifest, require_step, run_step
+from hgisam_book.studies.binary_or_subtype import TASKS, summarize_study
+from hgisam_book.studies.classifier_measurements import measure_classifier
+from hgisam_book.studies.trainings import train_all
+
+TABLES = ("scores.parquet", "dice.parquet", "heads.parquet")
+
+
+def classifiers_of(profile: Profile) -> list[tuple[str, int]]:
+    """Task and seed of each classifier, the tasks of a seed beside each other."""
+    return [(task, seed) for seed in profile.study.seeds for task in TASKS]
+
+
+def train_classifiers(profile: Profile, runs_dir: Path, take_from: Path | None = None) -> dict[tuple[str, int], Path]:
+    """Trains a classifier for each task and seed of the study, takes it from a recorded run, or finds it done.
+
+    They are always trained, whatever `train.checkpoint` says of the run's own classifier: one network can't be several.
+    Where the run's own was trained as one of them is, with the same seed and settings, it is that one.
+
+    Args:
+        profile: Of the run.
+        runs_dir: Where runs live.
+        take_from: Folder of recorded runs, whose trainings are taken where they are the same; None to train.
+
+    Returns:
+        Task and seed → the finished folder.
+    """
+    keys = classifiers_of(profile)
+    trainings = {_step_of(profile, task, seed): _training(profile, task, seed) for task, seed in keys}
+    return dict(zip(keys, train_all(trainings, runs_dir, "classifiers", take_from), strict=True))
+
+
+def _training(profile: Profile, task: str, seed: int) -> Profile:
+    return profile.variant(task, [f"seed={seed}", "train.checkpoint=null"])
+
+
+def _step_of(profile: Profile, task: str, seed: int) -> str:
+    return OWN if _training(profile, task, seed) == profile else f"classifiers/{task}-{seed}"
+
+
+def measure_step(profile: Profile, runs_dir: Path, task: str, seed: int) -> Path:
+    """Measures one of the classifiers on the prepared `ct-ich` set; see `measure_classifier`."""
+    data = open_step_data(profile, runs_dir, "ct-ich")
+    step = _step_of(profile, task, seed)
+    trained = require_step(profile, runs_dir, step)
+    return run_step(
+        profile,
+        runs_dir,
+        f"classifiers/measured/{task}-{seed}",
+        lambda folder: measure_classifier(load_checkpoint(trained), profile, data, folder),
+        code=["hgisam_book.studies.classifier_measurements"],
+        sections=("maps", "evaluate", "compute"),
+        inputs={
+            "prepared/ct-ich": data.fingerprint,
+            step: read_manifest(trained)["outputs"]["model.safetensors"],
+        },
+    )
+
+
+def study_step(profile: Profile, runs_dir: Path) -> Path:
+    """The tables of all classifiers, each with the columns task and seed, and `study.json`.
+
+    Returns:
+        `runs/<profile>/classifiers/study`.
+    """
+    measured = {(task, seed): measure_step(profile, runs_dir, task, seed) for task, seed in classifiers_of(profile)}
+
+    def work(folder: Path) -> None:
+        tables = {}
+        for name in TABLES:
+            parts = [read_table(path / name).assign(task=task, seed=seed) for (task, seed), path in measured.items()]
+            tables[name] = pd.concat(parts, ignore_index=True)
+            tables[name].to_parquet(folder / name, index=False)
+        options = {"bootstrap": profile.evaluate.bootstrap, "seed": profile.seed}
+        write_json(folder / "study.json", summarize_study(tables["dice.parquet"], tables["scores.parquet"], **options))
+
+    inputs = {
+        f"{path.name}/{name}": read_manifest(path)["outputs"][name] for path in measured.values() for name in TABLES
+    }
+    return run_step(
+        profile,
+        runs_dir,
+        "classifiers/study",
+        work,
+        code=["hgisam_book.studies.binary_or_subtype"],
+        sections=("evaluate",),
+        inputs=inputs,
+    )

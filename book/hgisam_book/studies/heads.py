@@ -1,0 +1,88 @@
+"""What each head of each block sees: attention received by every token, before and after the gradient weighs it."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from hgisam.attention.gradients import find_swin, reduce_gradients
+from hgisam.attention.swin import BlockAttention, BlockGeometry, stages_of
+from hgisam.maps.combine import attention_received, min_max, to_token_grid
+from hgisam.maps.hgi_sam import head_weights
+
+
+@dataclass(frozen=True)
+class HeadMaps:
+    """Of one block, both [B, heads, rows, cols] on its token grid.
+
+    `received`: attention that a token receives from its window, by head. `weighted`: the same times the head's weight
+    in that window; its mean over heads is what HGI-SAM takes from this block, that of `received` what Swin-SAM takes.
+    """
+
+    received: Tensor
+    weighted: Tensor
+
+    def panels(self) -> tuple[Tensor, Tensor]:
+        """All heads together, then each: [B, 1 + heads, rows, cols] of received and weighted attention, in [0, 1].
+
+        Received attention is scaled panel by panel, since its pattern counts. Weighted heads share one scale, since
+        there it counts how strong they are beside each other.
+        """
+        received = torch.cat([self.received.mean(dim=1, keepdim=True), self.received], dim=1)
+        together = min_max(self.weighted.mean(dim=1))[:, None]
+        strongest = self.weighted.amax(dim=(1, 2, 3), keepdim=True)
+        each = self.weighted / strongest.where(strongest > 0, 1.0)
+        return min_max(received.flatten(0, 1)).view_as(received), torch.cat([together, each], dim=1)
+
+
+def head_maps(
+    model: nn.Module, images: Tensor, target: int, *, gradient_at: str = "scores"
+) -> dict[BlockGeometry, HeadMaps]:
+    """Attention of every head of every block, from one forward and one backward pass.
+
+    Args:
+        model: Is or contains one timm Swin, and returns logits; left as it was.
+        images: [B, C, H, W], standardised as in training.
+        target: Class whose logit weighs the heads; 0 of a head with one logit.
+        gradient_at: "scores" or "weights", see `hgi_sam`.
+
+    Returns:
+        BlockGeometry → its heads, in the order of the blocks.
+
+    Raises:
+        InputError: For a model, images or options that do not fit, or where no gradient reaches the attention.
+    """
+
+    def by_head(block: BlockAttention, gradient: Tensor) -> Tensor:
+        received = attention_received(block.attention)  # [B·nW, heads, N]
+        weighted = head_weights(gradient)[..., None] * received
+        both = torch.stack([received, weighted])  # [2, B·nW, heads, N]
+        grids = to_token_grid(rearrange(both, "two w heads n -> (two heads w) n"), block)
+        return rearrange(grids, "(two heads b) r c -> two b heads r c", two=2, b=len(images))
+
+    stages = range(len(stages_of(find_swin(model))))
+    found = reduce_gradients(model, images, target, by_head, stages=stages, gradient_at=gradient_at)
+    return {block: HeadMaps(*both) for block, both in found.items()}
+
+
+def contrast(maps: Tensor, truth: Tensor, brain: Tensor) -> Tensor:
+    """How many times more of a map a token of the bleed has than one of the rest of the brain.
+
+    Args:
+        maps: [B, ..., rows, cols] ≥ 0, on a grid that covers the slice.
+        truth: [B, H, W], something true in each slice.
+        brain: [B, H, W], 0 outside.
+
+    Returns:
+        [B, ...]: mean over the bleed / mean over the rest of the brain; 1 where the map makes no difference. Tokens
+        that lie in both count for each with their share.
+    """
+    bleed, rest = ((region > 0).to(maps) for region in (truth, (brain > 0) & ~(truth > 0)))
+    rows, cols = maps.shape[-2:]
+    means = []
+    for region in (bleed, rest):
+        share = F.adaptive_avg_pool2d(region[:, None], (rows, cols)).view(-1, *[1] * (maps.ndim - 3), rows, cols)
+        means.append((maps * share).sum(dim=(-2, -1)) / share.sum(dim=(-2, -1)))
+    return means[0] / means[1]

@@ -1,0 +1,187 @@
+"""Better masks without a drawn pixel: the map, the density of blood, and a network that learns from both.
+
+The weakly labelled scans have labels of slices only. There the map times the density of blood makes a pseudo mask of
+each slice that bleeds, and an empty mask is true where none does. A U-Net learns from them and is measured like any
+other method.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import zarr
+from tqdm import tqdm
+
+from hgisam.config.profile import Profile
+from hgisam.data.prepared import MASK_VALUES, PreparedDataset, StudyArrays, open_prepared, write_prepared
+from hgisam.errors import InputError
+from hgisam.evaluation.score_maps import read_score_maps
+from hgisam.inference.cross_validation import probability_of_bleeding
+from hgisam.inference.extraction import images_of, maps_of, methods_of
+from hgisam.models.checkpoint import Checkpoint, load_checkpoint
+from hgisam.pipeline import open_step_data, train_step
+from hgisam.runs.files import read_json, write_json
+from hgisam.runs.steps import read_manifest, require_step, run_step
+from hgisam.training.fabric import make_fabric
+from hgisam_book.studies.blood_density import DENSITY_GRID, blood_begins_at, blood_density, dense_areas, with_density
+
+# density without a map, the product of both, the network that learnt from it, and the mean of the last two
+PARTS = ("density_alone", "hgi_sam_density", "hgi_sam_self_trained", "hgi_sam_refined")
+PSEUDO_THRESHOLD = 0.1  # of map and density, at and above which a pixel of a bleeding slice is taken for blood
+MOST_BLEEDING = 1500  # slices with pseudo masks; as many without a bleed stand beside them
+TRAINING = "hgi_sam_refined"  # of `study.trainings`
+
+Maps = npt.NDArray[np.float32]
+
+
+def refine_step(profile: Profile, runs_dir: Path) -> Path:
+    """Refines HGI-SAM on the prepared `ct-ich` set; no mask of it is read.
+
+    Returns:
+        `runs/<profile>/refined/maps`: `maps.zarr` with `PARTS`, float16 [slice, row, col].
+    """
+    pseudo = pseudo_step(profile, runs_dir)
+    variant = profile.variant(TRAINING, ["train.checkpoint=null"])
+    trained = train_step(variant, runs_dir, "refined/self_trained", open_prepared(pseudo / "dataset"))
+    data, mapped = open_step_data(profile, runs_dir, "ct-ich"), require_step(profile, runs_dir, "maps")
+    begins_hu = read_json(pseudo / "density.json")["begins_hu"]
+    return run_step(
+        profile,
+        runs_dir,
+        "refined/maps",
+        lambda folder: refine(load_checkpoint(trained), profile, data, mapped / "maps.zarr", begins_hu, folder),
+        code=["hgisam_book.studies.blood_density", "hgisam.inference.cross_validation"],
+        sections=("maps", "compute"),
+        inputs={
+            "prepared/ct-ich": data.fingerprint,
+            "maps": read_manifest(mapped)["outputs"]["maps.zarr"],
+            "density": read_manifest(pseudo)["outputs"]["density.json"],
+            "self_trained": read_manifest(trained)["outputs"]["model.safetensors"],
+        },
+    )
+
+
+def pseudo_step(profile: Profile, runs_dir: Path) -> Path:
+    """Pseudo masks of the weakly labelled slices.
+
+    Returns:
+        `runs/<profile>/refined/pseudo`: `dataset`, a prepared set, and `density.json`: begins_hu, grid_hu, auroc.
+    """
+    data, trained = open_step_data(profile, runs_dir, "rsna"), require_step(profile, runs_dir, "train")
+    return run_step(
+        profile,
+        runs_dir,
+        "refined/pseudo",
+        lambda folder: write_pseudo(load_checkpoint(trained), profile, data, folder),
+        code=["hgisam_book.studies.blood_density", "hgisam.inference.extraction"],
+        sections=("maps", "compute"),
+        inputs={"prepared/rsna": data.fingerprint, "train": read_manifest(trained)["outputs"]["model.safetensors"]},
+    )
+
+
+def write_pseudo(checkpoint: Checkpoint, profile: Profile, weak: PreparedDataset, folder: Path) -> None:
+    """Writes what `pseudo_step` returns.
+
+    Args:
+        checkpoint: The classifier whose maps are refined.
+        profile: Sections `maps` and `compute`, and the seed.
+        weak: With labels of slices.
+        folder: Exists.
+
+    Raises:
+        InputError: If all slices bleed, or none does.
+    """
+    chosen = choose_slices(weak.slices, profile.seed)
+    if weak.slices["any"].iloc[chosen].nunique() < 2:
+        remedy = "Prepare more patients."
+        raise InputError(f"slices of {weak.path}", "one kind at most", "slices with and without a bleed", remedy)
+    densities = list(densities_of(weak, chosen))
+    areas = np.concatenate([dense_areas(density) for _, density in densities])
+    order = np.concatenate([rows for rows, _ in densities])
+    bleeds = weak.slices["any"].iloc[order].to_numpy() == 1
+    begins_hu, auroc = blood_begins_at(areas, bleeds)
+    found = {"begins_hu": begins_hu, "grid_hu": DENSITY_GRID.tolist(), "auroc": auroc.tolist()}
+    write_json(folder / "density.json", found)
+    method = methods_of(profile, ["hgi_sam"])["hgi_sam"]
+    device = make_fabric(profile.compute).device
+    checkpoint.model.to(device)
+
+    def blocks() -> Iterator[StudyArrays]:
+        for rows, density in tqdm(densities, desc="pseudo masks", unit="scan"):
+            hu, brain = weak.hu[rows], weak.brain[rows]
+            mask, bleeding = np.zeros(hu.shape, np.uint8), weak.slices["any"].iloc[rows].to_numpy() == 1
+            if bleeding.any():
+                images = images_of(checkpoint, hu[bleeding], brain[bleeding], device)
+                maps = maps_of(method, checkpoint, images, profile, hu.shape[1])
+                refined = with_density(maps, density[bleeding], begins_hu)
+                mask[bleeding] = (refined >= PSEUDO_THRESHOLD) * MASK_VALUES["unspecified"]
+            yield hu, brain, mask
+
+    about = {key: weak.meta.get(key, "unknown") for key in ("source", "licence")}
+    info: dict[str, Any] = {"name": "pseudo", **about, "skipped": []}
+    slices, size_px = weak.slices.iloc[order].reset_index(drop=True), weak.hu.shape[1]
+    write_prepared(folder / "dataset", slices=slices, blocks=blocks(), size_px=size_px, with_mask=True, info=info)
+
+
+def choose_slices(slices: pd.DataFrame, seed: int) -> npt.NDArray[np.int64]:
+    """Rows of slices that bleed, patient by patient at random, and of as many of the same patients that don't.
+
+    Args:
+        slices: `slices.parquet` of the weakly labelled set.
+        seed: Of the draw.
+
+    Returns:
+        [n] ascending; patients are drawn until `MOST_BLEEDING` slices bleed.
+    """
+    generator = np.random.default_rng(seed)
+    bleeding = slices.groupby("patient")["any"].sum().sample(frac=1, random_state=generator)
+    patients = bleeding.index[bleeding.cumsum().shift(fill_value=0) < MOST_BLEEDING]
+    bleeds, mine = slices["any"].to_numpy() == 1, slices["patient"].isin(patients).to_numpy()
+    positive, negative = (generator.permutation(np.flatnonzero(mine & kind)) for kind in (bleeds, ~bleeds))
+    return np.sort(np.concatenate([positive[:MOST_BLEEDING], negative[: len(positive[:MOST_BLEEDING])]]))
+
+
+def refine(
+    self_trained: Checkpoint, profile: Profile, data: PreparedDataset, maps: Path, begins_hu: float, folder: Path
+) -> None:
+    """Writes `PARTS` of every slice to `folder/maps.zarr`, study by study.
+
+    Args:
+        self_trained: The segmenter that learnt from pseudo masks.
+        profile: Sections `maps` and `compute`.
+        data: The set to segment.
+        maps: Group with hgi_sam, rows as in `data`.
+        begins_hu: From `blood_begins_at`.
+        folder: Exists.
+    """
+    device = make_fabric(profile.compute).device
+    self_trained.model.to(device)
+    hgi_sam, _ = read_score_maps(maps)["hgi_sam"]
+    count, *size = data.hu.shape
+    root = zarr.open_group(folder / "maps.zarr", mode="w")
+    arrays = [root.create_array(n, shape=(count, *size), dtype="float16", chunks=(1, *size)) for n in PARTS]
+    scans = tqdm(densities_of(data, np.arange(count)), total=data.slices["study"].nunique(), desc="refining")
+    for rows, density in scans:
+        images = images_of(self_trained, data.hu[rows], data.brain[rows], device)
+        learnt = maps_of(probability_of_bleeding, self_trained, images, profile, size[0]).astype(np.float32)
+        alone, dense = (with_density(m, density, begins_hu) for m in (np.ones(density.shape), hgi_sam.oindex[rows]))
+        parts = np.stack([alone, dense, learnt, (dense + learnt) / 2]).astype(np.float16)
+        for array, values in zip(arrays, parts, strict=True):
+            array.oindex[rows] = values
+
+
+def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], Maps]]:
+    """Study by study, the chosen rows in their order and their density [n, H, W].
+
+    Whole studies are read, since density is a matter of neighbours.
+    """
+    for study in data.slices.groupby("study", sort=False).indices.values():
+        rows = np.sort(study)
+        mine = np.isin(rows, chosen)
+        if mine.any():
+            pixel_mm, slice_mm = data.slices.iloc[rows][["pixel_mm", "slice_mm"]].median()
+            hu, brain = data.hu[rows], data.brain[rows]
+            yield rows[mine], blood_density(hu, brain, pixel_mm, slice_mm)[mine]

@@ -1,0 +1,43 @@
+"""All methods of a run measured together, what its studies found, and why their masks fail."""
+
+from pathlib import Path
+
+from hgisam.config.profile import Profile
+from hgisam.evaluation.score_maps import read_score_maps
+from hgisam.evaluation.thresholds import thresholds_by_slice
+from hgisam.pipeline import measure_step, open_step_data
+from hgisam.runs.files import read_json, read_table, write_json
+from hgisam.runs.folders import sha256_of
+from hgisam.runs.steps import require_step, step_dir
+from hgisam_book.studies.failure_causes import failures
+
+STUDIES = {"binary_vs_subtype": "classifiers/study/study.json"}  # name in the summary → file of the run
+OTHER_MAPS = ("baselines/*/maps", "refined/maps")  # steps besides "maps" that leave score maps
+
+
+def results_step(profile: Profile, runs_dir: Path) -> Path:
+    """Measures all methods whose maps the run holds (classifier, baselines, refined masks), and why each mask fails.
+
+    Returns:
+        `runs/<profile>/results`: the files of `evaluate_step`, with the studies in `summary.json`, and
+        `failures.parquet`; `summary.json` is copied to `runs/<profile>`.
+    """
+    run = step_dir(profile, runs_dir, "")
+    maps = require_step(profile, runs_dir, "maps")
+    others = sorted(path.parent for kind in OTHER_MAPS for path in run.glob(f"{kind}/manifest.json"))
+    sources = {folder.relative_to(run).as_posix(): folder for folder in (maps, *others)}
+    studies = {name: run / file for name, file in STUDIES.items() if (run / file).is_file()}
+
+    def explain(folder: Path) -> None:
+        data, summary = open_step_data(profile, runs_dir, "ct-ich"), read_json(folder / "summary.json")
+        if studies:
+            summary["studies"] = {name: read_json(path) for name, path in studies.items()}
+        write_json(folder / "summary.json", summary)
+        values = read_score_maps(*(source / "maps.zarr" for source in sources.values()))
+        thresholds = thresholds_by_slice(data, read_json(folder / "thresholds.json"))
+        causes = failures(data, values, thresholds, read_table(folder / "predictions.parquet"))
+        causes.to_parquet(folder / "failures.parquet", index=False)
+
+    inputs = {name: sha256_of(path) for name, path in studies.items()}
+    code = ["hgisam_book.studies.failure_causes"]
+    return measure_step(profile, runs_dir, "results", sources, also=explain, code=code, inputs=inputs)

@@ -1,0 +1,302 @@
+"""Profiles: everything that a run depends on, in one validated file a scale.
+
+Every profile has the same keys and inherits from none. `load_profile` reads one by name ("smoke", "laptop", "paper") or
+by path, applies `a.b=c` overrides and refuses unknown keys by naming the nearest known one.
+"""
+
+import difflib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from hgisam.config.networks import Model, Segmenter
+from hgisam.config.overrides import apply_override, first_error, put, read_yaml, unknown_key
+from hgisam.errors import InputError
+
+Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+MethodName = Literal[
+    "hgi_sam", "swin_sam", "grad_cam", "hires_cam", "layer_cam", "rollout", "relevance", "gradient_input"
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Phantom(_Section):
+    """The synthetic studies, made only where no real ones are given."""
+
+    training_patients: Positive
+    evaluation_patients: Positive
+    matrix: Annotated[int, Field(ge=64)]
+
+
+class Data(_Section):
+    """The prepared grid and the split."""
+
+    image_px: Positive
+    field_of_view_mm: PositiveFloat
+    validation_fraction: Fraction
+    folds: Annotated[int, Field(ge=3)]  # one tests, one validates, the others train
+
+
+class Window(_Section):
+    """One CT window; the same bounds in training and test."""
+
+    name: str
+    center_hu: float
+    width_hu: PositiveFloat
+
+
+class Augment(_Section):
+    """Ranges of the random changes to training slices; zero turns one off."""
+
+    flip: Probability
+    rotate_deg: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shift: Annotated[float, Field(ge=0, lt=1)]
+    gain: Annotated[float, Field(ge=0, lt=1)]
+    noise_hu: Annotated[float, Field(ge=0, le=1000)]
+    blur_px: Annotated[float, Field(ge=0, le=20)]
+    hide: Annotated[float, Field(ge=0, lt=1)]  # share of the cells of a slice that are hidden
+    hide_cells: Annotated[int, Field(gt=0, le=256)]  # along a side
+    gamma: Annotated[float, Field(ge=0, le=5)]  # 0.3: soft tissue to the power of exp(-0.3) to exp(0.3)
+    low_resolution: Annotated[
+        float, Field(ge=0, lt=1)
+    ]  # 0.3: half of the slices lose up to 0.3 of the pixels of a side
+
+
+class Train(_Section):
+    """The optimisation; `batch_size` is what one step sees, however many processes and parts share it."""
+
+    checkpoint: str | None  # taken instead of training: a shipped checkpoint's name, or the folder of a training
+    recipe: Literal["corrected", "published"]  # see hgisam.config.recipes
+    start_from: str | None  # a trained run's folder, or the name of a shipped checkpoint: its trunk
+    fold: Annotated[int, Field(ge=0)]  # of the pixel-labelled set, held out while a segmenter trains on the others
+    patients: Positive | None  # so many bleeding training patients, and as many others, at random; null is all
+    shuffle_labels: bool  # a sanity check: each training slice gets the labels of another
+    crop_px: Positive | None  # side of the squares of slices that a segmenter learns from; null is whole slices
+    passes: Positive  # over the training slices between two validations: more where there are few of them
+    head_epochs: Annotated[int, Field(ge=0)]  # the first epochs, in which the head alone learns
+    head_learning_rate: PositiveFloat
+    epochs: Positive
+    batch_size: Positive
+    accumulate: Positive  # parts in which a batch goes through the network, to save memory
+    learning_rate: PositiveFloat
+    weight_decay: NonNegative
+    warmup_epochs: NonNegative
+    clip_norm: NonNegative  # largest norm of the gradient; 0 clips nothing
+    monitor: Literal["auroc", "loss", "dice"]  # of the validation patients: chooses the epoch, stops early
+    patience: Positive
+    focal_gamma: NonNegative  # 0 is plain cross entropy
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)]
+    save_minutes: PositiveFloat  # at most so much work is lost when a training is killed
+    tensorboard: bool
+    augment: Augment
+
+
+class Maps(_Section):
+    """How attention becomes a map; see `hgisam.maps`."""
+
+    methods: Annotated[list[MethodName], Field(min_length=1)]
+    gradient_at: Literal["scores", "weights"]
+    stages: list[Annotated[int, Field(ge=0, le=3)]]
+    batch_size: Positive
+
+
+class Evaluate(_Section):
+    """Thresholds and intervals."""
+
+    thresholds: Annotated[int, Field(ge=2)]
+    bootstrap: Annotated[int, Field(ge=100)]
+
+
+class Study(_Section):
+    """The trainings of the book's studies, besides the run's own."""
+
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]  # of binary against subtype
+    label_budget: Annotated[list[Positive], Field(min_length=1)]  # drawn scans that a segmenter may learn from
+    trainings: dict[str, dict[str, Any]]  # name → key → value: what it changes of the profile, see `Profile.variant`
+
+
+class Compute(_Section):
+    """What it runs on."""
+
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: Positive  # processes on each node, one a GPU
+    nodes: Positive
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    compile: bool  # torch.compile
+    checkpointing: bool  # activations are computed again instead of kept
+    jobs: Positive
+    trainings: Positive  # of a study at the same time, each on its share of the cores
+
+
+class Profile(_Section):
+    """A run, resolved."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    task: Literal["binary", "subtype", "segmentation"]
+    phantom: Phantom
+    data: Data
+    windows: Annotated[list[Window], Field(min_length=1)]
+    model: Model
+    segmenter: Segmenter
+    train: Train
+    maps: Maps
+    evaluate: Evaluate
+    study: Study
+    compute: Compute
+
+    def variant(self, training: str, overrides: Sequence[str] = ()) -> "Profile":
+        """The profile of one of `study.trainings`.
+
+        Args:
+            training: Its name.
+            overrides: `section.key=value` settings besides its own.
+
+        Raises:
+            InputError: If there is none of that name, or its settings do not fit.
+        """
+        if training not in self.study.trainings:
+            expected = f"one of {', '.join(self.study.trainings)}"
+            raise InputError(f"training {training!r}", "not in study.trainings", expected, "Add it to the profile.")
+        values, own = self.model_dump(mode="json"), self.study.trainings[training]
+        if own.get("task", self.task) == "segmentation":  # MONAI's networks can't compute activations again
+            put(values, "compute.checkpointing", False)
+        for key, value in own.items():
+            put(values, key, value)
+        return _validated(values, overrides)
+
+    @property
+    def pixel_mm(self) -> float:
+        """Pixel pitch of the prepared grid."""
+        return self.data.field_of_view_mm / self.data.image_px
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        patch_px, window = self.model.shape.patch_px, self.model.window_tokens
+        smallest, coarsest = 8 * patch_px * window, 2**self.segmenter.halvings
+        if self.data.image_px % smallest:
+            expected = f"a multiple of 8 × {patch_px} × {window} = {smallest}, so that windows tile every stage"
+            remedy = "Change it, model.window_tokens, or the patch size of the model."
+            raise InputError("profile key data.image_px", self.data.image_px, expected, remedy)
+        if self.data.image_px % coarsest or self.data.image_px < 2 * coarsest:  # a norm needs more than one value
+            expected = f"a multiple of {coarsest}, at least {2 * coarsest}, for a {self.segmenter.architecture}"
+            remedy = "Change it, or the section segmenter."
+            raise InputError("profile key data.image_px", self.data.image_px, expected, remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _trains(self) -> Self:
+        train, processes = self.train, self.compute.devices * self.compute.nodes
+        if train.batch_size < 2 * processes * train.accumulate:
+            raise ValueError(
+                f"train.batch_size = {train.batch_size} leaves less than two slices for each of compute.devices × "
+                f"compute.nodes × train.accumulate = {processes * train.accumulate} parts"
+            )
+        if (train.monitor == "dice") != (self.task == "segmentation") and train.monitor != "loss":
+            raise ValueError(f"train.monitor: {train.monitor} is not measured for the task {self.task}")
+        if self.task == "segmentation" and (train.head_epochs or train.start_from or train.focal_gamma):
+            raise ValueError("train.head_epochs, start_from and focal_gamma are for classifiers, not for segmentation")
+        if self.task == "segmentation" and train.shuffle_labels:
+            raise ValueError("train.shuffle_labels is for classifiers; a segmenter learns from masks")
+        if self.task != "segmentation" and train.crop_px:
+            raise ValueError("train.crop_px is for segmentation; classifiers see whole slices")
+        coarsest = 2**self.segmenter.halvings
+        if train.crop_px and (train.crop_px % coarsest or not 2 * coarsest <= train.crop_px <= self.data.image_px):
+            raise ValueError(
+                f"train.crop_px = {train.crop_px} must be a multiple of {coarsest} for a "
+                f"{self.segmenter.architecture}, at least {2 * coarsest}, "
+                f"and at most data.image_px = {self.data.image_px}"
+            )
+        if self.task != "segmentation" and train.fold:
+            raise ValueError("train.fold is for segmentation; classifiers train on a set of its own, so it must be 0")
+        if train.fold >= self.data.folds:
+            raise ValueError(f"train.fold = {train.fold} is not one of data.folds = {self.data.folds}, counted from 0")
+        if train.head_epochs >= train.epochs:
+            raise ValueError(f"train.head_epochs = {train.head_epochs} leaves none of train.epochs = {train.epochs}")
+        if train.recipe == "published" and train.augment.hide:
+            raise ValueError("train.recipe: published sees whole slices; train.augment.hide must be 0")
+        if train.recipe == "published" and (self.task != "binary" or train.focal_gamma or train.label_smoothing):
+            raise ValueError("train.recipe: published is for the binary task, without focal_gamma and label_smoothing")
+        return self
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that ship with the package."""
+    return sorted(
+        p.name.removesuffix(".yaml")
+        for p in resources.files("hgisam.config.profiles").iterdir()
+        if p.name.endswith(".yaml")
+    )
+
+
+def load_profile(name: str | Path, overrides: Sequence[str] = ()) -> Profile:
+    """Reads and validates a profile.
+
+    Args:
+        name: A shipped profile's name, or the path of a yaml file.
+        overrides: `section.key=value` settings, values in YAML.
+
+    Raises:
+        InputError: For an unknown profile or key, or a value that does not fit.
+    """
+    return _validated(_read(name), overrides)
+
+
+def _validated(values: dict[str, Any], overrides: Sequence[str]) -> Profile:
+    for override in overrides:
+        apply_override(values, override)
+    try:
+        return Profile.model_validate(values)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _read(name: str | Path) -> dict[str, Any]:
+    path = Path(name)
+    if str(name) in profile_names():
+        path = Path(str(resources.files("hgisam.config.profiles") / f"{name}.yaml"))
+    elif path.suffix not in {".yaml", ".yml"} or not path.is_file():
+        expected = f"one of {', '.join(profile_names())}, or the path of a .yaml file"
+        near = difflib.get_close_matches(str(name), profile_names(), n=1)
+        raise InputError(
+            "profile", repr(str(name)), expected, f"Did you mean {near[0]}?" if near else "Name one of them."
+        )
+    values = read_yaml(path, f"profile {name}")
+    if not isinstance(values, dict):
+        raise InputError(f"profile {name}", type(values).__name__, "a YAML mapping", "Start from a shipped profile.")
+    return values
+
+
+def _explain(error: ValidationError) -> InputError:
+    """One line for the first thing that pydantic found."""
+    first = first_error(error)
+    if isinstance(own := first.get("ctx", {}).get("error"), InputError):
+        return own
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        model: Any = Profile
+        for part in location[:-1]:
+            annotation = model.model_fields[part].annotation if hasattr(model, "model_fields") else None
+            if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+                annotation = Window
+            model = annotation
+        return unknown_key(key, location[-1], list(model.model_fields))
+    if first["type"] == "missing":
+        return InputError(f"profile key {key}", "nothing", "a value", "Every profile holds every key; add it.")
+    if not location:
+        return InputError("profile", "settings that do not fit together", first["msg"], "Change one of them.")
+    return InputError(
+        f"profile key {key}", repr(first["input"]), first["msg"], "Change it in the profile or with --set."
+    )

@@ -1,0 +1,60 @@
+"""Public names of a package, imported when they are first used, and the extras that a package needs.
+
+`import hgisam` stays light, and a package of the core says which extra it lacks instead of failing deep inside.
+"""
+
+import ast
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hgisam.errors import MissingExtraError
+
+
+def exports_of(init: Path) -> dict[str, str]:
+    """Name → module of everything that a package exports lazily: the imports under `if TYPE_CHECKING`.
+
+    Args:
+        init: Path of its `__init__.py`.
+    """
+    exports: dict[str, str] = {}
+    for node in ast.parse(init.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            imports = [statement for statement in node.body if isinstance(statement, ast.ImportFrom)]
+            exports |= {alias.asname or alias.name: str(found.module) for found in imports for alias in found.names}
+    return exports
+
+
+def lazy_exports(package: str, init: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a package whose names are imported when they are first used.
+
+    Args:
+        package: Its `__name__`.
+        init: Its `__file__`, which lists the names under `if TYPE_CHECKING`, so that type checkers know them too.
+
+    Source: PEP 562.
+    """
+    exports = exports_of(Path(init))
+
+    def get(name: str) -> Any:
+        if name in exports:
+            return getattr(import_module(exports[name]), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return get, lambda: sorted(exports), sorted(exports)
+
+
+def require_extra(extra: str, *modules: str) -> None:
+    """Checks that the packages of an extra are installed.
+
+    Args:
+        extra: As in `pip install 'hgisam[train]'`.
+        modules: Top-level modules that have to be there.
+
+    Raises:
+        MissingExtraError: Names the extra.
+    """
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise MissingExtraError(missing[0], extra)

@@ -1,0 +1,72 @@
+"""The segmenters of the supervised baselines: U-Nets and Swin-UNETR, of MONAI's parts, in two dimensions."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from monai.networks.nets.basic_unet import Down, TwoConv, UpCat
+from monai.networks.nets.swin_unetr import SwinUNETR
+from monai.networks.nets.unet import UNet
+from torch import Tensor, nn
+
+from hgisam.config.profile import Profile
+from hgisam.models.tasks import TASKS
+
+
+def build_segmenter(profile: Profile) -> nn.Module:
+    """A network from images [B, C, H, W] to logits [B, 2, H, W], the classes of the task, of every pixel.
+
+    "unet" has a residual unit of two convolutions a level, "basic_unet" two plain convolutions; "swin_unetr" has
+    patches of 2 pixels, windows of 7 tokens.
+
+    Args:
+        profile: Sections `segmenter` and `windows` are used.
+
+    Source: the baselines of Rasoulian 2023, whose released U-Net adds no residuals, takes the maximum of four pixels to
+        the next level and normalises nothing: here "basic_unet" with `segmenter.norm: none`.
+    """
+    settings, classes = profile.segmenter, TASKS["segmentation"].classes
+    options: dict[str, Any] = {"spatial_dims": 2, "in_channels": len(profile.windows), "out_channels": len(classes)}
+    if settings.architecture == "swin_unetr":
+        options |= {"feature_size": settings.feature_size, "depths": settings.depths, "num_heads": settings.heads}
+        return SwinUNETR(**options)
+    norm: Any = None if settings.norm == "none" else settings.norm
+    if settings.architecture == "basic_unet":
+        return BasicUNet(len(profile.windows), len(classes), settings.channels or (), norm)
+    options |= {"channels": settings.channels, "strides": [2] * settings.halvings, "num_res_units": 2}
+    return UNet(**options, norm=norm)
+
+
+class BasicUNet(nn.Module):
+    """Two convolutions a level, the maximum of four pixels to the next; MONAI's own has five levels, this has any.
+
+    Args:
+        channels_in: Of the images.
+        channels_out: Of the logits.
+        channels: Of the levels, finest first.
+        norm: MONAI's name of the normalisation, or None.
+
+    Source: Ronneberger et al., U-Net, MICCAI 2015, padded so that the sides stay, of the blocks of MONAI's BasicUNet.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, channels: Sequence[int], norm: str | None) -> None:
+        super().__init__()
+        block: dict[str, Any] = {"spatial_dims": 2, "act": "relu", "norm": norm, "bias": True}
+        levels = list(pairwise(channels))
+        self.first = TwoConv(in_chns=channels_in, out_chns=channels[0], **block)
+        self.down = nn.ModuleList(Down(in_chns=fine, out_chns=coarse, **block) for fine, coarse in levels)
+        self.up = nn.ModuleList(
+            UpCat(in_chns=coarse, cat_chns=fine, out_chns=fine, **block) for fine, coarse in reversed(levels)
+        )
+        self.last = nn.Conv2d(channels[0], channels_out, kernel_size=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] → logits [B, K, H, W]."""
+        levels = [self.first(images)]
+        for down in self.down:
+            levels.append(down(levels[-1]))
+        features = levels.pop()
+        for up in self.up:
+            features = up(features, levels.pop())
+        logits: Tensor = self.last(features)
+        return logits

@@ -1,0 +1,77 @@
+"""JSON files and tables of a run: read with one clear error, written whole or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+
+from hgisam.errors import InputError
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+def check_content(model: type[Content], content: Any, what: str, expected: str, remedy: str) -> Content:
+    """Holds what a JSON file says to what its readers count on.
+
+    Args:
+        model: What they count on.
+        content: Of the file.
+        what, expected, remedy: As in `InputError`.
+
+    Raises:
+        InputError: Names the first thing that is absent or of another type.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        got = f"{'.'.join(map(str, first['loc'])) or 'the whole'}: {first['msg']}"
+        raise InputError(what, got, expected, remedy) from None
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+        InputError: If it is absent or broken.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), f"unreadable ({error})", "a JSON file of a run", "Make the run again.") from None
+
+
+def listed(path: Path, key: str, **having: Any) -> list[str]:
+    """The files that a JSON file lists under a key, and itself; none where it is absent, broken or another one.
+
+    Args:
+        path: Of the file.
+        key: Of a list or a mapping of names.
+        having: Further keys and their values, by which it is known.
+    """
+    try:
+        content = read_json(path)
+        return [path.name, *content[key]] if all(content[name] == value for name, value in having.items()) else []
+    except (InputError, KeyError, TypeError):
+        return []
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Reads a table of a run.
+
+    Raises:
+        InputError: If it is absent or broken.
+    """
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise InputError(str(path), f"unreadable ({error})", "a table of a run", "Make the step again.") from None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON under a temporary name and renames it."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+    scratch.replace(path)

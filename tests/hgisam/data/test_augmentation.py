@@ -1,0 +1,122 @@
+"""Random changes: within their ranges, replayable, and the same however a batch is shared."""
+
+import numpy as np
+import torch
+
+from hgisam.config.profile import Augment, load_profile
+from hgisam.data.augmentation import Augmentation, _coarser, _sources, _to_power, augment, sample_augmentation
+
+STILL = Augment(
+    flip=0,
+    rotate_deg=0,
+    scale=0,
+    shift=0,
+    gain=0,
+    noise_hu=0,
+    blur_px=0,
+    hide=0,
+    hide_cells=4,
+    gamma=0,
+    low_resolution=0,
+)
+
+
+def changes_of(slices: torch.Tensor, **settings: float) -> Augmentation:
+    """Augmentation of as many slices, with everything else turned off."""
+    return sample_augmentation(np.arange(len(slices)), STILL.model_copy(update=settings), 0, 0)
+
+
+def test_where_pixels_come_from_is_what_torch_says() -> None:
+    affine = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.affine_grid(affine, [3, 1, 6, 9], align_corners=False)
+    torch.testing.assert_close(_sources(affine, 6, 9), expected, rtol=0, atol=1e-6)
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    hu = torch.randint(-1000, 1500, (3, 16, 16), dtype=torch.int16)
+    brain = torch.randint(0, 2, (3, 16, 16), dtype=torch.uint8)
+    same, inside = augment(hu, brain, changes_of(hu))
+    torch.testing.assert_close(same, hu.float(), atol=0.01, rtol=0)
+    assert (inside == brain).all()
+
+
+def test_each_augmentation_acts_within_its_range() -> None:
+    hu = torch.full((64, 16, 16), 40, dtype=torch.int16)
+    hu[:, 4:8, 2:6] = 70
+
+    def changed(**settings: float) -> torch.Tensor:
+        moved, brain = augment(hu, hu == 70, changes_of(hu, **settings))
+        if settings.keys() <= {"flip"}:
+            assert (brain == (moved > 55)).all()
+        return moved
+
+    flipped = changed(flip=1.0)
+    torch.testing.assert_close(flipped, hu.flip(2).float(), atol=0.01, rtol=0)
+    noise = changed(noise_hu=5.0) - hu
+    assert 0 < noise.std() < 5
+    for settings in ({"rotate_deg": 30.0}, {"scale": 0.3}, {"shift": 0.2}, {"blur_px": 1.0}, {"gain": 0.2}):
+        assert (changed(**settings) - hu).abs().max() > 1
+    assert changed(shift=0.5).min() < -900  # beyond the field lies air
+
+
+def test_gamma_bends_soft_tissue_between_its_ends() -> None:
+    soft = torch.tensor([[-150.0, 0.0, 150.0]]).expand(2, 3, 3)
+    bent = _to_power(soft, torch.tensor([2.0, 1.0]))
+    assert bent[0, 0].tolist() == [-150, -75, 150]  # (0, 1/2, 1) to the power of two
+    assert torch.equal(bent[1], soft[1])
+    hu = torch.full((64, 8, 8), 75.0)
+    drawn = augment(hu, hu, changes_of(hu, gamma=0.5))[0][:, 0, 0]
+    least, most = (150 * (2 * 0.75 ** np.exp(power) - 1) for power in (0.5, -0.5))
+    assert least <= drawn.min() < 60 < 90 < drawn.max() <= most
+
+
+def test_fewer_pixels_average_what_they_cover() -> None:
+    stripes = torch.tensor([0.0, 8.0]).repeat(2, 4, 2)  # [2, 4, 4], columns 0, 8, 0, 8
+    half, same = _coarser(stripes, torch.tensor([0.5, 1.0]))
+    assert (half == 4).all()
+    assert torch.equal(same, stripes[1])
+    drawn = changes_of(torch.zeros(400, 1, 1), low_resolution=0.6).zoom
+    assert 0.45 < (drawn == 1).float().mean() < 0.55  # the other half is coarser
+    assert 0.4 < drawn.min() < 0.42
+
+
+def test_ranges_of_zero_leave_the_other_numbers_as_they_were() -> None:
+    settings = load_profile("laptop").train.augment
+    wider = settings.model_copy(update={"gamma": 0.5, "low_resolution": 0.5})
+    drawn, other = (sample_augmentation(np.arange(4), chosen, 1, 2) for chosen in (settings, wider))
+    assert drawn.gamma.tolist() == drawn.zoom.tolist() == [1.0] * 4
+    assert torch.equal(drawn.affine, other.affine)
+    assert torch.equal(drawn.shown, other.shown)
+    assert drawn.noise_seed == other.noise_seed
+
+
+def test_hidden_cells_count_as_outside_the_brain() -> None:
+    hu, brain = torch.full((64, 16, 16), 40.0), torch.ones(64, 16, 16)
+    same, shown = augment(hu, brain, changes_of(hu, hide=0.25))
+    torch.testing.assert_close(same, hu, atol=0.01, rtol=0)
+    cells = shown.view(64, 4, 4, 4, 4)
+    assert (cells == cells[:, :, :1, :, :1]).all()  # a cell is hidden as a whole
+    assert abs(shown.mean() - 0.75) < 0.05
+    assert len({tuple(image.flatten().tolist()) for image in shown}) > 50  # differently in each slice
+
+
+def test_the_mask_moves_with_the_slice() -> None:
+    hu = torch.full((8, 16, 16), 40, dtype=torch.int16)
+    hu[:, 4:8, 2:6] = 70
+    moved, brain, mask = augment(hu, torch.ones(8, 16, 16), changes_of(hu, flip=1.0, hide=0.5), (hu == 70) * 5)
+    assert (mask == (moved > 55)).all()  # hidden cells are outside the brain, but their outline stays
+    assert brain.mean() < 0.8
+
+
+def test_a_slice_is_changed_the_same_in_any_company() -> None:
+    settings = load_profile("laptop").train.augment
+    hu, brain = torch.randint(-50, 90, (6, 16, 16)), torch.ones(6, 16, 16)
+    rows = np.array([3, 14, 15, 92, 65, 35])
+    together = augment(hu, brain, sample_augmentation(rows, settings, 7, 2))
+    for part in (slice(0, 1), slice(1, 6, 2)):
+        alone = augment(hu[part], brain[part], sample_augmentation(rows[part], settings, 7, 2))
+        torch.testing.assert_close(alone[0], together[0][part], rtol=0, atol=1e-4)
+        assert torch.equal(alone[1], together[1][part])
+    for seed, epoch in ((8, 2), (7, 3)):
+        other = augment(hu, brain, sample_augmentation(rows, settings, seed, epoch))
+        assert (other[0] - together[0]).abs().mean() > 1

@@ -1,0 +1,129 @@
+"""Windows, sampling, augmentation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from hgisam.config.profile import Profile, Window, load_profile
+from hgisam.data.batches import Batches, SliceDataset, balanced_sample, batch_loader
+from hgisam.data.prepared import LABELS, open_prepared
+from hgisam.data.preprocess import channel_statistics, inpaint_beside_bone, soft_tissue, to_images
+from hgisam.data.windows import apply_windows, to_uint8
+from tests.conftest import make_prepared
+
+
+def test_windows_by_hand() -> None:
+    hu = torch.tensor([[[-1000, 0, 40, 80, 3000]]], dtype=torch.int16)
+    brain = Window(name="brain", center_hu=40, width_hu=80)
+    bone = Window(name="bone", center_hu=600, width_hu=2800)
+    channels = apply_windows(hu, [brain, bone])
+    assert channels.shape == (1, 2, 1, 5)
+    assert channels[0, 0, 0].tolist() == [0, 0, 0.5, 1, 1]
+    np.testing.assert_allclose(channels[0, 1, 0], [0, 800 / 2800, 840 / 2800, 880 / 2800, 1], rtol=1e-6)
+    assert to_uint8(hu.numpy(), 40, 80).tolist() == [[[0, 0, 128, 255, 255]]]
+
+
+def test_an_epoch_is_balanced_without_repeats_and_replayable() -> None:
+    rows = np.arange(100, 150)
+    bleeds = np.arange(50) < 10
+    drawn = balanced_sample(rows, bleeds, np.random.default_rng(3))
+    assert len(drawn) == len(set(drawn)) == 20
+    assert (drawn < 110).sum() == 10
+    assert (drawn == balanced_sample(rows, bleeds, np.random.default_rng(3))).all()
+    assert (drawn != balanced_sample(rows, bleeds, np.random.default_rng(4))).any()
+
+
+def test_batches_read_the_asked_rows(tmp_path: Path, tiny: Profile) -> None:
+    prepared = open_prepared(make_prepared(tmp_path / "set"))
+    slices = SliceDataset(prepared)
+    rows = np.array([5, 3, 40, 0, 7])
+    got = list(batch_loader(slices, Batches(rows, 2)))
+    assert [b.rows.tolist() for b in got] == [[5, 3], [40, 0], [7]]
+    assert (got[1].hu.numpy() == prepared.hu[[40, 0]]).all()
+    assert (got[1].brain.numpy() == prepared.brain[[40, 0]]).all()
+    assert (got[1].labels.numpy() == prepared.slices[list(LABELS)].to_numpy()[[40, 0]]).all()
+    assert got[1].mask is None
+    masked = SliceDataset(prepared, with_mask=True)[rows].mask
+    assert masked is not None
+    assert (masked.numpy() == prepared.mask[rows]).all()  # type: ignore[union-attr]
+    mean, std = channel_statistics(slices, np.arange(48), tiny)
+    levelled, inside = soft_tissue(*slices[np.arange(48)][1:3], tiny.pixel_mm)
+    channels = apply_windows(levelled, tiny.windows).movedim(1, 0)[:, inside]
+    torch.testing.assert_close(mean, channels.mean(dim=1))
+    torch.testing.assert_close(std, channels.std(dim=1, correction=0), rtol=1e-4, atol=1e-5)
+    images = to_images(*slices[np.arange(48)][1:3], tiny, mean, std).movedim(1, 0)
+    assert (images[:, ~inside] == 0).all()
+    torch.testing.assert_close(images[:, inside].mean(dim=1), torch.zeros(3), rtol=0, atol=1e-4)
+    torch.testing.assert_close(images[:, inside].std(dim=1), torch.ones(3), rtol=1e-3, atol=0)
+
+
+def test_soft_tissue_is_at_one_level_and_free_of_bone() -> None:
+    hu = torch.tensor([[[20, 30, 50, 40, 300, 20, 30, -1000]]] * 2, dtype=torch.int16)
+    brain = torch.tensor([[[1, 1, 1, 1, 1, 1, 1, 0]], [[0] * 8]])
+    levelled, inside = soft_tissue(hu, brain, 1.5)
+    assert levelled[0].tolist() == [[24, 34, 54, 44, 304, 24, 34, -996]]  # the median was 30
+    assert inside[0].int().tolist() == [[1, 1, 1, 0, 0, 0, 1, 0]]  # bone and its neighbours are out
+    assert (levelled[1] == hu[1]).all()
+    assert not inside[1].any()
+    assert soft_tissue(hu, brain, 0.5)[1][0].int().tolist() == [
+        [1, 1, 0, 0, 0, 0, 0, 0]
+    ]  # 1 mm of edge is 2 pixels here
+
+
+def test_tissue_is_continued_to_the_bone() -> None:
+    hu = torch.full((2, 16, 16), 30, dtype=torch.int16)
+    brain = torch.ones(2, 16, 16, dtype=torch.uint8)
+    hu[0, :, 8:12], hu[:, :, 12:], brain[:, :, 14:] = (
+        60,
+        900,
+        0,
+    )  # a bleed under the bone in the first, none in the second
+    levelled, tissue = soft_tissue(hu, brain, 1.0)
+    assert not tissue[:, :, 11:].any()
+    filled, inside = inpaint_beside_bone(levelled, tissue, brain, 1.0)
+    assert (filled[tissue] == levelled[tissue]).all()
+    assert inside[:, :, :14].all()
+    assert not inside[:, :, 14:].any()
+    blood, none = filled[0, 8, 11:14] - filled[0, 8, 0], filled[1, 8, 11:14] - filled[1, 8, 0]
+    assert (blood > 20).all()
+    assert blood.tolist() == sorted(blood.tolist())  # the farther from the brain, the more it is like the bleed
+    torch.testing.assert_close(none, torch.zeros(3), rtol=0, atol=1e-3)
+    images = to_images(hu, brain, load_profile("smoke"), torch.zeros(3), torch.ones(3))
+    assert torch.isfinite(images).all()
+
+
+def test_batches_are_nearly_equal_and_shared_without_loss() -> None:
+    rows = np.arange(23)
+    sizes = [len(batch) for batch in Batches(rows, 8)]
+    assert sizes == [8, 8, 7]
+    whole = list(Batches(rows, 8))
+    for first in (0, 1, 3):
+        shares = [list(Batches(rows, 8, first=first, rank=rank, world=3)) for rank in range(3)]
+        assert [len(share) for share in shares] == [3 - first] * 3
+        for batch, *parts in zip(whole[first:], *shares, strict=True):
+            assert sorted(np.concatenate(parts).tolist()) == batch.tolist()
+            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+def test_a_set_too_large_for_memory_is_read_slice_by_slice_in_other_processes(tmp_path: Path) -> None:
+    prepared = open_prepared(make_prepared(tmp_path / "set"))
+    batches = Batches(np.array([5, 3, 40, 0, 7]), 2)
+    small = SliceDataset(prepared)
+    large = SliceDataset(prepared, most_bytes=0)
+    assert small.in_memory
+    assert not large.in_memory
+    loader = batch_loader(large, batches, workers=2)
+    assert loader.num_workers == 2
+    assert batch_loader(small, batches, workers=2).num_workers == 0
+    for a, b in zip(loader, batch_loader(small, batches), strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a[:4], b[:4], strict=True))
+
+
+def test_the_published_recipe_stretches_each_channel_of_the_whole_slice() -> None:
+    profile = load_profile("smoke", ["train.recipe=published", "train.augment.hide=0"])
+    hu = torch.tensor([[[-1000, 20, 60, 3000]]], dtype=torch.int16)
+    images = to_images(hu, torch.zeros(1, 1, 4), profile, torch.zeros(3), torch.ones(3))
+    assert images[0, 0, 0].tolist() == [0, 0.25, 0.75, 1]  # brain window: 0 to 80 HU
+    constant = to_images(torch.full((1, 2, 2), 50), torch.ones(1, 2, 2), profile, torch.zeros(3), torch.ones(3))
+    assert (constant == 0).all()

@@ -1,0 +1,90 @@
+"""No patient is measured at a threshold that was chosen on it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hgisam.data.prepared import PreparedDataset, open_prepared
+from hgisam.errors import InputError
+from hgisam.evaluation.score_maps import ScoreMaps
+from hgisam.evaluation.thresholds import choose_thresholds, dice_by_slice, thresholds_by_slice
+from tests.conftest import make_prepared
+
+COUNT = 10
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> PreparedDataset:
+    """Four folds of one bleeding patient and one without."""
+    return open_prepared(make_prepared(tmp_path / "set"))
+
+
+def levels(prepared: PreparedDataset, of_fold: tuple[float, ...]) -> np.ndarray:
+    """A perfect map whose bleeds have another value in each fold, over a ground of 0.1."""
+    value = np.array(of_fold)[prepared.slices["fold"].to_numpy()][:, None, None]
+    assert prepared.mask is not None
+    return np.where(prepared.mask[:] > 0, value, 0.1).astype(np.float32)
+
+
+class Array:
+    """Enough of a zarr array."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.oindex = values
+
+
+def of(measured: np.ndarray, validation: np.ndarray) -> ScoreMaps:
+    return {"hgi_sam": (Array(measured), Array(validation))}
+
+
+def test_each_fold_uses_what_the_next_one_chose(prepared: PreparedDataset) -> None:
+    """All thresholds above 0.1 and up to the bleed's value are perfect; the first of them is taken: 0.16 of squares."""
+    maps = levels(prepared, (0.4, 0.5, 0.7, 0.9))
+    maps[prepared.slices["fold"] == 2] += 0.2  # its ground is 0.3, so that 0.36 is its best
+    chosen = choose_thresholds(prepared, of(maps, maps), ["hgi_sam"], count=COUNT)["hgi_sam"]
+    assert chosen["folds"] == pytest.approx([0.16, 0.36, 0.16, 0.16])  # fold 1 is measured with what fold 2 chose
+    assert chosen["n_slices"] == 8
+    assert chosen["threshold"] == pytest.approx(0.36)  # under every bleed, above every ground
+    assert chosen["validation_dice"] == 1
+    thresholds = {"dataset": prepared.fingerprint, "methods": {"hgi_sam": chosen}}
+    own = thresholds_by_slice(prepared, thresholds)
+    np.testing.assert_array_equal(own["hgi_sam"], np.array(chosen["folds"])[prepared.slices["fold"]])
+    elsewhere = thresholds_by_slice(prepared, thresholds | {"dataset": "another"})
+    assert set(elsewhere["hgi_sam"]) == {chosen["threshold"]}
+
+
+def test_dice_of_every_bleeding_slice_at_the_threshold_of_its_fold(prepared: PreparedDataset) -> None:
+    """The networks of fold 0 say 0.3 where it bleeds, less than what was chosen on fold 1 for it."""
+    values = of(levels(prepared, (0.3, 0.9, 0.9, 0.9)), np.maximum(levels(prepared, (0.9,) * 4), 0.5))
+    table = dice_by_slice(prepared, values, ["hgi_sam"], count=COUNT)
+    assert prepared.mask is not None
+    assert sorted(table["row"]) == np.flatnonzero((prepared.mask[:] > 0).any(axis=(1, 2))).tolist()
+    assert (table["fold"] == prepared.slices["fold"].to_numpy()[table["row"]]).all()
+    assert (table["patient"] == prepared.slices["patient"].to_numpy()[table["row"]]).all()
+    assert ((table["threshold"] > 0.5) & (table["threshold"] <= 0.9)).all()
+    assert table.groupby("fold")["dice"].unique().map(list).to_dict() == {0: [0.0], 1: [1.0], 2: [1.0], 3: [1.0]}
+
+
+def test_what_is_measured_has_no_say(prepared: PreparedDataset) -> None:
+    validation = levels(prepared, (0.3, 0.5, 0.7, 0.9))
+    one, other = (
+        choose_thresholds(prepared, of(measured, validation), ["hgi_sam"], count=COUNT)
+        for measured in (validation, np.random.default_rng(0).random(validation.shape, np.float32))
+    )
+    assert one == other
+
+
+def test_a_fold_without_a_bleed_is_refused(tmp_path: Path) -> None:
+    data = open_prepared(make_prepared(tmp_path / "set"))
+    assert data.mask is not None
+    data.slices.loc[data.slices["fold"] == 0, "fold"] = data.slices.loc[data.slices["patient"] == "p0", "fold"] = 1
+    data.slices.loc[data.slices["patient"] == "p1", "fold"] = 0
+    with pytest.raises(InputError, match=r"fold 0 .*no bleeding slice"):
+        choose_thresholds(data, {}, ["hu_threshold"], count=COUNT)
+
+
+def test_two_folds_are_too_few(tmp_path: Path) -> None:
+    data = open_prepared(make_prepared(tmp_path / "set", patients=4))
+    with pytest.raises(InputError, match="three or more"):
+        choose_thresholds(data, {}, ["hu_threshold"], count=COUNT)

@@ -1,0 +1,68 @@
+"""Each slice by networks that never saw its mask."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import zarr
+from torch import Tensor, nn
+
+from hgisam.config.profile import Profile
+from hgisam.data.prepared import open_prepared
+from hgisam.inference import cross_validation
+from hgisam.inference.cross_validation import extract_by_fold, probability_of_bleeding
+from hgisam.models.checkpoint import Checkpoint
+from tests.conftest import make_prepared
+
+
+class Says(nn.Module):
+    """A network that says one probability of bleeding everywhere, and counts what it is asked."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.logit, self.seen = float(np.log(probability / (1 - probability))), 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, 2, H, W]."""
+        self.seen += len(images)
+        bleeding = torch.full_like(images[:, :1], self.logit)
+        return torch.cat([torch.zeros_like(bleeding), bleeding], dim=1)
+
+
+def test_the_probability_is_the_softmax() -> None:
+    said = probability_of_bleeding(Says(0.8), torch.zeros(2, 3, 4, 4), 1)
+    torch.testing.assert_close(said, torch.full((2, 4, 4), 0.8))
+    assert not said.requires_grad
+
+
+def test_each_fold_by_its_networks(tmp_path: Path, tiny: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four folds and four networks, in blocks that hold several folds; stopped once and gone on with."""
+    prepared = open_prepared(make_prepared(tmp_path / "set"))  # 8 patients of 6 slices, fold = patient // 2
+    networks = [Says(0.1 * (fold + 1)) for fold in range(4)]
+    profile = tiny.model_copy(update={"task": "segmentation"})
+    checkpoints = [Checkpoint(n, profile, torch.zeros(3), torch.ones(3), 0.5) for n in networks]
+    monkeypatch.setattr(cross_validation, "BLOCK", 20)
+    original = cross_validation._of_block
+
+    def stops(*arguments: object) -> object:
+        if arguments[4].start == 20:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return original(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cross_validation, "_of_block", stops)
+        with pytest.raises(KeyboardInterrupt):
+            extract_by_fold("unet", checkpoints, profile, prepared, tmp_path)
+    before = sum(network.seen for network in networks)
+    extract_by_fold("unet", checkpoints, profile, prepared, tmp_path)
+    assert (before, sum(network.seen for network in networks)) == (40, 96)  # every slice twice, none again
+    maps = zarr.open_group(tmp_path / "maps.zarr", mode="r")
+    fold = prepared.slices["fold"].to_numpy()
+    for name, network in (("unet", fold), ("unet_validation", (fold - 1) % 4)):  # fold 0 validates network 3
+        assert maps[name].dtype == np.float16
+        expected = np.broadcast_to(0.1 * (network + 1)[:, None, None], maps[name].shape)
+        np.testing.assert_allclose(maps[name][:].astype(float), expected, rtol=1e-3)
+    scores = pd.read_parquet(tmp_path / "scores.parquet")
+    np.testing.assert_allclose(scores["score"], 0.1 * (fold + 1), rtol=1e-3)

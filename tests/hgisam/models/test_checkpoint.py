@@ -1,0 +1,43 @@
+"""Checkpoints."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hgisam.config.profile import Profile, load_profile
+from hgisam.errors import InputError
+from hgisam.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_tensors
+from hgisam.models.networks import build_classifier
+from tests.conftest import TINY
+
+
+def _saved(folder: Path, tiny: Profile) -> Checkpoint:
+    checkpoint = Checkpoint(build_classifier(tiny), tiny, torch.tensor([0.1, 0.2, 0.3]), torch.ones(3), 0.4)
+    save_checkpoint(folder, checkpoint, {})
+    return checkpoint
+
+
+def test_round_trip(tmp_path: Path, tiny: Profile) -> None:
+    saved = _saved(tmp_path, tiny)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.profile == tiny
+    assert loaded.detection_threshold == 0.4
+    assert not loaded.model.training
+    slices = torch.randint(-1000, 1000, (2, 32, 32), dtype=torch.int16), torch.ones(2, 32, 32)
+    saved.model.eval()
+    torch.testing.assert_close(loaded.probability(loaded.images(*slices)), saved.probability(saved.images(*slices)))
+
+
+def test_broken_checkpoints_are_refused(tmp_path: Path, tiny: Profile) -> None:
+    with pytest.raises(InputError, match=r"model\.json"):
+        load_checkpoint(tmp_path)
+    _saved(tmp_path, tiny)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="unreadable"):
+        load_checkpoint(tmp_path)
+    other = load_profile("smoke", [*TINY, "model.channels=32"])
+    save_tensors(weights, build_classifier(other).state_dict())
+    with pytest.raises(InputError, match="do not fit"):
+        load_checkpoint(tmp_path)

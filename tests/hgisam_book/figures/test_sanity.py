@@ -1,0 +1,37 @@
+"""Figures of the sanity checks say in words what they show."""
+
+import pandas as pd
+
+from hgisam_book.figures import randomisation_steps, removal_curves
+
+
+def test_steps_of_randomisation() -> None:
+    rows = [
+        {"test": "randomisation", "method": method, "at": at, "metric": metric, "mean": mean, "low": mean - 0.1,
+         "high": mean + 0.2}
+        for method, means in {"hgi_sam": (1.0, 0.25), "swin_sam": (1.0, 0.5)}.items()
+        for at, mean in zip(("trained", "head"), means, strict=True)
+        for metric in ("spearman", "ssim", "dice")
+    ]  # fmt: skip
+    figure = randomisation_steps(pd.DataFrame(rows))
+    assert len(figure.data) == 2 * 3
+    assert list(figure.data[0].x) == ["trained", "head"]
+    assert list(figure.data[0].y) == [1.0, 0.25]
+    assert [round(v, 6) for v in figure.data[0].error_y.array] == [0.2, 0.2]
+    assert "“head”, correlation and Dice: HGI-SAM 0.25 and 0.25; Swin-SAM 0.50 and 0.50" in figure.layout.meta["alt"]
+    assert [trace.showlegend for trace in figure.data] == [True, False, False] * 2
+
+
+def test_curves_of_removal() -> None:
+    rows = [
+        {"test": test, "method": method, "at": at, "metric": metric, "mean": mean}
+        for test in ("deletion", "insertion")
+        for method in ("random order", "grad_cam")
+        for at, metric, mean in (("0.0000", "score", 0.9), ("1.0000", "score", 0.1), ("all", "auc", 0.4))
+    ]
+    figure = removal_curves(pd.DataFrame(rows))
+    assert len(figure.data) == 4
+    assert list(figure.data[0].x) == [0.0, 1.0]
+    assert list(figure.data[0].y) == [0.9, 0.1]
+    assert "random order 0.40 and 0.40; GradCAM 0.40 and 0.40" in figure.layout.meta["alt"]
+    assert figure.data[0].line.color != figure.data[2].line.color

@@ -1,0 +1,79 @@
+"""Dice against drawn scans, and where a weak method is met."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from hgisam.config.profile import load_profile
+from hgisam.data.prepared import by_fold, open_prepared
+from hgisam.models.checkpoint import Checkpoint
+from hgisam.models.networks import build_network
+from hgisam_book.studies import label_budget
+from hgisam_book.studies.label_budget import budget_curve, held_out_dice, worth_interval, worth_of_image_labels
+from tests.conftest import TINY, make_prepared
+
+CURVE = pd.Series([0.1, 0.3, 0.5, 0.4], index=[2, 4, 8, 16])
+
+
+@pytest.mark.parametrize(
+    ("dice", "scans"), [(0.05, 2), (0.1, 2), (0.2, math.sqrt(8)), (0.3, 4), (0.45, 2**2.75), (0.5, 8), (0.51, None)]
+)
+def test_where_the_curve_reaches_a_dice(dice: float, scans: float | None) -> None:
+    assert worth_of_image_labels(CURVE, dice) == (None if scans is None else pytest.approx(scans))
+
+
+def drawn(patients: int = 6) -> pd.DataFrame:
+    """Two slices a patient; each patient with a Dice of 0.1, 0.3 and 0.5 from 2, 4 and all scans, 7 or 9 of them."""
+    rows = [
+        {"budget": name, "scans": scans or 7 + 2 * (p % 2), "fold": p % 2, "patient": f"p{p}", "row": 2 * p + s}
+        | {"dice": dice}
+        for name, scans, dice in (("all", 0, 0.5), ("2", 2, 0.1), ("4", 4, 0.3))
+        for p in range(patients)
+        for s in range(2)
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_the_curve_ascends_in_scans() -> None:
+    curve = budget_curve(drawn())
+    assert curve["budget"].tolist() == ["2", "4", "all"]
+    assert curve["scans"].tolist() == [2, 4, 8]
+    assert curve["dice"].tolist() == pytest.approx([0.1, 0.3, 0.5])
+    assert set(curve["n_slices"]) == {12}
+    assert set(curve["n_folds"]) == {2}
+
+
+def test_the_interval_is_of_the_same_patients() -> None:
+    table, options = drawn(), {"count": 200, "generator": np.random.default_rng(0)}
+    same = worth_interval(table, pd.Series(0.4, index=range(12)), **options)
+    assert [same["scans"], *same["ci95"]] == pytest.approx([4 * math.sqrt(2)] * 3)
+    assert same["reached"] == 1
+    never = worth_interval(table, pd.Series(0.6, index=range(12)), **options)
+    assert never == {"scans": None, "ci95": [None, None], "reached": 0}
+    unequal = pd.Series(np.repeat([0.1, 0.7], 6), index=range(12))  # of half of the patients
+    spread = worth_interval(table, unequal, **options)
+    assert spread["scans"] == pytest.approx(4 * math.sqrt(2))
+    assert spread["ci95"][0] < spread["scans"]
+    assert spread["ci95"][1] is None  # where the good half is drawn more often, the curve doesn't get there
+    assert 0.5 < spread["reached"] < 1
+    paired = table.assign(dice=table["dice"] + table["row"].map(unequal) - 0.4)  # curve and method share their patients
+    assert [*worth_interval(paired, unequal, **options)["ci95"]] == pytest.approx([4 * math.sqrt(2)] * 2)
+
+
+def test_a_network_that_says_how_bright_it_is_finds_bright_squares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = open_prepared(make_prepared(tmp_path / "set", patients=12))
+    split = by_fold(prepared, 1)
+    profile = load_profile("smoke", [*TINY, "task=segmentation", "train.monitor=dice", "segmenter.channels=[8,16]"])
+    checkpoint = Checkpoint(build_network(profile), profile, torch.zeros(3), torch.ones(3), 0.5)
+    monkeypatch.setattr(label_budget, "probability_of_bleeding", lambda model, images, target: images[:, 1].clamp(0, 1))
+    table = held_out_dice(checkpoint, profile, split)
+    assert set(table["patient"]) == {p for p in split.slices["patient"].iloc[split.rows("test")] if int(p[1:]) % 2 == 0}
+    assert (split.mask[table["row"].to_numpy()] > 0).any(axis=(1, 2)).all()
+    assert table["threshold"].nunique() == 1
+    assert table["dice"].between(0.95, 1).all()  # noise may lift a pixel of the brain over the threshold

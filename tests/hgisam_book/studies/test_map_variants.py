@@ -1,0 +1,99 @@
+"""Changed methods: by hand on maps of a few pixels, and back to the method itself where nothing is changed."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from hgisam.maps import grad_cam, hgi_sam
+from hgisam_book.studies.map_variants import (
+    composed,
+    eroded_brain,
+    fixed,
+    mirrored,
+    of_predicted_class,
+    resized,
+    whole_slice,
+    within_brain,
+    zoom,
+)
+from tests.swins import build
+
+
+def first_channel(model: nn.Module, images: Tensor, target: int) -> Tensor:
+    return images[:, 0]
+
+
+def left_half(model: nn.Module, images: Tensor, target: int) -> Tensor:
+    """Sees the left half only: no map that commutes with the mirror."""
+    return images[:, 0] * (torch.arange(images.shape[3]) < images.shape[3] / 2)
+
+
+def test_composed_without_a_change_is_hgi_sam_and_each_change_changes_it() -> None:
+    model, images = build("v1 odd depth")
+    given = {"gradient_at": "weights", "stages": (0, 1, 2)}
+    expected = hgi_sam(model, images, 1, gradient_at="weights")
+    torch.testing.assert_close(composed(**given)(model, images, 1), expected)
+    for change in ({"blocks": "mean"}, {"stages_by": "mean"}, {"scale": "batch"}, {"stages": (0, 1, 2, 3)}):
+        changed = composed(**given | change)(model, images, 1)
+        assert float((changed - expected).abs().max()) > 1e-3, change
+        assert 0 <= changed.min() <= changed.max() == 1
+
+
+def test_a_product_without_scaling_is_the_product_with_it_up_to_its_offsets() -> None:
+    model, images = build("v1")
+    one = {"gradient_at": "weights", "stages": (1,)}
+    plain = composed(**one)(model, images, 1)
+    torch.testing.assert_close(composed(**one, scale="none")(model, images, 1), plain, rtol=1e-3, atol=1e-4)
+
+
+def test_mirrored_by_hand() -> None:
+    image = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
+    model = nn.Identity()
+    # itself: 1 2 0 0; mirrored slice: 4 3 2 1 -> 4 3 0 0, flipped back 0 0 3 4
+    assert mirrored(left_half)(model, image, 1).tolist() == [[[0.5, 1.0, 1.5, 2.0]]]
+    assert mirrored(first_channel)(model, image, 1).tolist() == image[:, 0].tolist()
+
+
+def test_zoom_magnifies_about_the_centre_and_comes_back() -> None:
+    spot = torch.zeros(1, 1, 32, 32)
+    spot[..., 14:18, 14:18] = 1
+    assert zoom(spot, 2.0).sum() == pytest.approx(64, rel=0.02)
+    assert torch.equal(zoom(spot, 1.0), spot)
+    assert zoom(torch.ones(1, 1, 8, 8), 0.5)[0, 0, 0].tolist() == [0.0] * 8
+    at = torch.arange(32.0)
+    smooth = torch.exp(-((at - 15.5) ** 2)[:, None] / 20 - (at - 13) ** 2 / 20)[None, None]
+    assert float((zoom(zoom(smooth, 1.15), 1 / 1.15) - smooth).abs().max()) < 0.04
+    mean = resized(first_channel)(nn.Identity(), smooth, 1)
+    assert float((mean - smooth[:, 0]).abs().max()) < 0.04
+
+
+def test_a_fixed_threshold_is_reached_at_it() -> None:
+    image = torch.tensor([[[[0.04, 0.05, 0.9]]]])
+    assert fixed(first_channel, 0.05)(nn.Identity(), image, 1).tolist() == [[[0.0, 1.0, 1.0]]]
+
+
+def test_the_predicted_class_is_explained_slice_by_slice() -> None:
+    model, images = build("v1")
+    with torch.no_grad():
+        logits = model(images)
+        model.head.fc.bias -= logits.mean(dim=0)  # the classes even, so that the two slices are told apart
+        said = model(images).argmax(dim=1)
+    assert said.unique().numel() == 2
+    maps = of_predicted_class(grad_cam)(model, images, 1)
+    for image, label, got in zip(images, said.tolist(), maps, strict=True):
+        torch.testing.assert_close(got, grad_cam(model, image[None], label)[0], rtol=1e-3, atol=1e-4)
+
+
+def test_other_brains_by_hand() -> None:
+    maps = np.array([[[0.5, 0.25, 1.0]], [[0.0, 0.0, 1.0]]], np.float32)
+    brain = np.array([[[1, 1, 0]], [[1, 1, 0]]], np.uint8)
+    assert whole_slice(maps, brain)[1].all()
+    assert within_brain(maps, brain)[0].tolist() == [[[1.0, 0.5, 0.0]], [[0.0, 0.0, 0.0]]]
+    square = np.zeros((1, 9, 9), np.uint8)
+    square[0, 1:8, 1:8] = 1
+    _, deep = eroded_brain(np.zeros(square.shape, np.float32), square, pixel_mm=1.0)
+    assert deep.sum() == 9  # 2 mm from each side, whose nearest pixel outside is 1 mm from the first inside
+    assert deep[0, 3:6, 3:6].all()
+    _, fine = eroded_brain(np.zeros(square.shape, np.float32), square, pixel_mm=2.5)
+    assert np.array_equal(fine, square)

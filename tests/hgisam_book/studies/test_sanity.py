@@ -1,0 +1,131 @@
+"""Sanity checks: likeness and hits by hand, a network that forgets from the head down, and all tests on a tiny one."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from hgisam.config.profile import Profile
+from hgisam.data.prepared import PreparedDataset
+from hgisam.evaluation.metrics import hit
+from hgisam.maps import hgi_sam, swin_sam
+from hgisam.models.checkpoint import Checkpoint
+from hgisam.models.networks import build_classifier
+from hgisam_book.studies.method_comparison import bleeding_rows
+from hgisam_book.studies.sanity import (
+    POINTING_MM,
+    SHUFFLED,
+    TRAINED,
+    likeness,
+    pointing,
+    randomisation,
+    randomised,
+    sanity_checks,
+)
+
+
+@pytest.fixture
+def checkpoint(tiny: Profile, tiny_model: nn.Module) -> Checkpoint:
+    with torch.no_grad():  # as if it had been trained: no longer what it was drawn from
+        for parameter in tiny_model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return Checkpoint(tiny_model, tiny, torch.zeros(3), torch.ones(3), 0.5)
+
+
+def test_likeness_by_hand() -> None:
+    a = np.arange(64, dtype=np.float32).reshape(8, 8)
+    inside = np.ones((8, 8), bool)
+    assert likeness(a, a, inside) == pytest.approx((1, 1))
+    assert likeness(a, 1e-6 * a**3, inside) == pytest.approx((1, 1))  # only the order counts
+    backwards = likeness(a, -a, inside)
+    assert backwards[0] == pytest.approx(-1)
+    assert backwards[1] < 0
+    assert likeness(a, np.zeros_like(a), inside) == (0, 0)
+    assert likeness(a, a, ~inside) == (0, 0)
+    changed = a.copy()
+    changed[:, 4:] = changed[:, 4:][:, ::-1]
+    left = inside.copy()
+    left[:, 4:] = False
+    assert likeness(a, changed, left)[0] == pytest.approx(1)  # what lies outside does not count
+
+
+def test_hits_by_hand() -> None:
+    truth, inside = np.zeros((6, 6), bool), np.ones((6, 6), bool)
+    truth[2, 2] = True
+    values = np.zeros((6, 6), np.float32)
+    values[2, 4] = 1
+    assert [hit(values, truth, inside, 2.0, within_mm=mm) for mm in (0, 3.9, 4)] == [0, 0, 1]
+    values[2, 2] = 1
+    assert hit(values, truth, inside, 2.0, within_mm=0) == 0.5  # one of two maxima
+    assert hit(np.zeros((6, 6), np.float32), truth, inside, 2.0, within_mm=0) == pytest.approx(1 / 36)
+    outside = inside.copy()
+    outside[2, 4] = False
+    assert hit(values, truth, outside, 2.0, within_mm=0) == 1
+    assert hit(values, truth, ~inside, 2.0, within_mm=0) == 0
+
+
+def test_weights_are_randomised_from_the_head_down(checkpoint: Checkpoint) -> None:
+    trained = {key: value.clone() for key, value in checkpoint.model.state_dict().items()}
+    steps = list(randomised(checkpoint, seed=1))
+    assert [name for name, _ in steps] == ["head", "stage 4", "stage 3", "stage 2", "stage 1", "patches"]
+
+    def changed(network: Checkpoint) -> set[str]:
+        return {key for key, value in network.model.state_dict().items() if not torch.equal(value, trained[key])}
+
+    sets = [changed(network) for _, network in steps]
+    assert all(key.startswith(("head.", "norm.")) for key in sets[0])
+    assert all(smaller < larger for smaller, larger in pairwise(sets))
+    assert sets[-1] == {key for key in trained if "index" not in key and "mask" not in key}
+    assert not changed(checkpoint)
+    again = next(iter(randomised(checkpoint, seed=1)))[1].model.state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in steps[0][1].model.state_dict().items())
+    state = torch.random.get_rng_state()
+    list(randomised(checkpoint, seed=2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_maps_of_a_network_that_forgets(checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
+    rows = bleeding_rows(prepared, "test", most=100, seed=0)
+    torch.manual_seed(9)
+    other = Checkpoint(build_classifier(tiny).eval(), tiny, torch.zeros(3), torch.ones(3), 0.5)
+    methods = {"hgi_sam": hgi_sam, "swin_sam": swin_sam}
+    table = randomisation(checkpoint, tiny, prepared, methods, rows, shuffled=other)
+    steps = ["trained", "head", "stage 4", "stage 3", "stage 2", "stage 1", "patches", "shuffled labels"]
+    assert list(dict.fromkeys(table["at"])) == steps
+    mean = table.pivot(index=["method", "at"], columns="metric", values="mean")
+    for name in methods:
+        assert mean.loc[(name, TRAINED), ["spearman", "ssim"]].tolist() == pytest.approx([1, 1])
+        assert mean.loc[(name, "patches"), "spearman"] < 0.8
+        assert mean.loc[(name, SHUFFLED), "spearman"] < 0.8
+    assert mean.loc[("hgi_sam", "head"), "spearman"] < 0.9999
+    assert mean.loc[("swin_sam", "head"), "spearman"] == pytest.approx(1)  # nothing below the head has changed
+
+
+def test_pointing_at_the_bleed_and_at_anything(
+    checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset
+) -> None:
+    rows = bleeding_rows(prepared, "test", most=100, seed=0)
+
+    def bright(model: nn.Module, images: torch.Tensor, target: int) -> torch.Tensor:
+        return images[:, 0]  # the brightest channel: the bleed is 40 HU above the brain
+
+    table = pointing(checkpoint, tiny, prepared, {"bright": bright}, rows).set_index(["method", "at"])["mean"]
+    assert table[("bright", "0 mm")] == 1
+    assert prepared.mask is not None
+    truth, brain = prepared.mask[rows] > 0, prepared.brain[rows] > 0
+    chance = ((truth & brain).sum(axis=(1, 2)) / brain.sum(axis=(1, 2))).mean()
+    assert table[("any pixel", "0 mm")] == pytest.approx(chance)
+    assert table[("any pixel", "5 mm")] >= chance
+
+
+def test_all_checks_in_one_table(checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
+    rows = bleeding_rows(prepared, "test", most=100, seed=0)
+    table = sanity_checks(checkpoint, tiny, prepared, rows)
+    assert list(table.columns) == ["test", "method", "at", "metric", "mean", "low", "high"]
+    assert list(dict.fromkeys(table["test"])) == ["randomisation", "deletion", "insertion", "pointing"]
+    assert set(tiny.maps.methods) <= set(table["method"])
+    assert SHUFFLED not in set(table["at"])
+    assert (table["test"] == "pointing").sum() == (len(tiny.maps.methods) + 1) * len(POINTING_MM)
+    assert np.isfinite(table[["mean", "low", "high"]]).all(axis=None)
