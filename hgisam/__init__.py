@@ -1,20 +1,20 @@
-"""HGI-SAM: weakly supervised segmentation of intracranial hemorrhage from a Swin transformer's own attention."""
+"""HGI-SAM: weakly supervised segmentation of intracranial hemorrhage from a Swin transformer's own attention.
 
-from importlib import import_module
-from typing import Any
+Maps of any Swin need the core dependencies alone; training, inference and evaluation the extra [train].
+"""
 
-from hgisam.config.profile import load_profile
-from hgisam.data.prepared import open_prepared
-from hgisam.errors import InputError
+from typing import TYPE_CHECKING
 
-# imported when asked for, since the rest of the package needs no torch
-LATER = dict.fromkeys(("grad_cam", "hgi_sam", "swin_sam"), "hgisam.maps") | {"load_pretrained": "hgisam.models.shipped"}
+from hgisam.lazy import lazy_exports
 
-__all__ = ["InputError", "grad_cam", "hgi_sam", "load_pretrained", "load_profile", "open_prepared", "swin_sam"]
+if TYPE_CHECKING:
+    from hgisam.config import load_profile as load_profile
+    from hgisam.data import open_prepared as open_prepared
+    from hgisam.errors import InputError as InputError
+    from hgisam.maps import grad_cam as grad_cam
+    from hgisam.maps import hgi_sam as hgi_sam
+    from hgisam.maps import swin_sam as swin_sam
+    from hgisam.models import load_pretrained as load_pretrained
+
 __version__ = "0.1.0"
-
-
-def __getattr__(name: str) -> Any:
-    if name in LATER:
-        return getattr(import_module(LATER[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

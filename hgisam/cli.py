@@ -92,8 +92,8 @@ def export(
     out: Annotated[Path | None, typer.Option(help="Where to make it; without, it ships with the package.")] = None,
 ) -> None:
     """Make of a run's training a small checkpoint with a card, to give away."""
+    from hgisam.models.checkpoint import SHIPPED
     from hgisam.models.export import check_name, export_checkpoint
-    from hgisam.models.shipped import SHIPPED
 
     typer.echo(export_checkpoint(run / "train", (out or SHIPPED) / check_name(name)))
 

@@ -14,14 +14,14 @@ from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.evaluation.outputs import write_evaluation
 from hgisam.evaluation.score_maps import candidates, read_score_maps
 from hgisam.evaluation.thresholds import choose_thresholds
-from hgisam.inference.extraction import extract_maps
+from hgisam.inference.extraction import extract_maps, methods_of
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_checkpoint
-from hgisam.models.shipped import checkpoint_folder
+from hgisam.models.weights import weight_files
 from hgisam.runs.files import read_table, write_json
 from hgisam.runs.folders import partial_of, sha256_of
 from hgisam.runs.steps import read_manifest, require_step, run_step, step_dir
 from hgisam.training.distributed import launch, node_rank
-from hgisam.training.reuse import recorded_training, take_recorded
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,9 @@ def open_step_data(profile: Profile, runs_dir: Path, name: str) -> PreparedDatas
     return open_prepared(require_step(profile, runs_dir, f"prepared/{name}"))
 
 
-def learns_from(profile: Profile) -> str:
-    """Name of the prepared set that a network of the profile's task trains on."""
-    return "ct-ich" if profile.task == "segmentation" else "rsna"
+def training_set_of(task: str) -> str:
+    """Name of the prepared set that a network of a task trains on."""
+    return "ct-ich" if task == "segmentation" else "rsna"
 
 
 def train_step(
@@ -47,33 +47,34 @@ def train_step(
     runs_dir: Path,
     step: str = OWN,
     data: PreparedDataset | None = None,
-    take_from: Path | None = None,
+    *,
+    instead: Callable[[PreparedDataset, Path], bool] | None = None,
+    inputs: Mapping[str, str] = MappingProxyType({}),
 ) -> Path:
-    """Trains, or takes `train.checkpoint`; returns `runs/<profile>/<step>`.
+    """Trains, or adopts `train.checkpoint`; returns `runs/<profile>/<step>`.
 
-    Classifiers learn from the slice labels of the prepared `rsna` set, segmenters from the masks of all but two folds
-    of `ct-ich`, unless other `data` are given. What one of the recorded runs in `take_from` holds is taken from there,
-    see `hgisam.training.reuse`.
+    Classifiers train on the slice labels of the prepared `rsna` set, segmenters on the masks of all but two folds of
+    `ct-ich`, unless other `data` are given.
 
     A machine that is not the first of `compute.nodes` joins the training and leaves the folder to the first.
+
+    Args:
+        profile: Of the training.
+        runs_dir: Where runs live.
+        step: Name of the folder to make.
+        data: The prepared set.
+        instead: Fills the folder with an equal training, and returns whether it did; else the network is trained.
+        inputs: Name → hash of what `instead` reads.
     """
-    data = data or open_step_data(profile, runs_dir, learns_from(profile))
+    data = data or open_step_data(profile, runs_dir, training_set_of(profile.task))
     folder = step_dir(profile, runs_dir, step)
     if profile.compute.nodes > 1 and node_rank() > 0:
         launch(profile, data.path, partial_of(folder))
         return folder
-    others = {"checkpoint": profile.train.checkpoint, "start_from": profile.train.start_from}
-    files = {key: checkpoint_folder(name) / "model.safetensors" for key, name in others.items() if name}
-    if (local := profile.model.pretrained) is not None and local.is_file():
-        files["pretrained"] = local
-    recorded = recorded_training(profile, take_from, step) if take_from else None
-    if recorded:
-        files["recorded"] = recorded / "model.safetensors"
 
     def work(folder: Path) -> None:
-        if recorded and take_recorded(profile, data, recorded, folder):
-            return
-        launch(profile, data.path, folder)
+        if instead is None or not instead(data, folder):
+            launch(profile, data.path, folder)
 
     return run_step(
         profile,
@@ -84,7 +85,8 @@ def train_step(
         sections=("task", "data", "windows", "model", "segmenter", "train", "compute"),
         inputs={
             f"prepared/{data.path.name}": data.fingerprint,
-            **{key: sha256_of(file) for key, file in files.items()},
+            **{key: sha256_of(file) for key, file in weight_files(profile).items()},
+            **inputs,
         },
     )
 
@@ -93,11 +95,16 @@ def map_step(profile: Profile, runs_dir: Path) -> Path:
     """Maps and scores of the prepared `ct-ich` set; returns `runs/<profile>/maps`."""
     data = open_step_data(profile, runs_dir, "ct-ich")
     trained = require_step(profile, runs_dir, "train")
+
+    def work(folder: Path) -> None:
+        predictor = SlicePredictor.of(load_checkpoint(trained), profile)
+        extract_maps(predictor, methods_of(profile.maps), data, folder)
+
     return run_step(
         profile,
         runs_dir,
         "maps",
-        lambda folder: extract_maps(load_checkpoint(trained), profile, data, folder),
+        work,
         code=["hgisam.inference.extraction"],
         sections=("maps", "compute"),
         inputs={"prepared/ct-ich": data.fingerprint, "train": read_manifest(trained)["outputs"]["model.safetensors"]},
@@ -141,12 +148,16 @@ def measure_step(
 
     def work(folder: Path) -> None:
         found = read_score_maps(*(source / "maps.zarr" for source in sources.values()))
-        values = {name: found[name] for name in dict.fromkeys((*profile.maps.methods, *found))}
-        chosen = choose_thresholds(data, values, candidates(values), count=profile.evaluate.thresholds)
+        score_maps = {name: found[name] for name in dict.fromkeys((*profile.maps.methods, *found))}
+        chosen = choose_thresholds(data, score_maps, candidates(score_maps), count=profile.evaluate.thresholds)
         thresholds = {"dataset": data.fingerprint, "split": "folds", "methods": chosen}
         write_json(folder / "thresholds.json", thresholds)
         scores = read_table(sources["maps"] / "scores.parquet")
-        write_evaluation(folder, load_checkpoint(trained), profile, data, values, scores, thresholds)
+        write_evaluation(
+            folder, data, score_maps, scores, thresholds,
+            detection_threshold=load_checkpoint(trained).detection_threshold, profile_name=profile.name,
+            bootstrap=profile.evaluate.bootstrap, seed=profile.seed,
+        )  # fmt: skip
         if also is not None:
             also(folder)
 

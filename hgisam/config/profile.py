@@ -77,7 +77,9 @@ class Train(_Section):
     """The optimisation; `batch_size` is what one step sees, however many processes and parts share it."""
 
     checkpoint: str | None  # taken instead of training: a shipped checkpoint's name, or the folder of a training
-    recipe: Literal["corrected", "published"]  # see hgisam.config.recipes
+    recipe: Literal[
+        "corrected", "published"
+    ]  # "published" trains as the released code does, "corrected" without its defects
     start_from: str | None  # a trained run's folder, or the name of a shipped checkpoint: its trunk
     fold: Annotated[int, Field(ge=0)]  # of the pixel-labelled set, held out while a segmenter trains on the others
     patients: Positive | None  # so many bleeding training patients, and as many others, at random; null is all
@@ -100,6 +102,16 @@ class Train(_Section):
     save_minutes: PositiveFloat  # at most so much work is lost when a training is killed
     tensorboard: bool
     augment: Augment
+
+    @property
+    def softmax_before_loss(self) -> bool:
+        """Whether the loss, which takes logits, is given probabilities: it cannot fall below 0.313 then."""
+        return self.recipe == "published"
+
+    @property
+    def scale(self) -> Literal["brain", "slice"]:
+        """What the network sees, see `hgisam.data.preprocess.Preprocessor`."""
+        return "slice" if self.recipe == "published" else "brain"
 
 
 class Maps(_Section):

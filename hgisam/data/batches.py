@@ -31,6 +31,11 @@ class Batch(NamedTuple):
     labels: Tensor
     mask: Tensor | None = None
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; row numbers stay on the CPU."""
+        mask = None if self.mask is None else self.mask.to(device)
+        return Batch(self.rows, self.hu.to(device), self.brain.to(device), self.labels.to(device), mask)
+
 
 class SliceDataset(Dataset[Batch]):
     """Slices of a prepared data set, addressed by whole batches of row numbers.
@@ -95,6 +100,12 @@ def batch_loader(dataset: SliceDataset, batches: Batches, *, workers: int = 0, p
     return DataLoader(
         dataset, sampler=batches, batch_size=None, num_workers=workers, multiprocessing_context=context, pin_memory=pin
     )
+
+
+def evenly_spaced(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """At most `count` of some rows, spread evenly over them."""
+    chosen: npt.NDArray[np.int64] = rows[np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int)]
+    return chosen
 
 
 def balanced_sample(

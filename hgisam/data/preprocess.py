@@ -1,50 +1,115 @@
-"""What the network sees of a slice: soft tissue of the brain, windowed and standardised, on the device."""
+"""Preprocessing: from HU to the standardised channels that a network sees, on the device of the slices."""
 
 import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgisam.config.profile import Profile
-from hgisam.config.recipes import RECIPES
-from hgisam.data.batches import Batches, SliceDataset, batch_loader
+from hgisam.data.masked_blur import masked_blur
 from hgisam.data.windows import apply_windows
+
+if TYPE_CHECKING:
+    from hgisam.config.profile import Profile, Window
+    from hgisam.data.batches import Batch
 
 BRAIN_HU = 34.0  # between white and grey matter
 DENSEST_BLOOD_HU = 100.0
-BONE_EDGE_MM = 1.0  # how far the blurred edge of bone passes for blood
-FILL_MM = 1.5  # standard deviation of the weights with which tissue is continued to the bone
+BONE_EDGE_MM = 1.0  # how far the partial volume of bone has the HU of blood
+INPAINT_MM = 1.5  # standard deviation of the Gaussian with which tissue is inpainted beside bone
+MIN_TISSUE = 0.02  # share of tissue around a pixel below which it is not inpainted
+
+Scale = Literal["brain", "slice"]
 
 
-def channel_statistics(dataset: SliceDataset, rows: npt.NDArray[np.int64], profile: Profile) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation [C] of the windowed soft tissue in at most 1,024 training slices, spread evenly."""
-    sample = rows[np.linspace(0, len(rows) - 1, min(len(rows), 1024)).astype(int)]
-    total, squares = torch.zeros(2, len(profile.windows), dtype=torch.float64)
-    count = torch.tensor(0)
-    for batch in batch_loader(dataset, Batches(sample, 64)):
-        levelled, inside = soft_tissue(batch.hu, batch.brain, profile.pixel_mm)
-        channels = apply_windows(levelled, profile.windows).double()
-        total += (channels * inside[:, None]).sum(dim=(0, 2, 3))
-        squares += (channels.square() * inside[:, None]).sum(dim=(0, 2, 3))
-        count = count + inside.sum()
-    mean = total / count
-    return mean.float(), (squares / count - mean.square()).clamp_min(1e-6).sqrt().float()
+@dataclass(frozen=True)
+class Preprocessor:
+    """HU and brain mask of slices → what a network sees.
+
+    With scale "brain" that is the soft tissue of the brain, windowed and standardised by its own statistics: beside
+    1,000 HU of bone, 20 HU of blood are lost; standardised over soft tissue they are several standard deviations. All
+    else is set to the mean, so that neither decision nor map can lean on skull, face or head rest. With scale "slice",
+    as in the released code, it is the whole slice, windowed, each channel stretched to [0, 1].
+
+    Attributes:
+        windows: CT windows, one per channel.
+        pixel_mm: Pixel pitch in mm.
+        mean, std: [C] of the windowed soft tissue; from `fit`.
+        scale: "brain" or "slice".
+
+    Example:
+        >>> import torch
+        >>> from hgisam.config import load_profile
+        >>> profile = load_profile("smoke")
+        >>> preprocess = Preprocessor(profile.windows, profile.pixel_mm, torch.zeros(3), torch.ones(3))
+        >>> preprocess(torch.full((1, 96, 96), 40), torch.ones(1, 96, 96)).shape
+        torch.Size([1, 3, 96, 96])
+    """
+
+    windows: Sequence["Window"]
+    pixel_mm: float
+    mean: Tensor = field(default_factory=lambda: torch.zeros(()))
+    std: Tensor = field(default_factory=lambda: torch.ones(()))
+    scale: Scale = "brain"
+
+    @classmethod
+    def of(cls, profile: "Profile") -> "Preprocessor":
+        """The preprocessing of a profile, not yet fitted."""
+        return cls(profile.windows, profile.pixel_mm, scale=profile.train.scale)
+
+    def fit(self, batches: Iterable["Batch"]) -> "Preprocessor":
+        """A copy with the mean and standard deviation of each channel over the soft tissue of some slices.
+
+        Args:
+            batches: Training slices.
+        """
+        total, squares = torch.zeros(2, len(self.windows), dtype=torch.float64)
+        count = torch.tensor(0)
+        for batch in batches:
+            levelled, tissue = soft_tissue(batch.hu, batch.brain, self.pixel_mm)
+            channels = apply_windows(levelled, self.windows).double()
+            total += (channels * tissue[:, None]).sum(dim=(0, 2, 3))
+            squares += (channels.square() * tissue[:, None]).sum(dim=(0, 2, 3))
+            count = count + tissue.sum()
+        mean = total / count
+        std = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
+        return replace(self, mean=mean.float(), std=std.float())
+
+    def __call__(self, hu: Tensor, brain: Tensor) -> Tensor:
+        """What the network sees.
+
+        Args:
+            hu: [B, H, W] HU.
+            brain: [B, H, W], 0 outside.
+
+        Returns:
+            [B, C, H, W] float32, on the device of `hu`.
+        """
+        if self.scale == "slice":
+            channels = apply_windows(hu, self.windows)
+            lowest, highest = channels.amin(dim=(2, 3), keepdim=True), channels.amax(dim=(2, 3), keepdim=True)
+            return (channels - lowest) / (highest - lowest).clamp_min(1e-6)
+        levelled, tissue = soft_tissue(hu, brain, self.pixel_mm)
+        inpainted, inside = inpaint_beside_bone(levelled, tissue, brain, self.pixel_mm)
+        channels = apply_windows(inpainted, self.windows)
+        mean, std = (statistic.to(hu.device).view(1, -1, 1, 1) for statistic in (self.mean, self.std))
+        return channels.sub_(mean).div_(std).mul_(inside[:, None])
 
 
 def soft_tissue(hu: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
-    """The brain at one level, without bone and calcium.
+    """Brain at one HU level, without bone and calcium.
 
-    Scanners and kernels differ by several HU in what they call brain, and blood differs from it by few more: the median
-    of each slice's brain (of every second pixel along a side, for speed) is shifted to `BRAIN_HU`. What is denser than
-    blood can be is not blood, and its blurred edge passes through the HU of blood: both are left out.
+    Scanners and kernels differ by several HU in the brain, and blood differs from it by few more: the median of each
+    slice's brain (of every second pixel along a side, for speed) is shifted to `BRAIN_HU`. What is denser than blood
+    can be is not blood, and its partial volume passes through the HU of blood: both are left out.
 
     Args:
         hu: [B, H, W] HU.
         brain: [B, H, W], 0 outside.
-        pixel_mm: Pixel pitch.
+        pixel_mm: Pixel pitch in mm.
 
     Returns:
         Levelled HU [B, H, W] float32, and where soft tissue of the brain is [B, H, W] bool.
@@ -54,12 +119,12 @@ def soft_tissue(hu: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Ten
     sample = hu[:, ::2, ::2].masked_fill(~inside[:, ::2, ::2], torch.nan)
     median = sample.flatten(start_dim=1).nanmedian(dim=1).values
     hu = hu + (BRAIN_HU - median).nan_to_num(0.0)[:, None, None]
-    edge = max(1, round(BONE_EDGE_MM / pixel_mm))
-    return hu, inside & ~_dilated(hu > DENSEST_BLOOD_HU, edge)
+    edge_px = max(1, round(BONE_EDGE_MM / pixel_mm))
+    return hu, inside & ~_dilated(hu > DENSEST_BLOOD_HU, edge_px)
 
 
 def _dilated(mask: Tensor, pixels: int) -> Tensor:
-    """Where a mask [B, H, W] bool is true within so many pixels along rows and cols, a square; faster than pooling."""
+    """Dilation of [B, H, W] bool with a square of so many pixels in each direction; faster than max pooling."""
     for axis in (1, 2):
         grown, length = mask.clone(), mask.shape[axis]
         for shift in range(1, min(pixels, length - 1) + 1):
@@ -71,56 +136,25 @@ def _dilated(mask: Tensor, pixels: int) -> Tensor:
 
 
 def inpaint_beside_bone(levelled: Tensor, tissue: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
-    """Fills what bone outshines with the tissue beside it.
+    """Inpaints partial-volume pixels beside bone with the tissue around them.
 
     A subdural or epidural bleed lies on the bone: without this, nearly half of it on a coarse grid would be left out
-    with the bone's edge.
+    with the edge of the bone.
 
     Args:
         levelled: [B, H, W] HU from `soft_tissue`.
         tissue: [B, H, W] bool, likewise.
-        brain: [B, H, W], 0 outside; nothing is filled there.
-        pixel_mm: Pixel pitch.
+        brain: [B, H, W], 0 outside; nothing is inpainted there.
+        pixel_mm: Pixel pitch in mm.
 
     Returns:
-        HU [B, H, W] float32, and where there is any, seen or filled [B, H, W] bool. A filled pixel is the mean of the
-        tissue around it, weighted by a Gaussian of `FILL_MM`.
+        HU [B, H, W] float32, and where there is any, measured or inpainted [B, H, W] bool. An inpainted pixel is the
+        mean of the tissue around it, weighted by a Gaussian of `INPAINT_MM`.
     """
-    sigma_px = torch.full(levelled.shape[:1], FILL_MM / pixel_mm, device=levelled.device)
-    radius = math.ceil(3 * FILL_MM / pixel_mm)
-    near = gaussian_blur(tissue.float(), sigma_px, radius)
-    beside = gaussian_blur(torch.where(tissue, levelled, 0.0), sigma_px, radius) / near.clamp_min(1e-3)
-    fillable = (brain > 0) & (near > 0.02)
-    return torch.where(tissue, levelled, beside), tissue | fillable
-
-
-def to_images(hu: Tensor, brain: Tensor, profile: Profile, mean: Tensor, std: Tensor) -> Tensor:
-    """What the classifier sees, as the recipe says.
-
-    "corrected": the soft tissue of the brain, windowed and standardised by its own statistics. Beside 1,000 HU of bone,
-    20 HU of blood are lost; standardised over soft tissue they are several standard deviations. All else is set to the
-    mean, so that neither the decision nor the map can lean on skull, face or head rest. "published": the whole slice,
-    windowed, each channel stretched to 0..1.
-
-    Args:
-        hu: [B, H, W] HU.
-        brain: [B, H, W], 0 outside.
-        profile: Its windows, one a channel, the pixel pitch and the recipe.
-        mean: [C] from `channel_statistics`.
-        std: [C] likewise.
-
-    Returns:
-        [B, C, H, W] float32.
-    """
-    if RECIPES[profile.train.recipe].scale == "slice":
-        channels = apply_windows(hu, profile.windows)
-        least, most = channels.amin(dim=(2, 3), keepdim=True), channels.amax(dim=(2, 3), keepdim=True)
-        return (channels - least) / (most - least).clamp_min(1e-6)
-    shape = (1, -1, 1, 1)
-    levelled, tissue = soft_tissue(hu, brain, profile.pixel_mm)
-    filled, inside = inpaint_beside_bone(levelled, tissue, brain, profile.pixel_mm)
-    channels = apply_windows(filled, profile.windows)
-    return channels.sub_(mean.to(hu.device).view(shape)).div_(std.to(hu.device).view(shape)).mul_(inside[:, None])
+    sigma_px = torch.full(levelled.shape[:1], INPAINT_MM / pixel_mm, device=levelled.device)
+    radius = math.ceil(3 * INPAINT_MM / pixel_mm)
+    beside, near = masked_blur(levelled, tissue.float(), lambda image: gaussian_blur(image, sigma_px, radius))
+    return torch.where(tissue, levelled, beside), tissue | ((brain > 0) & (near > MIN_TISSUE))
 
 
 def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:

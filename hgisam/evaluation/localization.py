@@ -11,7 +11,7 @@ from scipy import ndimage
 from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
 from hgisam.evaluation import metrics
-from hgisam.evaluation.masks import segment
+from hgisam.evaluation.masks import apply_threshold
 from hgisam.evaluation.score_maps import THRESHOLD_BASELINES, ScoreMaps, score_maps_at
 
 HIT_IOU = 0.3  # overlap at which a box counts as found; the loosest of the three that Choe et al. average over
@@ -54,7 +54,7 @@ def localize(prepared: PreparedDataset, values: ScoreMaps, thresholds: pd.DataFr
         brain: npt.NDArray[np.uint8] = prepared.brain[part]
         for method in thresholds.columns:
             given = score_maps_at(method, values, prepared, part, brain)
-            masks = segment(given, thresholds[method].to_numpy()[part], brain)
+            masks = apply_threshold(given, thresholds[method].to_numpy()[part], brain)
             for row, image, mask, inside in zip(part, given, masks, brain > 0, strict=True):
                 base = {"method": method, "patient": prepared.slices["patient"].iloc[row], "row": int(row)}
                 figures = _figures(image, mask, inside, drawn[row], energy=method not in THRESHOLD_BASELINES)

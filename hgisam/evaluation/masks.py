@@ -7,6 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import gaussian_filter, map_coordinates
 
+from hgisam.data.masked_blur import masked_blur
+
+Curves = npt.NDArray[np.float64]  # Dice of slices at thresholds [n, T]
 HU_GRID = np.arange(30.0, 101.0)  # thresholds tried for the floors, HU
 SMOOTHING_MM = (
     2.0  # standard deviation; best of those tried for the floor on a development cohort, with little between 1.5 and 3
@@ -20,7 +23,7 @@ def threshold_grid(count: int) -> npt.NDArray[np.float64]:
     return grid
 
 
-def segment(
+def apply_threshold(
     maps: npt.NDArray[np.floating], threshold: npt.ArrayLike, brain: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.bool_]:
     """Pixels of the brain at or above the threshold.
@@ -47,9 +50,8 @@ def smoothed_hu(hu: npt.NDArray[np.number], brain: npt.NDArray[np.uint8], pixel_
         outside of the brain become `AIR_HU`, so that no threshold calls them blood.
     """
     tissue = (brain > 0) & (hu < BONE_HU)
-    sigma = (0, SMOOTHING_MM / pixel_mm, SMOOTHING_MM / pixel_mm)
-    near = gaussian_filter(tissue.astype(np.float32), sigma)
-    mean = gaussian_filter(np.where(tissue, hu, 0).astype(np.float32), sigma) / np.maximum(near, 1e-3)
+    sigma_px = (0, SMOOTHING_MM / pixel_mm, SMOOTHING_MM / pixel_mm)
+    mean, _ = masked_blur(hu.astype(np.float32), tissue.astype(np.float32), lambda a: gaussian_filter(a, sigma_px))
     smoothed: npt.NDArray[np.float32] = np.where(tissue, mean, AIR_HU).astype(np.float32)
     return smoothed
 

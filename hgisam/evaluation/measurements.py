@@ -23,7 +23,7 @@ def predictions_table(prepared: PreparedDataset, scores: pd.DataFrame, threshold
     return table
 
 
-def measure(
+def measure_scans(
     prepared: PreparedDataset, values: ScoreMaps, thresholds: pd.DataFrame, predictions: pd.DataFrame
 ) -> pd.DataFrame:
     """Every figure of every slice and scan, tidy.

@@ -60,6 +60,31 @@ def bootstrap_mean(values: pd.Series, patient: pd.Series, *, count: int, generat
     return {"mean": float(values.mean()), "ci95": np.percentile(means, [2.5, 97.5]).tolist()}
 
 
+def resampled(
+    statistic: Callable[[npt.NDArray[np.int64]], Sequence[float]],
+    truth: npt.NDArray[np.bool_],
+    patient: pd.Series,
+    *,
+    count: int,
+    generator: np.random.Generator,
+) -> npt.NDArray[np.float64]:
+    """Bootstrap over patients of statistics that need both classes.
+
+    Args:
+        statistic: Weight of each slice [n] → statistics.
+        truth: [n] whether a slice bleeds; samples of one class are left out.
+        patient: [n], whose slice it is.
+        count: Bootstrap samples.
+        generator: Where the randomness comes from.
+
+    Returns:
+        [usable samples, statistics].
+    """
+    codes, patients = pd.factorize(patient)
+    samples = patient_weights(len(patients), count, generator)[:, codes]
+    return np.array([statistic(w) for w in samples if 0 < (w * truth).sum() < w.sum()])
+
+
 def detection(table: pd.DataFrame, threshold: float, *, count: int, generator: np.random.Generator) -> dict[str, Any]:
     """AUROC, AUPRC, sensitivity, specificity and F1 of slice scores.
 
@@ -85,24 +110,21 @@ def detection(table: pd.DataFrame, threshold: float, *, count: int, generator: n
         "specificity": ratio(~said & ~truth, ~truth),
         "f1": lambda w: float(2 * (w * (said & truth)).sum() / (w * (said.astype(int) + truth)).sum()),
     }
-    codes, patients = pd.factorize(table["patient"])
-    samples = patient_weights(len(patients), count, generator)[:, codes]
-    usable = [w for w in samples if 0 < (w * truth).sum() < w.sum()]
-    both_classes = 0 < truth.sum() < len(truth)
-    result: dict[str, Any] = {}
-    for name, figure in figures.items():
-        if not both_classes:
-            result[name] = {"mean": None, "ci95": None}
-            continue
-        spread = np.percentile([figure(w) for w in usable], [2.5, 97.5]).tolist() if usable else None
-        result[name] = {"mean": figure(np.ones(len(truth))), "ci95": spread}
-    result |= {
+    result: dict[str, Any] = {name: {"mean": None, "ci95": None} for name in figures}
+    if 0 < truth.sum() < len(truth):
+        samples = resampled(
+            lambda w: [figure(w) for figure in figures.values()], truth, table["patient"], count=count,
+            generator=generator,
+        )  # fmt: skip
+        for column, (name, figure) in enumerate(figures.items()):
+            interval = np.percentile(samples[:, column], [2.5, 97.5]).tolist() if len(samples) else None
+            result[name] = {"mean": figure(np.ones(len(truth))), "ci95": interval}
+    return result | {
         "threshold": threshold,
         "n_slices": len(table),
         "n_positive": int(truth.sum()),
-        "n_patients": len(patients),
+        "n_patients": table["patient"].nunique(),
     }
-    return result
 
 
 def size_names(edges: Sequence[float], unit: str) -> list[str]:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from hgisam.data.prepared import PreparedDataset, require_masks
-from hgisam.evaluation.masks import segment
+from hgisam.evaluation.masks import apply_threshold
 from hgisam.evaluation.score_maps import ScoreMaps, score_maps_at
 
 
@@ -51,6 +51,6 @@ def scans_of(
         ) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
             for method in map(str, thresholds):
                 given = score_maps_at(method, values, prepared, rows, brain)
-                yield method, segment(given, thresholds[method].iloc[rows].to_numpy(), brain)
+                yield method, apply_threshold(given, thresholds[method].iloc[rows].to_numpy(), brain)
 
         yield Scan(slices, rows, brain, truth, masks())

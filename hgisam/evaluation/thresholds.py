@@ -9,7 +9,7 @@ import pandas as pd
 
 from hgisam.data.prepared import PreparedDataset, by_fold, require_masks
 from hgisam.errors import InputError
-from hgisam.evaluation.masks import best_threshold, dice_curve
+from hgisam.evaluation.masks import Curves, best_threshold, dice_curve
 from hgisam.evaluation.score_maps import ScoreMaps, grid_for, score_maps_at
 
 
@@ -33,7 +33,7 @@ def choose_thresholds(
     """
     curves: dict[str, list[npt.NDArray[np.float64]]] = {name: [] for name in methods}
     for fold in sorted(prepared.slices["fold"].unique()):
-        rows, truth = _bleeding(by_fold(prepared, fold), "val")
+        rows, truth = bleeding_slices(by_fold(prepared, fold), "val")
         brain = prepared.brain[rows]
         for name, parts in curves.items():
             given = score_maps_at(name, values, prepared, rows, brain, validation=True)
@@ -66,27 +66,21 @@ def thresholds_by_slice(prepared: PreparedDataset, thresholds: Mapping[str, Any]
     return pd.DataFrame(columns)
 
 
-def dice_by_slice(prepared: PreparedDataset, values: ScoreMaps, methods: Iterable[str], *, count: int) -> pd.DataFrame:
-    """Dice of every slice in which something is drawn, at the threshold of its fold; nothing else is measured.
+def dice_at_best_threshold(
+    validation: Curves, test: Curves, grid: npt.NDArray[np.float64]
+) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+    """The threshold that is best on some slices, and the Dice of others there.
 
     Args:
-        prepared, values, methods, count: As in `choose_thresholds`.
+        validation: [n, T] Dice of the slices that the threshold is chosen on, see `dice_curve`.
+        test: [m, T] Dice of the slices that are measured.
+        grid: [T] thresholds.
 
     Returns:
-        A row a method and slice: method, fold, patient, row, dice, threshold.
+        What `best_threshold` found, and the Dice [m].
     """
-    chosen = choose_thresholds(prepared, values, methods, count=count)
-    parts = []
-    for number, fold in enumerate(sorted(prepared.slices["fold"].unique())):
-        rows, truth = _bleeding(by_fold(prepared, fold), "test")
-        brain, patient = prepared.brain[rows], prepared.slices["patient"].iloc[rows].to_numpy()
-        for name, about in chosen.items():
-            given = score_maps_at(name, values, prepared, rows, brain)
-            threshold = about["folds"][number]
-            dice = dice_curve(given, truth, brain, np.array([threshold]))[:, 0]
-            found = {"method": name, "fold": fold, "patient": patient, "row": rows, "dice": dice}
-            parts.append(pd.DataFrame({**found, "threshold": threshold}))
-    return pd.concat(parts, ignore_index=True)
+    chosen = best_threshold(validation, grid)
+    return chosen, test[:, np.searchsorted(grid, chosen["threshold"])]
 
 
 def chosen_on(prepared: PreparedDataset, thresholds: Mapping[str, Any]) -> bool:
@@ -94,7 +88,7 @@ def chosen_on(prepared: PreparedDataset, thresholds: Mapping[str, Any]) -> bool:
     return bool(thresholds["dataset"] == prepared.fingerprint)
 
 
-def _bleeding(split: PreparedDataset, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def bleeding_slices(split: PreparedDataset, name: str) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Rows of the bleeding slices of a split's "val" or "test" patients, and what is drawn in them."""
     rows = split.rows(name)
     truth = require_masks(split)[rows] > 0

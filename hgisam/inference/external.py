@@ -12,7 +12,8 @@ from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.outputs import write_evaluation
 from hgisam.evaluation.score_maps import read_score_maps
-from hgisam.inference.extraction import extract_maps
+from hgisam.inference.extraction import extract_maps, methods_of
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import Checkpoint, load_checkpoint
 from hgisam.runs.files import check_content, listed, read_json, read_table, write_json
 from hgisam.runs.folders import MARK, check_named, is_free, partial_of, replace_folder, resumed_folder, sha256_of
@@ -75,8 +76,12 @@ def evaluate_external(run: Path, data_path: Path, out: Path) -> Path:
     with _work(EVALUATED, run, data, out) as folder:
         checkpoint = _extract(run, data, folder)
         write_json(folder / "thresholds.json", thresholds)
-        values, scores = read_score_maps(folder / "maps.zarr"), read_table(folder / "scores.parquet")
-        write_evaluation(folder, checkpoint, checkpoint.profile, data, values, scores, thresholds)
+        score_maps, scores = read_score_maps(folder / "maps.zarr"), read_table(folder / "scores.parquet")
+        profile = checkpoint.profile
+        write_evaluation(
+            folder, data, score_maps, scores, thresholds, detection_threshold=checkpoint.detection_threshold,
+            profile_name=profile.name, bootstrap=profile.evaluate.bootstrap, seed=profile.seed,
+        )  # fmt: skip
     return out
 
 
@@ -89,7 +94,8 @@ def _read_thresholds(path: Path) -> dict[str, Any]:
 
 def _extract(run: Path, data: PreparedDataset, folder: Path) -> Checkpoint:
     checkpoint = load_checkpoint(run / "train")
-    extract_maps(checkpoint, checkpoint.profile, data, folder)
+    predictor = SlicePredictor.of(checkpoint, checkpoint.profile)
+    extract_maps(predictor, methods_of(checkpoint.profile.maps), data, folder)
     return checkpoint
 
 

@@ -8,10 +8,7 @@ from einops import rearrange
 from torch import Tensor
 
 from hgisam.attention.swin import BlockGeometry
-from hgisam.errors import InputError, check_choice
-
-JOINS = ("product", "mean")
-SCALES = ("image", "batch", "none")
+from hgisam.errors import InputError
 
 
 def attention_received(attention: Tensor) -> Tensor:
@@ -26,13 +23,12 @@ def attention_received(attention: Tensor) -> Tensor:
     return attention.mean(dim=-2)
 
 
-def to_token_grid(received: Tensor, block: BlockGeometry, *, recipe: str = "corrected") -> Tensor:
-    """Puts windows back where they were cut from, and undoes that block's own cyclic shift.
+def to_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
+    """Window reverse: puts windows back where they were partitioned, and undoes the block's own cyclic shift.
 
     Args:
-        received: [B·nW, N], one value a token of each window.
+        received: [B·nW, N], one value per token of each window.
         block: Gives window, shift and grid; padded rows and columns are dropped.
-        recipe: "published" undoes, in every odd block, a shift of half a window, whether it was shifted or not.
 
     Returns:
         [B, rows, cols] on the token grid of the stage.
@@ -46,8 +42,7 @@ def to_token_grid(received: Tensor, block: BlockGeometry, *, recipe: str = "corr
         wr=window_rows,
         wc=window_cols,
     )
-    half = (window_rows // 2, window_cols // 2) if block.block % 2 else (0, 0)
-    return torch.roll(grid[:, :rows, :cols], shifts=half if recipe == "published" else block.shift, dims=(1, 2))
+    return torch.roll(grid[:, :rows, :cols], shifts=block.shift, dims=(1, 2))
 
 
 def to_windows(grid: Tensor, block: BlockGeometry) -> Tensor:
@@ -58,28 +53,17 @@ def to_windows(grid: Tensor, block: BlockGeometry) -> Tensor:
     return rearrange(padded, "b (nr wr) (nc wc) -> (b nr nc) (wr wc)", wr=window_rows, wc=window_cols)
 
 
-def join(maps: Sequence[Tensor], how: str) -> Tensor:
-    """Maps [B, rows, cols] of one grid as one: their "product", high where all are, or their "mean".
-
-    Raises:
-        InputError: For another way.
-    """
-    check_choice("join", how, JOINS)
-    together = torch.stack(list(maps))
-    return together.prod(dim=0) if how == "product" else together.mean(dim=0)
-
-
-def combine_blocks(grids: Sequence[Tensor], *, blocks: str = "product") -> Tensor:
+def combine_blocks(grids: Sequence[Tensor]) -> Tensor:
     """Multiplies each pair of consecutive blocks (W-MSA × SW-MSA) and averages the pairs of a stage.
 
     Args:
-        grids: [B, rows, cols] of each block of one stage, in order; an odd one out at the end stands alone.
-        blocks: How the two of a pair become one, "product" or "mean".
+        grids: [B, rows, cols] of each block of one stage, in order; an odd one out at the end is not multiplied.
 
     Returns:
         [B, rows, cols].
     """
-    return join([join(grids[i : i + 2], blocks) for i in range(0, len(grids), 2)], "mean")
+    pairs = [torch.stack(list(grids[i : i + 2])).prod(dim=0) for i in range(0, len(grids), 2)]
+    return torch.stack(pairs).mean(dim=0)
 
 
 def combine_stages(
@@ -88,55 +72,32 @@ def combine_stages(
     brain: Tensor | None = None,
     *,
     extents: Sequence[tuple[float, float]] | None = None,
-    stages_by: str = "product",
-    scale: str = "image",
 ) -> Tensor:
-    """Brings the stages to the image and multiplies them.
+    """Scales each stage to [0, 1], brings it to the image, and multiplies the stages.
 
     Args:
         stages: [B, rows, cols] of each stage.
         size: (rows, cols) of the image in pixels.
         brain: [B, H, W] mask; what lies outside becomes 0.
         extents: What each stage's grid covers, see `BlockGeometry`; the image, if not given.
-        stages_by: How the stages become one, "product" or "mean".
-        scale: What is brought to [0, 1] before that: the stage of each "image"; of the whole "batch" together, as the
-            released code's min-max over the tensor does, also at the end; or "none".
 
     Returns:
         [B, H, W] in [0, 1], float32.
     """
-    check_choice("scale", scale, SCALES)
-    over = "batch" if scale == "batch" else "image"
-    resized = [
-        upsample(stage if scale == "none" else min_max(stage, over=over), size, extent)
-        for stage, extent in zip(stages, extents or [(1.0, 1.0)] * len(stages), strict=True)
-    ]
-    return to_unit_range(join(resized, stages_by), brain, over=over)
+    extents = extents or [(1.0, 1.0)] * len(stages)
+    resized = [upsample(min_max(stage), size, extent) for stage, extent in zip(stages, extents, strict=True)]
+    return to_unit_range(torch.stack(resized).prod(dim=0), brain)
 
 
-def combine(
-    grids: Mapping[BlockGeometry, Tensor],
-    size: tuple[int, int],
-    brain: Tensor | None,
-    *,
-    blocks: str = "product",
-    stages_by: str = "product",
-    scale: str = "image",
-) -> Tensor:
-    """Blocks within stages, then stages: [B, rows, cols] of each block → [B, H, W] in [0, 1].
-
-    Options: those of `combine_blocks` and `combine_stages`.
-    """
-    stages = {block.stage: block.extent for block in grids}
-    maps = [
-        combine_blocks([grid for block, grid in grids.items() if block.stage == stage], blocks=blocks)
-        for stage in stages
-    ]
-    return combine_stages(maps, size, brain, extents=list(stages.values()), stages_by=stages_by, scale=scale)
+def combine(grids: Mapping[BlockGeometry, Tensor], size: tuple[int, int], brain: Tensor | None) -> Tensor:
+    """Blocks within stages, then stages: [B, rows, cols] of each block → [B, H, W] in [0, 1]."""
+    extents = {block.stage: block.extent for block in grids}
+    stages = [combine_blocks([grid for block, grid in grids.items() if block.stage == stage]) for stage in extents]
+    return combine_stages(stages, size, brain, extents=list(extents.values()))
 
 
-def to_unit_range(maps: Tensor, brain: Tensor | None, *, over: str = "image") -> Tensor:
-    """Restricts maps [B, H, W] to the brain and brings each to [0, 1], float32; or all together, see `min_max`.
+def to_unit_range(maps: Tensor, brain: Tensor | None) -> Tensor:
+    """Restricts maps [B, H, W] to the brain and scales each to [0, 1], float32.
 
     Raises:
         InputError: For a brain mask of another shape, or with NaN.
@@ -144,9 +105,9 @@ def to_unit_range(maps: Tensor, brain: Tensor | None, *, over: str = "image") ->
     if brain is not None:
         if brain.shape != maps.shape or not torch.isfinite(brain).all():
             got = f"shape {list(brain.shape)}" if brain.shape != maps.shape else "values that are not finite"
-            raise InputError("brain", got, f"a mask of shape {list(maps.shape)}", "Give one mask a slice.")
+            raise InputError("brain", got, f"a mask of shape {list(maps.shape)}", "Give one mask per slice.")
         maps = maps * brain.to(maps)
-    return min_max(maps, over=over).float()
+    return min_max(maps).float()
 
 
 def upsample(grid: Tensor, size: tuple[int, int], extent: tuple[float, float] = (1.0, 1.0)) -> Tensor:
@@ -159,13 +120,9 @@ def upsample(grid: Tensor, size: tuple[int, int], extent: tuple[float, float] = 
     return whole if (rows, cols) == size else F.pad(whole, (0, size[1] - cols, 0, size[0] - rows))
 
 
-def min_max(maps: Tensor, *, over: str = "image") -> Tensor:
-    """Each image of [B, rows, cols] to [0, 1]; one that is constant, but for rounding, becomes zeros.
-
-    Over the "batch", all images share their least and their largest value, so that a map depends on its neighbours.
-    """
-    dims = (0, 1, 2) if over == "batch" else (1, 2)
-    low, high = maps.amin(dim=dims, keepdim=True), maps.amax(dim=dims, keepdim=True)
+def min_max(maps: Tensor) -> Tensor:
+    """Min-max normalization of each image of [B, rows, cols]; one that is constant, but for rounding, becomes 0."""
+    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
     span = high - low
     varies = span > 1e-6 * torch.maximum(high.abs(), low.abs())
     return torch.where(varies, (maps - low) / span.where(varies, 1.0), 0.0)

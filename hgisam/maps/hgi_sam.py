@@ -1,16 +1,13 @@
 """HGI-SAM: self-attention maps weighted head by head with the gradient of the bleeding logit."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import reduce_gradients
 from hgisam.attention.swin import BlockAttention, BlockGeometry, pair
-from hgisam.errors import check_choice
 from hgisam.maps.combine import attention_received, combine, to_token_grid
-
-RECIPES = ("corrected", "published")
 
 
 def head_weights(gradient: Tensor) -> Tensor:
@@ -48,7 +45,6 @@ def hgi_sam(
     brain: Tensor | None = None,
     gradient_at: str = "scores",
     stages: Sequence[int] = (0, 1, 2),
-    recipe: str = "corrected",
 ) -> Tensor:
     """Head-wise gradient-infused self-attention maps.
 
@@ -63,7 +59,6 @@ def hgi_sam(
         gradient_at: "scores" for the gradient at the softmax input, as the released code takes it; "weights" for its
             output.
         stages: Stages that enter the product, from 0; the last one is left out.
-        recipe: "corrected", or "published" for the roll of the released code: by half a window in every odd block.
 
     Returns:
         [B, H, W] in [0, 1], float32; zeros where the map is constant, as with an empty brain mask.
@@ -76,12 +71,18 @@ def hgi_sam(
     from each block and undoing only its own shift; in a backward pass through activations only, down to the first block
     asked for; and in returning zeros, not NaN, for a constant map.
     """
-    grids = infused_grids(model, images, target, gradient_at=gradient_at, stages=stages, recipe=recipe)
+    grids = infused_grids(model, images, target, gradient_at=gradient_at, stages=stages)
     return combine(grids, pair(images.shape[2:]), brain)
 
 
 def infused_grids(
-    model: nn.Module, images: Tensor, target: int, *, gradient_at: str, stages: Sequence[int], recipe: str = "corrected"
+    model: nn.Module,
+    images: Tensor,
+    target: int,
+    *,
+    gradient_at: str,
+    stages: Sequence[int],
+    grid: Callable[[Tensor, BlockGeometry], Tensor] = to_token_grid,
 ) -> dict[BlockGeometry, Tensor]:
     """The steps of `hgi_sam` up to the token grids, before blocks and stages are combined.
 
@@ -90,11 +91,10 @@ def infused_grids(
     Returns:
         BlockGeometry → the weighted attention that each token receives [B, rows, cols].
     """
-    check_choice("recipe", recipe, RECIPES)
 
     def infuse(block: BlockAttention, gradient: Tensor) -> Tensor:
         received = attention_received(block.attention)  # [B·nW, heads, N]
         infused = weighted_attention(received, head_weights(gradient))  # [B·nW, N]
-        return to_token_grid(infused, block, recipe=recipe)
+        return grid(infused, block)
 
     return reduce_gradients(model, images, target, infuse, stages=stages, gradient_at=gradient_at)

@@ -1,7 +1,8 @@
 """Checkpoints: safetensors for tensors, JSON for the rest; a file pair rebuilds its own model. No pickle."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +12,35 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.config.profile import Profile
-from hgisam.data.preprocess import to_images
+from hgisam.data.preprocess import Preprocessor
 from hgisam.errors import InputError
 from hgisam.models.networks import build_network
 from hgisam.models.tasks import TASKS, Task
 from hgisam.runs.files import read_json, write_json
+
+SHIPPED = Path(str(resources.files("hgisam") / "checkpoints"))
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A trained network with all that it needs to read HU.
 
-    `mean`, `std`: [C] of the windowed brain in training. `detection_threshold`: probability of bleeding at and above
-    which a slice is said to bleed.
+    Attributes:
+        model: In evaluation mode.
+        profile: That it was trained with.
+        preprocess: From HU and brain mask [B, H, W] to what the model sees [B, C, H, W].
+        detection_threshold: Probability of bleeding at and above which a slice is predicted to bleed.
     """
 
     model: nn.Module
     profile: Profile
-    mean: Tensor
-    std: Tensor
+    preprocess: Preprocessor
     detection_threshold: float
 
     @property
     def task(self) -> Task:
         """What it was trained for."""
         return TASKS[self.profile.task]
-
-    def images(self, hu: Tensor, brain: Tensor) -> Tensor:
-        """HU and brain mask, both [B, H, W] → standardised channels [B, C, H, W], on the device of `hu`."""
-        return to_images(hu, brain, self.profile, self.mean, self.std)
 
     def probability(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] → probability of bleeding [B]."""
@@ -51,8 +52,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, extra: Mapping[str, An
     save_tensors(folder / "model.safetensors", checkpoint.model.state_dict())
     about = {
         "profile": checkpoint.profile.model_dump(mode="json"),
-        "mean": checkpoint.mean.tolist(),
-        "std": checkpoint.std.tolist(),
+        "mean": checkpoint.preprocess.mean.tolist(),
+        "std": checkpoint.preprocess.std.tolist(),
         "detection_threshold": checkpoint.detection_threshold,
     }
     write_json(folder / "model.json", {**extra, **about})
@@ -68,16 +69,48 @@ def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> Checkpo
     remedy = "Train again, or give the folder of a finished training."
     try:
         profile = Profile.model_validate(about["profile"])
-        mean, std = torch.tensor(about["mean"]), torch.tensor(about["std"])
+        preprocess = replace(Preprocessor.of(profile), mean=torch.tensor(about["mean"]), std=torch.tensor(about["std"]))
         threshold = float(about["detection_threshold"])
-        model = build_network(profile, pretrained=False)
+        model = build_network(profile)
         model.load_state_dict(load_tensors(folder / "model.safetensors"))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(
             f"checkpoint {folder}", f"files that do not fit ({first})", "a whole checkpoint", remedy
         ) from None
-    return Checkpoint(model.to(device).eval(), profile, mean, std, threshold)
+    return Checkpoint(model.to(device).eval(), profile, preprocess, threshold)
+
+
+def shipped_checkpoints() -> dict[str, Path]:
+    """Name → folder of every checkpoint that ships with the package."""
+    return {path.parent.name: path.parent for path in sorted(SHIPPED.glob("*/model.json"))}
+
+
+def checkpoint_folder(name: str) -> Path:
+    """Folder of a shipped checkpoint by its name, or of any trained run by its path.
+
+    Raises:
+        InputError: If it is neither.
+    """
+    shipped = shipped_checkpoints()
+    folder = shipped.get(name, Path(name))
+    if not (folder / "model.json").is_file():
+        expected = f"one of {', '.join(shipped)}, or a folder with model.json and model.safetensors"
+        raise InputError("checkpoint", repr(name), expected, "Name one of them, e.g. runs/laptop/train.")
+    return folder
+
+
+def load_pretrained(name: str, device: str | torch.device = "cpu") -> Checkpoint:
+    """A checkpoint that ships with the package: trained on phantoms, for teaching and tests, never for diagnosis.
+
+    Args:
+        name: "phantom-binary", "phantom-subtype", or the folder of a training.
+        device: Where the network goes.
+
+    Raises:
+        InputError: If there is none of that name, or its files are broken.
+    """
+    return load_checkpoint(checkpoint_folder(name), device)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from hgisam.data.prepared import is_phantom
 from hgisam.errors import InputError
-from hgisam.models.checkpoint import load_checkpoint, load_tensors, save_tensors
+from hgisam.models.checkpoint import SHIPPED, load_checkpoint, load_tensors, save_tensors, shipped_checkpoints
 from hgisam.models.model_card import model_card
-from hgisam.models.shipped import SHIPPED, shipped_checkpoints
 from hgisam.runs.files import listed, read_json, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
 from hgisam.runs.steps import read_manifest

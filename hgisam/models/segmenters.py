@@ -9,30 +9,30 @@ from monai.networks.nets.swin_unetr import SwinUNETR
 from monai.networks.nets.unet import UNet
 from torch import Tensor, nn
 
-from hgisam.config.profile import Profile
-from hgisam.models.tasks import TASKS
+from hgisam.config.networks import Segmenter
 
 
-def build_segmenter(profile: Profile) -> nn.Module:
-    """A network from images [B, C, H, W] to logits [B, 2, H, W], the classes of the task, of every pixel.
+def build_segmenter(settings: Segmenter, *, channels: int, classes: int) -> nn.Module:
+    """A network with random weights from images [B, C, H, W] to the logits [B, classes, H, W] of every pixel.
 
-    "unet" has a residual unit of two convolutions a level, "basic_unet" two plain convolutions; "swin_unetr" has
+    "unet" has a residual unit of two convolutions per level, "basic_unet" two plain convolutions; "swin_unetr" has
     patches of 2 pixels, windows of 7 tokens.
 
     Args:
-        profile: Sections `segmenter` and `windows` are used.
+        settings: The architecture.
+        channels: Windows per slice.
+        classes: Logits of a pixel.
 
     Source: the baselines of Rasoulian 2023, whose released U-Net adds no residuals, takes the maximum of four pixels to
         the next level and normalises nothing: here "basic_unet" with `segmenter.norm: none`.
     """
-    settings, classes = profile.segmenter, TASKS["segmentation"].classes
-    options: dict[str, Any] = {"spatial_dims": 2, "in_channels": len(profile.windows), "out_channels": len(classes)}
+    options: dict[str, Any] = {"spatial_dims": 2, "in_channels": channels, "out_channels": classes}
     if settings.architecture == "swin_unetr":
         options |= {"feature_size": settings.feature_size, "depths": settings.depths, "num_heads": settings.heads}
         return SwinUNETR(**options)
     norm: Any = None if settings.norm == "none" else settings.norm
     if settings.architecture == "basic_unet":
-        return BasicUNet(len(profile.windows), len(classes), settings.channels or (), norm)
+        return BasicUNet(channels, classes, settings.channels or (), norm)
     options |= {"channels": settings.channels, "strides": [2] * settings.halvings, "num_res_units": 2}
     return UNet(**options, norm=norm)
 

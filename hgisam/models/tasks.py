@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from hgisam.config.profile import Train
-from hgisam.config.recipes import RECIPES
 from hgisam.data.batches import Batch
 from hgisam.data.prepared import LABELS, SUBTYPES
 
@@ -68,7 +67,7 @@ class Binary:
         batches are balanced. "published" applies a softmax first, as the released code does.
         """
         logits = logits.float()
-        if RECIPES[settings.recipe].softmax_before_loss:
+        if settings.softmax_before_loss:
             logits = logits.softmax(dim=1)
         plain = F.cross_entropy(logits, target, label_smoothing=settings.label_smoothing, reduction="none")
         right = logits.softmax(dim=1).gather(1, target[:, None])[:, 0]

@@ -15,8 +15,8 @@ from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.processes import end_with_parent
+from hgisam.training.adopt import adopt
 from hgisam.training.loop import fit
-from hgisam.training.reuse import adopt
 
 ERROR = "error.json"
 PORT = "29400"

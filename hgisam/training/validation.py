@@ -1,54 +1,77 @@
-"""Validation: every slice once, whichever process measures it, and what follows for the whole split."""
+"""Validation: loss and scores of held-out slices, the metrics of the split, and the operating points."""
 
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
 from sklearn.metrics import roc_curve
-from torch import Tensor
+from torch import Tensor, nn
 
-from hgisam.data.prepared import LABELS, SUBTYPES
-from hgisam.training.setup import TrainingSetup
+from hgisam.config.profile import Train
+from hgisam.data.batches import Batch
+from hgisam.data.prepared import LABELS, SUBTYPES, PreparedDataset
+from hgisam.data.preprocess import Preprocessor
+from hgisam.models.tasks import Task
 
 
 @torch.no_grad()
-def validate(session: TrainingSetup) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Measures the validation slices.
+def validate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    task: Task,
+    preprocess: Preprocessor,
+    settings: Train,
+    *,
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> tuple[Tensor, Tensor]:
+    """Loss and task outputs of some slices.
+
+    Args:
+        model: On the device where it computes; put into evaluation mode.
+        batches: The slices.
+        task: What the model was trained for.
+        preprocess: From HU to what the model sees.
+        settings: Of the loss.
+        autocast: The precision, as a context.
 
     Returns:
-        A table with row, patient, study, the labels and the task's columns, in the order of the set; and the figures of
-        all of them, `val_loss` first.
+        Row numbers [n], and [n, 1 + M] float32: the loss, then `task.columns`; both on the CPU, in the order given.
     """
-    session.network.eval()
-    rows, measured = [], []
-    for batch in session.loader(session.validation_batches()):
-        moved = session.fabric.to_device(batch)
-        target = session.task.target(moved)
-        with session.fabric.autocast():
-            logits = session.network(session.images(moved.hu, moved.brain))
-        loss = session.task.loss(logits, target, session.profile.train)
+    model.eval()
+    device = next(model.parameters()).device
+    rows, outputs = [], []
+    for batch in batches:
+        moved = batch.to(device)
+        target = task.target(moved)
+        with autocast():
+            logits = model(preprocess(moved.hu, moved.brain))
+        loss = task.loss(logits, target, settings)
         rows.append(batch.rows)
-        measured.append(torch.cat([loss[:, None], session.task.measure(logits, target)], dim=1).float().cpu())
-    everything = _gathered(session, torch.cat(rows), torch.cat(measured))
-    table = session.prepared.slices.iloc[session.val_rows][["patient", "study", *LABELS]].reset_index(drop=True)
-    table.insert(0, "row", session.val_rows)
-    table[list(session.task.columns)] = everything[:, 1:].numpy()
-    return table, {"val_loss": float(everything[:, 0].mean()), **session.task.metrics(table)}
+        outputs.append(torch.cat([loss[:, None], task.measure(logits, target)], dim=1).float().cpu())
+    return torch.cat(rows), torch.cat(outputs)
 
 
-def _gathered(session: TrainingSetup, rows: Tensor, values: Tensor) -> Tensor:
-    """ScoreMaps of all validation rows [n, M] in their order, from all processes."""
-    fabric = session.fabric
-    shares = [-(-len(batch) // fabric.world_size) for batch in session.validation_batches().batches]
-    padded = torch.full((sum(shares), 1 + values.shape[1]), -1.0, dtype=torch.float64)  # the first process has most
-    padded[: len(rows)] = torch.cat([rows[:, None].double(), values.double()], dim=1)
-    gathered: Any = fabric.all_gather(padded.to(fabric.device))
-    joined = gathered.reshape(-1, padded.shape[1]).cpu()
-    joined = joined[joined[:, 0] >= 0]
-    ordered: Tensor = joined[joined[:, 0].argsort()][:, 1:].float()
-    return ordered
+def validation_table(
+    prepared: PreparedDataset, rows: npt.NDArray[np.int64], outputs: Tensor, task: Task
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """What `validate` found, as a table and as metrics of the split.
+
+    Args:
+        prepared: The set.
+        rows: [n] row numbers.
+        outputs: [n, 1 + M] from `validate`, in the order of `rows`.
+        task: Names the columns.
+
+    Returns:
+        A table with row, patient, study, the labels and the task's columns; and the metrics, `val_loss` first.
+    """
+    table = prepared.slices.iloc[rows][["patient", "study", *LABELS]].reset_index(drop=True)
+    table.insert(0, "row", rows)
+    table[list(task.columns)] = outputs[:, 1:].numpy()
+    return table, {"val_loss": float(outputs[:, 0].mean()), **task.metrics(table)}
 
 
 def youden_threshold(bleeds: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:

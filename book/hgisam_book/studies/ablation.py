@@ -7,23 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from torch import nn
 
 from hgisam.attention.gradients import find_swin
 from hgisam.attention.swin import stages_of
+from hgisam.config.profile import Maps as MapSettings
 from hgisam.config.profile import Profile, Window
 from hgisam.data.prepared import PreparedDataset
 from hgisam.evaluation.masks import threshold_grid
 from hgisam.evaluation.metrics import compare, holm
-from hgisam.inference.extraction import Method, methods_of
+from hgisam.evaluation.thresholds import dice_at_best_threshold
+from hgisam.inference.extraction import methods_of
+from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.maps import grad_cam, swin_sam
-from hgisam.models.checkpoint import Checkpoint, load_checkpoint
+from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data
 from hgisam.runs.files import write_json
 from hgisam.runs.steps import read_manifest, require_step, run_step, step_dir
 from hgisam_book.studies.map_variants import (
     ERODED_MM,
     ZOOMS,
+    average,
     composed,
     eroded_brain,
     fixed,
@@ -36,11 +42,11 @@ from hgisam_book.studies.map_variants import (
 from hgisam_book.studies.method_comparison import (
     Restriction,
     Rows,
-    at_best_threshold,
     bleeding_rows,
     dice_curves,
     estimates,
 )
+from hgisam_book.studies.released_code import released_swin_sam, released_token_grid
 from hgisam_book.studies.sanity import sanity_checks
 
 DEFAULT = "HGI-SAM as it is"
@@ -78,28 +84,34 @@ class Variant:
     constant: float | None = None
 
 
-def variants_of(checkpoint: Checkpoint, profile: Profile) -> dict[str, Variant]:
-    """Every variant by name, the method as it is first."""
-    stages = tuple(range(len(stages_of(find_swin(checkpoint.model)))))
-    default = methods_of(profile, ["hgi_sam"])["hgi_sam"]
-    used = ", ".join(str(stage + 1) for stage in profile.maps.stages)
-    words = f"gradient at {profile.maps.gradient_at}, stages {used}"
+def variants_of(model: nn.Module, settings: MapSettings, *, pixel_mm: float) -> dict[str, Variant]:
+    """Every variant by name, the method as it is first.
+
+    Args:
+        model: The classifier.
+        settings: Of the method as it is.
+        pixel_mm: Pixel pitch of the slices in mm.
+    """
+    stages = tuple(range(len(stages_of(find_swin(model)))))
+    default = methods_of(settings, ["hgi_sam"])["hgi_sam"]
+    used = ", ".join(str(stage + 1) for stage in settings.stages)
+    words = f"gradient at {settings.gradient_at}, stages {used}"
     return {
         DEFAULT: Variant("reference", words, default),
         "Swin-SAM": Variant("reference", "no head weights, all stages", swin_sam),
         "GradCAM": Variant("reference", "first norm of the last block", grad_cam),
-        **_of_the_map(profile, stages),
+        **_of_the_map(settings, stages),
         "no brain mask": Variant("brain", "anything in the slice may be blood", default, restrict=whole_slice),
         "scaled within the brain": Variant("brain", "last min-max within the brain", default, restrict=within_brain),
         "mirrored too": Variant("test time", "mean with the map of the mirrored slice", mirrored(default)),
         "three sizes": Variant("test time", "mean over the slice at " + ", ".join(map(str, ZOOMS)), resized(default)),
-        **_released(profile, default, stages),
+        **_released(settings, default, stages, pixel_mm),
     }
 
 
-def _of_the_map(profile: Profile, stages: Sequence[int]) -> dict[str, Variant]:
+def _of_the_map(settings: MapSettings, stages: Sequence[int]) -> dict[str, Variant]:
     """Gradient, head weights, stages, and how blocks and stages are joined."""
-    used, at = tuple(profile.maps.stages), profile.maps.gradient_at
+    used, at = tuple(settings.stages), settings.gradient_at
     other = "scores" if at == "weights" else "weights"
 
     def made(group: str, changes: str, **options: Any) -> Variant:
@@ -111,21 +123,21 @@ def _of_the_map(profile: Profile, stages: Sequence[int]) -> dict[str, Variant]:
         f"gradient at {other}": made("gradient", "where the gradient is taken", gradient_at=other),
         "no head weights": Variant("head weights", "Swin-SAM on the same stages", partial(swin_sam, stages=used)),
         **{name: made("stages", "which stages enter", stages=of) for name, of in sets.items() if of != used},
-        "pairs averaged": made("joining", "mean of W-MSA and SW-MSA, not their product", blocks="mean"),
-        "stages averaged": made("joining", "mean of the stages, not their product", stages_by="mean"),
-        "both averaged": made("joining", "no product at all", blocks="mean", stages_by="mean"),
+        "pairs averaged": made("joining", "mean of W-MSA and SW-MSA, not their product", blocks=average),
+        "stages averaged": made("joining", "mean of the stages, not their product", join=average),
+        "both averaged": made("joining", "no product at all", blocks=average, join=average),
         "stages not scaled": made("joining", "no min-max of each stage before they are joined", scale="none"),
     }
 
 
-def _released(profile: Profile, default: Method, stages: Sequence[int]) -> dict[str, Variant]:
+def _released(settings: MapSettings, default: Method, stages: Sequence[int], pixel_mm: float) -> dict[str, Variant]:
     """What the released code does, defect by defect, as far as it touches maps and their evaluation."""
-    used, at, all_of = tuple(profile.maps.stages), profile.maps.gradient_at, tuple(stages)
+    used, at, all_of = tuple(settings.stages), settings.gradient_at, tuple(stages)
     batch = composed(gradient_at=at, stages=used, scale="batch")
-    rolled = composed(gradient_at=at, stages=all_of, recipe="published")
+    rolled = composed(gradient_at=at, stages=all_of, grid=released_token_grid)
     whole = DEFAULT if used == all_of else "all stages"
     group = "released code"
-    eroded = partial(eroded_brain, pixel_mm=profile.pixel_mm)
+    eroded = partial(eroded_brain, pixel_mm=pixel_mm)
     methods: dict[str, Method] = {DEFAULT: default, "Swin-SAM": swin_sam, "GradCAM": grad_cam}
     constants = {
         f"8: threshold {value:g}, {name.removesuffix(' as it is')}": Variant(
@@ -136,9 +148,7 @@ def _released(profile: Profile, default: Method, stages: Sequence[int]) -> dict[
     return {
         "2: min-max over the batch": Variant(group, "slices of a batch share one scale", batch),
         "3: roll, HGI-SAM": Variant(group, "every odd block rolled, all stages", rolled, against=whole),
-        "3: roll, Swin-SAM": Variant(
-            group, "every odd block rolled", partial(swin_sam, recipe="published"), against="Swin-SAM"
-        ),
+        "3: roll, Swin-SAM": Variant(group, "every odd block rolled", released_swin_sam, against="Swin-SAM"),
         "7: other windows": Variant(group, "windows other than in training", default, test_windows=True),
         **constants,
         "11: predicted class": Variant(
@@ -149,65 +159,75 @@ def _released(profile: Profile, default: Method, stages: Sequence[int]) -> dict[
 
 
 def ablate(
-    checkpoint: Checkpoint,
-    profile: Profile,
+    predictor: SlicePredictor,
     prepared: PreparedDataset,
     variants: Mapping[str, Variant],
     rows: Mapping[str, Rows],
+    grid: npt.NDArray[np.float64],
+    *,
+    bootstrap: int,
+    seed: int,
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
     """Each variant with the threshold that is best on the validation slices, and what it is worth on the test slices.
 
     Args:
-        checkpoint: The trained classifier.
-        profile: Sections `maps`, `evaluate` and `compute`.
+        predictor: Of the classifier.
         prepared: With masks.
         variants: Name → variant, with all that they are compared with.
-        rows: "val" and "test" → slices, something drawn in each.
+        rows: "val" and "test" → bleeding slices.
+        grid: [T] ascending thresholds.
+        bootstrap, seed: As in `estimates`.
 
     Returns:
         A row a variant: group, changes, against, threshold, validation_dice; mean, low, high of the Dice of the test
         slices; difference, difference_low, difference_high over patients from the variant that it changes, p_value of
         the Wilcoxon test and p_holm, corrected for all rows. And name → the whole curve of the validation Dice.
     """
-    curves = _curves(checkpoint, profile, prepared, variants, np.concatenate([rows["val"], rows["test"]]))
-    count, grid = len(rows["val"]), threshold_grid(profile.evaluate.thresholds)
+    curves = _curves(predictor, prepared, variants, np.concatenate([rows["val"], rows["test"]]), grid)
+    count = len(rows["val"])
     patient = prepared.slices["patient"].iloc[rows["test"]].reset_index(drop=True)
     chosen, dice = {}, {}
     for name, curve in curves.items():
-        chosen[name], dice[name] = at_best_threshold(curve, count, grid)
+        chosen[name], dice[name] = dice_at_best_threshold(curve[:count], curve[count:], grid)
     by_patient = {name: pd.Series(values).groupby(patient).mean() for name, values in dice.items()}
     found: list[dict[str, Any]] = []
     for name, variant in variants.items():
         row: dict[str, Any] = {key: getattr(variant, key) for key in ("group", "changes", "against")}
         row |= {key: chosen[name][key] for key in ("threshold", "validation_dice")}
         row |= {"threshold": variant.constant} if variant.constant is not None else {}
-        draws: Any = {"count": profile.evaluate.bootstrap, "generator": np.random.default_rng(profile.seed)}
-        test = compare(by_patient[name], by_patient[variant.against], **draws)
+        options: Any = {"count": bootstrap, "generator": np.random.default_rng(seed)}
+        test = compare(by_patient[name], by_patient[variant.against], **options)
         low, high = test["ci95"]
         row |= {"difference": test["difference"], "difference_low": low, "difference_high": high}
         found.append({"name": name, **row, "p_value": test["p_value"], "value": dice[name]})
     corrected = np.array(holm([row["p_value"] for row in found]), dtype=float)  # None becomes NaN
-    table = estimates(found, profile, prepared, rows["test"]).set_index("name").assign(p_holm=corrected)
+    table = estimates(found, prepared, rows["test"], bootstrap=bootstrap, seed=seed)
+    table = table.set_index("name").assign(p_holm=corrected)
     return table.astype({"p_value": float}), chosen
 
 
 def _curves(
-    checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, variants: Mapping[str, Variant], rows: Rows
+    predictor: SlicePredictor,
+    prepared: PreparedDataset,
+    variants: Mapping[str, Variant],
+    rows: Rows,
+    grid: npt.NDArray[np.float64],
 ) -> dict[str, Any]:
     """Dice of every variant on every slice at every threshold."""
+    checkpoint = predictor.checkpoint
     windows = [
         Window(name=w.name, center_hu=center, width_hu=width)
         for w in checkpoint.profile.windows
         for center, width in [TEST_WINDOWS.get(w.name, (w.center_hu, w.width_hu))]
     ]
-    other = replace(checkpoint, profile=checkpoint.profile.model_copy(update={"windows": windows}))
+    other = replace(checkpoint, preprocess=replace(checkpoint.preprocess, windows=windows))
     curves: dict[str, Any] = {}
-    for reader, is_other in ((checkpoint, False), (other, True)):
+    for reader, is_other in ((predictor, False), (predictor.with_checkpoint(other), True)):
         mine = {name: variant for name, variant in variants.items() if variant.test_windows == is_other}
         methods = {name: variant.method for name, variant in mine.items()}
         restrict = {name: variant.restrict for name, variant in mine.items() if variant.restrict is not None}
         if mine:
-            curves |= dice_curves(reader, profile, prepared, methods, rows, restrict=restrict)
+            curves |= dice_curves(reader, prepared, methods, rows, grid, restrict=restrict)
     return curves
 
 
@@ -224,11 +244,14 @@ def ablations_step(profile: Profile, runs_dir: Path) -> Path:
     def work(folder: Path) -> None:
         networks = {name: load_checkpoint(path) for name, path in inputs.items()}
         rows = {split: bleeding_rows(data, split, most=MOST_SLICES, seed=profile.seed) for split in ("val", "test")}
-        variants = variants_of(networks["train"], profile)
-        table, chosen = ablate(networks["train"], profile, data, variants, rows)
+        predictor, grid = SlicePredictor.of(networks["train"], profile), threshold_grid(profile.evaluate.thresholds)
+        options = {"bootstrap": profile.evaluate.bootstrap, "seed": profile.seed}
+        variants = variants_of(predictor.model, profile.maps, pixel_mm=profile.pixel_mm)
+        table, chosen = ablate(predictor, data, variants, rows, grid, **options)
         table.to_parquet(folder / "ablations.parquet")
         write_json(folder / "thresholds.json", {"dataset": data.fingerprint, "split": "val", "methods": chosen})
-        checks = sanity_checks(networks["train"], profile, data, rows["test"], shuffled=networks.get("shuffled"))
+        methods, shuffled = methods_of(profile.maps), networks.get("shuffled")
+        checks = sanity_checks(predictor, data, methods, rows["test"], grid=grid, shuffled=shuffled, **options)
         checks.to_parquet(folder / "sanity.parquet", index=False)
 
     hashes = {name: read_manifest(path)["outputs"]["model.safetensors"] for name, path in inputs.items()}

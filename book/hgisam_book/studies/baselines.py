@@ -11,7 +11,9 @@ from tqdm import tqdm
 from hgisam.config.profile import Profile
 from hgisam.data.batches import balanced_sample
 from hgisam.data.prepared import PreparedDataset, by_fold
+from hgisam.evaluation.masks import threshold_grid
 from hgisam.inference.cross_validation import extract_by_fold
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data
 from hgisam.runs.files import write_json
@@ -46,11 +48,16 @@ def baseline_step(profile: Profile, runs_dir: Path, name: str, take_from: Path |
     """
     data = open_step_data(profile, runs_dir, "ct-ich")
     trained = train_folds(profile, runs_dir, name, data, take_from)
+
+    def work(folder: Path) -> None:
+        predictors = [SlicePredictor.of(load_checkpoint(path), profile) for path in trained]
+        extract_by_fold(name, predictors, data, folder)
+
     return run_step(
         profile,
         runs_dir,
         f"baselines/{name}/maps",
-        lambda folder: extract_by_fold(name, [load_checkpoint(path) for path in trained], profile, data, folder),
+        work,
         code=["hgisam.inference.cross_validation"],
         sections=("maps", "compute"),
         inputs={"prepared/ct-ich": data.fingerprint, **_weights(trained)},
@@ -119,8 +126,9 @@ def label_budget_step(profile: Profile, runs_dir: Path, take_from: Path | None =
     )
 
     def work(folder: Path) -> None:
+        grid = threshold_grid(profile.evaluate.thresholds)
         parts = [
-            held_out_dice(load_checkpoint(path), profile, by_fold(data, fold)).assign(
+            held_out_dice(SlicePredictor.of(load_checkpoint(path), profile), by_fold(data, fold), grid).assign(
                 budget=budget, scans=scans, fold=fold
             )
             for (budget, fold, scans), path in tqdm(trained.items(), desc="Dice", unit="network")

@@ -14,9 +14,9 @@ from scipy.stats import wasserstein_distance
 from sklearn.metrics import roc_auc_score
 
 from hgisam.data.prepared import SUBTYPES
-from hgisam.evaluation.metrics import Estimate, bootstrap_mean, compare, patient_weights
+from hgisam.evaluation.metrics import Estimate, bootstrap_mean, compare, resampled
 
-TASKS = ("binary", "subtype")
+COMPARED_TASKS = ("binary", "subtype")
 SAME_SEED, SAME_TASK, NEITHER = "same seed, other task", "same task, other seed", "other task and seed"
 
 
@@ -47,7 +47,7 @@ def summarize_study(dice: pd.DataFrame, scores: pd.DataFrame, *, bootstrap: int,
 
 def patient_means(dice: pd.DataFrame) -> pd.DataFrame:
     """Mean Dice of each patient's slices: rows (patient, seed), a column a task."""
-    return dice.groupby(["patient", "seed", "task"])["dice"].mean().unstack("task")[list(TASKS)]
+    return dice.groupby(["patient", "seed", "task"])["dice"].mean().unstack("task")[list(COMPARED_TASKS)]
 
 
 def compare_tasks(dice: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def compare_tasks(dice: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, A
     test = compare(by_patient["binary"], by_patient["subtype"], **options)
     means = by_seed.groupby("seed").mean()
     patient = pd.Series(by_patient.index)
-    found: dict[str, Any] = {task: bootstrap_mean(by_patient[task], patient, **options) for task in TASKS}
+    found: dict[str, Any] = {task: bootstrap_mean(by_patient[task], patient, **options) for task in COMPARED_TASKS}
     return found | {
         "difference": {"mean": test["difference"], "ci95": test["ci95"]},
         **{key: test[key] for key in ("p_value", "effect_size", "test", "n_patients")},
@@ -109,17 +109,14 @@ def compare_auroc(scores: pd.DataFrame, options: Mapping[str, Any]) -> dict[str,
     said = scores.pivot(index="row", columns=["task", "seed"], values="score")
     slices = scores.drop_duplicates("row").set_index("row").loc[said.index]
     truth = slices["any"].to_numpy()
-    codes, patients = pd.factorize(slices["patient"])
-    samples = patient_weights(len(patients), options["count"], options["generator"])[:, codes]
-    usable = [weight for weight in samples if 0 < (weight * truth).sum() < weight.sum()]
 
     def areas(weight: Any) -> list[float]:
         return [
             float(np.mean([roc_auc_score(truth, said[task][seed], sample_weight=weight) for seed in said[task]]))
-            for task in TASKS
+            for task in COMPARED_TASKS
         ]
 
-    measured, drawn = np.array(areas(None)), np.array([areas(weight) for weight in usable])
+    measured, drawn = np.array(areas(None)), resampled(areas, truth, slices["patient"], **options)
     columns = {"binary": (1, 0), "subtype": (0, 1), "difference": (1, -1)}
     return {
         name: {

@@ -7,6 +7,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from hgisam.data.masked_blur import masked_blur
 from hgisam.data.preprocess import soft_tissue
 from hgisam.evaluation.masks import AIR_HU
 
@@ -36,9 +37,8 @@ def blood_density(
         the brain and where no tissue is near.
     """
     levelled, tissue = (t.numpy() for t in soft_tissue(torch.from_numpy(hu), torch.from_numpy(brain), pixel_mm))
-    sigma = np.divide(SMOOTHING_MM, (slice_mm, pixel_mm, pixel_mm))
-    near = gaussian_filter(tissue.astype(np.float32), sigma)
-    mean = gaussian_filter(np.where(tissue, levelled, 0).astype(np.float32), sigma) / np.maximum(near, 1e-3)
+    sigma_px = np.divide(SMOOTHING_MM, (slice_mm, pixel_mm, pixel_mm))
+    mean, near = masked_blur(levelled, tissue.astype(np.float32), lambda a: gaussian_filter(a, sigma_px))
     density: npt.NDArray[np.float32] = np.where((brain > 0) & (near > LEAST_TISSUE), mean, AIR_HU).astype(np.float32)
     return density
 

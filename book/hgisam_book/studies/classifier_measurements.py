@@ -1,8 +1,9 @@
-"""What one classifier is worth on a cohort with masks: scores of all slices, Dice of its maps, what its heads prefer.
+"""Scores of all slices, Dice of the maps and preferences of the heads of one classifier, on a set with masks.
 
 A classifier never saw a mask, so it is measured on every patient; thresholds come from patients of another fold.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,103 +13,114 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hgisam.config.profile import Profile
 from hgisam.data.prepared import LABELS, SUBTYPES, PreparedDataset, by_fold
 from hgisam.errors import InputError
-from hgisam.evaluation.masks import best_threshold, threshold_grid
-from hgisam.inference.extraction import Method, autocast, images_of, methods_of
-from hgisam.models.checkpoint import Checkpoint
-from hgisam.training.fabric import make_fabric
-from hgisam_book.studies.method_comparison import Curves, Rows, bleeding_rows, dice_curves, head_contrasts
+from hgisam.evaluation.masks import Curves
+from hgisam.evaluation.thresholds import dice_at_best_threshold
+from hgisam.inference.predictor import Method, SlicePredictor
+from hgisam_book.studies.method_comparison import Rows, bleeding_rows, dice_curves, head_contrasts
 
-METHODS = ("hgi_sam", "swin_sam")
+MEASURED = ("hgi_sam", "swin_sam")  # methods
 HEAD_SLICES = 96  # enough for the median contrast of a head; all slices would take as long as the maps
 
 
-def measure_classifier(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, folder: Path) -> None:
+def measure_classifier(
+    predictor: SlicePredictor,
+    prepared: PreparedDataset,
+    methods: Mapping[str, Method],
+    folder: Path,
+    *,
+    grid: npt.NDArray[np.float64],
+    gradient_at: str,
+    seed: int,
+) -> None:
     """Writes `scores.parquet`, `dice.parquet` and `heads.parquet`.
 
     Args:
-        checkpoint: A trained classifier.
-        profile: Sections `maps`, `evaluate` and `compute`; its seed draws the slices on which heads are looked at.
+        predictor: Of a trained classifier.
         prepared: With masks and folds.
+        methods: Name → method, `MEASURED` among them.
         folder: Exists.
+        grid: [T] ascending thresholds.
+        gradient_at: Of the head contrasts, see `hgi_sam`.
+        seed: Samples the slices on which heads are measured.
 
     Raises:
         InputError: If no slice bleeds, or a fold has no slice to choose a threshold on.
     """
-    slice_scores(checkpoint, profile, prepared).to_parquet(folder / "scores.parquet", index=False)
-    rows = bleeding_rows(prepared, None, most=len(prepared.slices), seed=profile.seed)
-    dice = [dice_of_bleeding(checkpoint, profile, prepared, rows)]
-    if set(SUBTYPES) <= set(checkpoint.task.classes):
-        dice.append(dice_of_types(checkpoint, profile, prepared, rows))
+    slice_scores(predictor, prepared).to_parquet(folder / "scores.parquet", index=False)
+    rows = bleeding_rows(prepared, None, most=len(prepared.slices), seed=seed)
+    dice = [dice_of_bleeding(predictor, prepared, methods, rows, grid)]
+    if set(SUBTYPES) <= set(predictor.task.classes):
+        dice.append(dice_of_types(predictor, prepared, methods["hgi_sam"], rows, grid))
     pd.concat(dice, ignore_index=True).to_parquet(folder / "dice.parquet", index=False)
-    some = bleeding_rows(prepared, None, most=HEAD_SLICES, seed=profile.seed)
-    heads = head_contrasts(checkpoint, profile, prepared, some, gradient_at=profile.maps.gradient_at)
+    some = bleeding_rows(prepared, None, most=HEAD_SLICES, seed=seed)
+    heads = head_contrasts(predictor, prepared, some, gradient_at=gradient_at)
     heads.to_parquet(folder / "heads.parquet", index=False)
 
 
-def slice_scores(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset) -> pd.DataFrame:
-    """What the classifier says of every slice.
+def slice_scores(predictor: SlicePredictor, prepared: PreparedDataset) -> pd.DataFrame:
+    """Scores of every slice by a classifier.
 
     Returns:
         row, patient, the labels (0/1), and the columns of the classifier's task: score, score_<type>.
     """
-    device, task = make_fabric(profile.compute).device, checkpoint.task
-    checkpoint.model.to(device)
-    count, step = len(prepared.slices), profile.maps.batch_size
-    said = []
+    count, step, task = len(prepared.slices), predictor.batch_size, predictor.task
+    outputs = []
     with tqdm(total=count, desc="scores", unit="slice") as bar:
         for start in range(0, count, step):
             rows = slice(start, min(start + step, count))
-            images = images_of(checkpoint, prepared.hu[rows], prepared.brain[rows], device)
-            with torch.inference_mode(), autocast(profile, device):
-                logits = checkpoint.model(images)
-            labels = torch.tensor(prepared.slices[list(LABELS)].to_numpy()[rows], device=device)
-            said.append(task.measure(logits, labels).cpu())
-            bar.update(len(images))
+            logits = predictor.logits(predictor.images(prepared.hu[rows], prepared.brain[rows]))
+            labels = torch.tensor(prepared.slices[list(LABELS)].to_numpy()[rows], device=predictor.device)
+            outputs.append(task.measure(logits, labels).cpu())
+            bar.update(len(logits))
     table = prepared.slices[["patient", *LABELS]].copy()
     table.insert(0, "row", np.arange(count))
-    return table.assign(**dict(zip(task.columns, torch.cat(said).double().numpy().T, strict=True)))
+    return table.assign(**dict(zip(task.columns, torch.cat(outputs).double().numpy().T, strict=True)))
 
 
-def dice_of_bleeding(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, rows: Rows) -> pd.DataFrame:
-    """Dice of the maps of "any bleed", by `METHODS`.
+def dice_of_bleeding(
+    predictor: SlicePredictor,
+    prepared: PreparedDataset,
+    methods: Mapping[str, Method],
+    rows: Rows,
+    grid: npt.NDArray[np.float64],
+) -> pd.DataFrame:
+    """Dice of the maps of "any bleed".
 
     Args:
-        checkpoint, profile, prepared: As in `measure_classifier`.
-        rows: [n] slices, something drawn in each.
+        predictor, prepared, methods, grid: As in `measure_classifier`.
+        rows: [n] bleeding slices.
 
     Returns:
-        target ("any"), method, patient, row, fold, threshold, dice; a row a slice and method.
+        target ("any"), method, patient, row, fold, threshold, dice; one row per slice and method.
     """
-    curves = dice_curves(checkpoint, profile, prepared, methods_of(profile, METHODS), rows)
-    grid = threshold_grid(profile.evaluate.thresholds)
+    curves = dice_curves(predictor, prepared, {name: methods[name] for name in MEASURED}, rows, grid)
     tables = [dice_by_folds(prepared, rows, curve, grid).assign(method=name) for name, curve in curves.items()]
     return pd.concat(tables, ignore_index=True).assign(target="any")
 
 
-def dice_of_types(checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, rows: Rows) -> pd.DataFrame:
-    """Dice of HGI-SAM of each type's own logit, where that type is alone, so that all that is drawn is of it.
+def dice_of_types(
+    predictor: SlicePredictor, prepared: PreparedDataset, method: Method, rows: Rows, grid: npt.NDArray[np.float64]
+) -> pd.DataFrame:
+    """Dice of the maps of each subtype's logit, on slices with this subtype alone, whose whole mask is of it.
 
-    One threshold a fold serves all types: single types have too few slices to choose on.
+    One threshold per fold serves all subtypes: single subtypes have too few slices to choose on.
 
     Args:
-        checkpoint: Of the task subtype; the others as in `dice_of_bleeding`.
+        predictor: Of the task subtype; the others as in `dice_of_bleeding`.
 
     Returns:
-        As `dice_of_bleeding`; target is the type. Empty where no slice shows a single type, as in a set whose labels
-        don't name them.
+        As `dice_of_bleeding`; target is the subtype. Empty where no slice shows a single subtype, as in a set whose
+        labels don't name them.
     """
     types = prepared.slices[list(SUBTYPES)].to_numpy()[rows] == 1
     alone = types.sum(axis=1) == 1
     rows, kinds = rows[alone], np.array(SUBTYPES)[types[alone].argmax(axis=1)]
-    grid = threshold_grid(profile.evaluate.thresholds)
     curves = np.empty((len(rows), len(grid)))
-    method = methods_of(profile, ["hgi_sam"])["hgi_sam"]
     for name in dict.fromkeys(kinds):
-        own = {name: of_class(method, checkpoint.task.classes.index(name))}
-        curves[kinds == name] = dice_curves(checkpoint, profile, prepared, own, rows[kinds == name])[name]
+        own = {name: of_class(method, predictor.task.classes.index(name))}
+        curves[kinds == name] = dice_curves(predictor, prepared, own, rows[kinds == name], grid)[name]
     return dice_by_folds(prepared, rows, curves, grid).assign(method="hgi_sam", target=kinds)
 
 
@@ -144,7 +156,6 @@ def dice_by_folds(prepared: PreparedDataset, rows: Rows, curves: Curves, grid: n
             remedy = "Prepare more patients, or fewer data.folds."
             whose = f"the fold after fold {fold} of {prepared.path.name}"
             raise InputError(whose, "no such bleeding slice", "at least one", remedy)
-        chosen = best_threshold(curves[split == "val"], grid)["threshold"]
-        threshold[split == "test"] = chosen
-        dice[split == "test"] = curves[split == "test", np.searchsorted(grid, chosen)]
+        chosen, measured = dice_at_best_threshold(curves[split == "val"], curves[split == "test"], grid)
+        threshold[split == "test"], dice[split == "test"] = chosen["threshold"], measured
     return table.assign(threshold=threshold, dice=dice)

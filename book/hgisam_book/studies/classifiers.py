@@ -8,12 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from hgisam.config.profile import Profile
+from hgisam.evaluation.masks import threshold_grid
+from hgisam.inference.extraction import methods_of
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import OWN, open_step_data
 from hgisam.runs.files import read_table, write_json
 from hgisam.runs.steps import read_manifest, require_step, run_step
-from hgisam_book.studies.binary_or_subtype import TASKS, summarize_study
-from hgisam_book.studies.classifier_measurements import measure_classifier
+from hgisam_book.studies.binary_or_subtype import COMPARED_TASKS, summarize_study
+from hgisam_book.studies.classifier_measurements import MEASURED, measure_classifier
 from hgisam_book.studies.trainings import train_all
 
 TABLES = ("scores.parquet", "dice.parquet", "heads.parquet")
@@ -21,7 +24,7 @@ TABLES = ("scores.parquet", "dice.parquet", "heads.parquet")
 
 def classifiers_of(profile: Profile) -> list[tuple[str, int]]:
     """Task and seed of each classifier, the tasks of a seed beside each other."""
-    return [(task, seed) for seed in profile.study.seeds for task in TASKS]
+    return [(task, seed) for seed in profile.study.seeds for task in COMPARED_TASKS]
 
 
 def train_classifiers(profile: Profile, runs_dir: Path, take_from: Path | None = None) -> dict[tuple[str, int], Path]:
@@ -56,11 +59,23 @@ def measure_step(profile: Profile, runs_dir: Path, task: str, seed: int) -> Path
     data = open_step_data(profile, runs_dir, "ct-ich")
     step = _step_of(profile, task, seed)
     trained = require_step(profile, runs_dir, step)
+
+    def work(folder: Path) -> None:
+        measure_classifier(
+            SlicePredictor.of(load_checkpoint(trained), profile),
+            data,
+            methods_of(profile.maps, MEASURED),
+            folder,
+            grid=threshold_grid(profile.evaluate.thresholds),
+            gradient_at=profile.maps.gradient_at,
+            seed=profile.seed,
+        )
+
     return run_step(
         profile,
         runs_dir,
         f"classifiers/measured/{task}-{seed}",
-        lambda folder: measure_classifier(load_checkpoint(trained), profile, data, folder),
+        work,
         code=["hgisam_book.studies.classifier_measurements"],
         sections=("maps", "evaluate", "compute"),
         inputs={

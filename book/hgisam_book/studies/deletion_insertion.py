@@ -8,10 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
-from hgisam.inference.extraction import Method, autocast, maps_of, resize
-from hgisam.models.checkpoint import Checkpoint
+from hgisam.inference.predictor import Method, SlicePredictor, resize
 from hgisam_book.studies.method_comparison import Rows, batches, estimates
 
 REMOVED = np.linspace(0, 1, 15) ** 2  # shares of the brain, closer together where the first pixels go
@@ -19,7 +17,13 @@ Floats = npt.NDArray[np.floating]
 
 
 def removal(
-    checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, methods: Mapping[str, Method], rows: Rows
+    predictor: SlicePredictor,
+    prepared: PreparedDataset,
+    methods: Mapping[str, Method],
+    rows: Rows,
+    *,
+    bootstrap: int,
+    seed: int,
 ) -> pd.DataFrame:
     """What becomes of the score when pixels of the brain go, or come, in the order of a map.
 
@@ -28,8 +32,9 @@ def removal(
     references: pixels in random order, and the drawn bleed first.
 
     Args:
-        checkpoint, profile, prepared, methods: As in `dice_curves`.
-        rows: [n] slices, something drawn in each.
+        predictor, prepared, methods: As in `dice_curves`.
+        rows: [n] bleeding slices.
+        bootstrap, seed: As in `estimates`; the seed also orders pixels of equal value.
 
     Returns:
         A row a test ("deletion", "insertion"), method and share removed or inserted: test, method, at (the share),
@@ -37,19 +42,17 @@ def removal(
 
     Source: Petsiuk et al., RISE, BMVC 2018; departs from it in taking the brain for the image, and its mean for a blur.
     """
-    generator = np.random.default_rng(profile.seed)
+    generator = np.random.default_rng(seed)
     scores: dict[tuple[str, str], list[Floats]] = {}
-    for images, brain, truth in batches(checkpoint, profile, prepared, rows):
+    for images, brain, truth in batches(predictor, prepared, rows):
         size = images.shape[2]
         inside, drawn = (resize(torch.from_numpy(a).to(images.device).float(), size) >= 0.5 for a in (brain, truth))
         noise = torch.from_numpy(generator.random(inside.shape, dtype=np.float32)).to(images.device)
         orders = {"drawn bleed first": drawn.float(), "random order": torch.zeros_like(noise)}
         for name, method in methods.items():
-            orders[name] = torch.from_numpy(maps_of(method, checkpoint, images, profile, size)).to(noise)
+            orders[name] = torch.from_numpy(predictor.maps(images, method, size)).to(noise)
         for name, values in orders.items():
-            for test, curve in removed_scores(
-                checkpoint, profile, images, inside, ranks(values, inside, noise)
-            ).items():
+            for test, curve in removed_scores(predictor, images, inside, ranks(values, inside, noise)).items():
                 scores.setdefault((test, name), []).append(curve)
     found = []
     for (test, name), parts in scores.items():
@@ -58,7 +61,7 @@ def removal(
         steps = zip(REMOVED, curves.T, strict=True)
         found += [base | {"at": f"{share:.4f}", "metric": "score", "value": value} for share, value in steps]
         found.append(base | {"at": "all", "metric": "auc", "value": np.trapezoid(curves, REMOVED, axis=1)})
-    return estimates(found, profile, prepared, rows)
+    return estimates(found, prepared, rows, bootstrap=bootstrap, seed=seed)
 
 
 def ranks(values: Tensor, inside: Tensor, noise: Tensor) -> Tensor:
@@ -78,9 +81,7 @@ def ranks(values: Tensor, inside: Tensor, noise: Tensor) -> Tensor:
     return ranked
 
 
-def removed_scores(
-    checkpoint: Checkpoint, profile: Profile, images: Tensor, inside: Tensor, order: Tensor
-) -> dict[str, Floats]:
+def removed_scores(predictor: SlicePredictor, images: Tensor, inside: Tensor, order: Tensor) -> dict[str, Floats]:
     """Scores [B, shares] when pixels are deleted, or inserted, in an order [B, H, W] from `ranks`."""
     count = inside.sum(dim=(1, 2)).clamp_min(1)
     mean = ((images * inside[:, None]).sum(dim=(2, 3)) / count[:, None])[..., None, None]  # [B, C, 1, 1]
@@ -90,6 +91,5 @@ def removed_scores(
         rest = inside[:, None] & ~first
         for test, blank in (("deletion", first), ("insertion", rest)):
             changed = torch.where(blank, mean, images)
-            with torch.no_grad(), autocast(profile, images.device):
-                scores[test].append(checkpoint.probability(changed).double().cpu())
+            scores[test].append(predictor.task.score(predictor.logits(changed)).double().cpu())
     return {test: torch.stack(values, dim=1).numpy() for test, values in scores.items()}

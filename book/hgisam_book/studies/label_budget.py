@@ -4,33 +4,32 @@ import math
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
-from hgisam.evaluation.masks import threshold_grid
 from hgisam.evaluation.metrics import patient_weights
+from hgisam.evaluation.thresholds import dice_at_best_threshold
 from hgisam.inference.cross_validation import probability_of_bleeding
-from hgisam.models.checkpoint import Checkpoint
-from hgisam_book.studies.method_comparison import at_best_threshold, bleeding_rows, dice_curves
+from hgisam.inference.predictor import SlicePredictor
+from hgisam_book.studies.method_comparison import bleeding_rows, dice_curves
 
 
-def held_out_dice(checkpoint: Checkpoint, profile: Profile, split: PreparedDataset) -> pd.DataFrame:
+def held_out_dice(predictor: SlicePredictor, split: PreparedDataset, grid: npt.NDArray[np.float64]) -> pd.DataFrame:
     """Dice of the bleeding test slices, at the threshold that is best on those of the validation patients.
 
     Args:
-        checkpoint: A segmenter.
-        profile: Sections `maps`, `evaluate` and `compute`.
-        split: The set as `hgisam.data.prepared.by_fold` divides it.
+        predictor: Of a segmenter.
+        split: The set as `by_fold` divides it.
+        grid: [T] ascending thresholds.
 
     Returns:
         A row a slice: patient, row, dice, and the threshold.
     """
-    grid = threshold_grid(profile.evaluate.thresholds)
     rows = {name: bleeding_rows(split, name, most=len(split.slices), seed=0) for name in ("val", "test")}
     both = np.concatenate([rows["val"], rows["test"]])
-    curves = dice_curves(checkpoint, profile, split, {"segmenter": probability_of_bleeding}, both)
-    chosen, dice = at_best_threshold(curves["segmenter"], len(rows["val"]), grid)
+    curve = dice_curves(predictor, split, {"segmenter": probability_of_bleeding}, both, grid)["segmenter"]
+    chosen, dice = dice_at_best_threshold(curve[: len(rows["val"])], curve[len(rows["val"]) :], grid)
     patient = split.slices["patient"].iloc[rows["test"]].to_numpy()
     return pd.DataFrame({"patient": patient, "row": rows["test"], "dice": dice, "threshold": chosen["threshold"]})
 

@@ -1,7 +1,6 @@
 """Changes to a map method, each a method again: other last steps, more looks at a slice, another class or brain."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -9,22 +8,66 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
-from hgisam.attention.swin import pair
-from hgisam.inference.extraction import Method
-from hgisam.maps.combine import combine
+from hgisam.attention.swin import BlockGeometry, pair
+from hgisam.inference.predictor import Method
+from hgisam.maps.combine import min_max, to_token_grid, to_unit_range, upsample
 from hgisam.maps.hgi_sam import infused_grids
 from hgisam_book.studies.method_comparison import Brain, Maps
 
+Grid = Callable[[Tensor, BlockGeometry], Tensor]
+Join = Callable[[Sequence[Tensor]], Tensor]
 ERODED_MM = 2.0
 ZOOMS = (0.87, 1.0, 1.15)  # sizes that training showed
 
 
-def composed(*, gradient_at: str, stages: Sequence[int], recipe: str = "corrected", **how: Any) -> Method:
-    """HGI-SAM with its last steps made in another way: `how` goes to `combine`."""
+def product(maps: Sequence[Tensor]) -> Tensor:
+    """Element-wise product of maps of one grid: high where all are."""
+    return torch.stack(list(maps)).prod(dim=0)
+
+
+def average(maps: Sequence[Tensor]) -> Tensor:
+    """Element-wise mean of maps of one grid."""
+    return torch.stack(list(maps)).mean(dim=0)
+
+
+def batch_min_max(maps: Tensor) -> Tensor:
+    """Min-max normalization of [B, rows, cols] over the batch: all images share their extremes."""
+    return min_max(maps.flatten(0, 1)[None]).view_as(maps)
+
+
+SCALES: dict[str, Callable[[Tensor], Tensor]] = {"image": min_max, "batch": batch_min_max, "none": lambda maps: maps}
+
+
+def composed(
+    *,
+    gradient_at: str,
+    stages: Sequence[int],
+    grid: Grid = to_token_grid,
+    blocks: Join = product,
+    join: Join = product,
+    scale: str = "image",
+) -> Method:
+    """HGI-SAM with other last steps.
+
+    Args:
+        gradient_at, stages, grid: As in `infused_grids`.
+        blocks: Joins the two blocks of a pair (W-MSA and SW-MSA): `product` or `average`.
+        join: Joins the stages, likewise.
+        scale: What is scaled to [0, 1] before the stages are joined: each stage of each "image"; each stage of the
+            whole "batch" together, as the released code's min-max over the tensor does, also at the end; or "none".
+    """
 
     def method(model: nn.Module, images: Tensor, target: int) -> Tensor:
-        grids = infused_grids(model, images, target, gradient_at=gradient_at, stages=stages, recipe=recipe)
-        return combine(grids, pair(images.shape[2:]), None, **how)
+        size = pair(images.shape[2:])
+        grids = infused_grids(model, images, target, gradient_at=gradient_at, stages=stages, grid=grid)
+        extents = {block.stage: block.extent for block in grids}
+        resized = []
+        for stage, extent in extents.items():
+            own = [values for block, values in grids.items() if block.stage == stage]
+            values = average([blocks(own[i : i + 2]) for i in range(0, len(own), 2)])
+            resized.append(upsample(SCALES[scale](values), size, extent))
+        joined = join(resized)
+        return batch_min_max(joined).float() if scale == "batch" else to_unit_range(joined, None)
 
     return method
 

@@ -1,4 +1,4 @@
-"""Rivals measured alike: any map methods, and single heads, over the bleeding slices of a set."""
+"""Method comparison: any map methods, and single heads, measured alike over the bleeding slices of a set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -10,31 +10,32 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hgisam.config.profile import Profile
-from hgisam.data.prepared import PreparedDataset, require_masks
+from hgisam.data.prepared import PreparedDataset, by_fold, require_masks
 from hgisam.errors import InputError
-from hgisam.evaluation.masks import best_threshold, dice_curve, threshold_grid
+from hgisam.evaluation.masks import Curves, dice_curve
 from hgisam.evaluation.metrics import bootstrap_mean
-from hgisam.inference.extraction import Method, images_of, maps_of
-from hgisam.models.checkpoint import Checkpoint
-from hgisam.training.fabric import make_fabric
+from hgisam.evaluation.score_maps import ScoreMaps, score_maps_at
+from hgisam.evaluation.thresholds import bleeding_slices, choose_thresholds, dice_at_best_threshold
+from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam_book.studies.heads import contrast, head_maps
 
 Rows = npt.NDArray[np.int64]
-Curves = npt.NDArray[np.float64]
 Maps = npt.NDArray[np.float32]
 Brain = npt.NDArray[np.uint8]
 Restriction = Callable[[Maps, Brain], tuple[Maps, Brain]]
 
 
 def bleeding_rows(prepared: PreparedDataset, split: str | None, *, most: int, seed: int) -> Rows:
-    """Slices of a split, or of all, in which something is drawn, in their order; of more than `most`, so many of them.
+    """Annotated bleeding slices of a split, or of all patients; of more than `most`, a random sample of so many.
 
     Args:
         prepared: With masks.
         split: "val", "test", or None for all patients.
-        most: How many at most.
-        seed: Decides which.
+        most: Largest number of slices.
+        seed: Of the sample.
+
+    Returns:
+        [n] row numbers, ascending.
 
     Raises:
         InputError: If there are no masks, or no slice of the split bleeds.
@@ -49,11 +50,11 @@ def bleeding_rows(prepared: PreparedDataset, split: str | None, *, most: int, se
 
 
 def dice_curves(
-    checkpoint: Checkpoint,
-    profile: Profile,
+    predictor: SlicePredictor,
     prepared: PreparedDataset,
     methods: Mapping[str, Method],
     rows: Rows,
+    grid: npt.NDArray[np.float64],
     *,
     restrict: Mapping[str, Restriction] | None = None,
 ) -> dict[str, Curves]:
@@ -62,111 +63,126 @@ def dice_curves(
     Maps are made as extraction makes them: in the same precision, batches and rounding.
 
     Args:
-        checkpoint: The trained classifier.
-        profile: Sections `maps`, `evaluate` and `compute`.
+        predictor: Of the classifier.
         prepared: With masks.
-        methods: Name → method of `hgisam.maps`, its options bound to it.
-        rows: [n] slices, something drawn in each.
-        restrict: Name → what is done to its maps and brain masks, both [B, H, W], before anything is called blood; of
-            all others, the map as it is within the whole brain.
+        methods: Name → method.
+        rows: [n] bleeding slices.
+        grid: [T] ascending thresholds.
+        restrict: Name → change of its maps and brain masks, both [B, H, W], before the threshold; all others keep the
+            map as it is within the whole brain.
 
     Returns:
-        Name → [n, thresholds].
+        Name → [n, T].
     """
-    grid = threshold_grid(profile.evaluate.thresholds)
     curves: dict[str, list[Curves]] = {name: [] for name in methods}
-    for images, brain, truth in batches(checkpoint, profile, prepared, rows):
+    for images, brain, truth in batches(predictor, prepared, rows):
         for name, method in methods.items():
-            maps = maps_of(method, checkpoint, images, profile, brain.shape[1]).astype(np.float32)
+            maps = predictor.maps(images, method, brain.shape[1]).astype(np.float32)
             maps, inside = restrict[name](maps, brain) if restrict and name in restrict else (maps, brain)
             curves[name].append(dice_curve(maps, truth, inside, grid))
     return {name: np.concatenate(parts) for name, parts in curves.items()}
 
 
 def compare_methods(
-    checkpoint: Checkpoint,
-    profile: Profile,
+    predictor: SlicePredictor,
     prepared: PreparedDataset,
     methods: Mapping[str, Method],
     rows: Mapping[str, Rows],
+    grid: npt.NDArray[np.float64],
+    *,
+    bootstrap: int,
+    seed: int,
 ) -> pd.DataFrame:
-    """Each method with the threshold that is best on the validation slices, and what it is worth on the test slices.
+    """Each method at the threshold that is best on the validation slices, measured on the test slices.
 
     Args:
-        checkpoint, profile, prepared, methods: As in `dice_curves`.
+        predictor, prepared, methods, grid: As in `dice_curves`.
         rows: "val" and "test" → slices.
+        bootstrap, seed: As in `estimates`.
 
     Returns:
-        A row a method: threshold, validation_dice; mean, low, high of the Dice of the test slices, with the 95 %
+        One row per method: threshold, validation_dice; mean, low, high of the Dice of the test slices, with the 95 %
         interval over patients.
     """
-    grid, count = threshold_grid(profile.evaluate.thresholds), len(rows["val"])
-    curves = dice_curves(checkpoint, profile, prepared, methods, np.concatenate([rows["val"], rows["test"]]))
+    count = len(rows["val"])
+    curves = dice_curves(predictor, prepared, methods, np.concatenate([rows["val"], rows["test"]]), grid)
     found = []
     for name, curve in curves.items():
-        chosen, dice = at_best_threshold(curve, count, grid)
+        chosen, dice = dice_at_best_threshold(curve[:count], curve[count:], grid)
         found.append({"name": name, **{key: chosen[key] for key in ("threshold", "validation_dice")}, "value": dice})
-    return estimates(found, profile, prepared, rows["test"]).set_index("name").rename_axis(None)
+    table = estimates(found, prepared, rows["test"], bootstrap=bootstrap, seed=seed)
+    return table.set_index("name").rename_axis(None)
+
+
+def dice_by_slice(
+    prepared: PreparedDataset, score_maps: ScoreMaps, methods: Sequence[str], *, count: int
+) -> pd.DataFrame:
+    """Dice of every bleeding slice at the threshold of its fold.
+
+    Args:
+        prepared, score_maps, methods, count: As in `choose_thresholds`.
+
+    Returns:
+        One row per method and slice: method, fold, patient, row, dice, threshold.
+    """
+    chosen = choose_thresholds(prepared, score_maps, methods, count=count)
+    parts = []
+    for number, fold in enumerate(sorted(prepared.slices["fold"].unique())):
+        rows, truth = bleeding_slices(by_fold(prepared, fold), "test")
+        brain, patient = prepared.brain[rows], prepared.slices["patient"].iloc[rows].to_numpy()
+        for name, about in chosen.items():
+            given = score_maps_at(name, score_maps, prepared, rows, brain)
+            threshold = about["folds"][number]
+            dice = dice_curve(given, truth, brain, np.array([threshold]))[:, 0]
+            found = {"method": name, "fold": fold, "patient": patient, "row": rows, "dice": dice}
+            parts.append(pd.DataFrame({**found, "threshold": threshold}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def estimates(
-    found: Sequence[Mapping[str, Any]], profile: Profile, prepared: PreparedDataset, rows: Rows
+    found: Sequence[Mapping[str, Any]], prepared: PreparedDataset, rows: Rows, *, bootstrap: int, seed: int
 ) -> pd.DataFrame:
-    """What was measured on slices as means, with 95 % intervals over patients.
+    """Means of what was measured on slices, with 95 % intervals over patients.
 
     Args:
-        found: Each with whatever names it, and "value" [n], one a slice.
-        profile: Section `evaluate` and the seed.
+        found: Each with whatever names it, and "value" [n], one per slice.
         prepared: Whose slices they are.
         rows: [n] slices.
+        bootstrap: Samples of patients.
+        seed: Of the bootstrap.
 
     Returns:
-        A row each: its names, and mean, low, high in place of the values.
+        One row each: its names, and mean, low, high in place of the values.
     """
     patient = prepared.slices["patient"].iloc[rows].reset_index(drop=True)
     table = []
     for record in found:
-        generator = np.random.default_rng(profile.seed)
+        generator = np.random.default_rng(seed)
         names = {key: value for key, value in record.items() if key != "value"}
-        values = pd.Series(record["value"])
-        estimate = bootstrap_mean(values, patient, count=profile.evaluate.bootstrap, generator=generator)
+        estimate = bootstrap_mean(pd.Series(record["value"]), patient, count=bootstrap, generator=generator)
         table.append(names | {"mean": estimate["mean"]} | dict(zip(("low", "high"), estimate["ci95"], strict=True)))
     return pd.DataFrame(table)
 
 
-def at_best_threshold(curve: Curves, count: int, grid: Curves) -> tuple[dict[str, Any], Curves]:
-    """The threshold that is best on the first `count` slices, and the Dice of all others there.
-
-    Args:
-        curve: [n, thresholds] of one method.
-        count: How many slices the threshold is chosen on.
-        grid: [thresholds].
-    """
-    chosen = best_threshold(curve[:count], grid)
-    dice: Curves = curve[count:, chosen["grid"].index(chosen["threshold"])]
-    return chosen, dice
-
-
 def head_contrasts(
-    checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, rows: Rows, *, gradient_at: str
+    predictor: SlicePredictor, prepared: PreparedDataset, rows: Rows, *, gradient_at: str
 ) -> pd.DataFrame:
-    """Which block and which head prefers the bleed, with and without the gradient.
+    """Preference of each block and head for the bleed, with and without the gradient.
 
     Args:
-        checkpoint, profile, prepared: As in `dice_curves`.
-        rows: [n] slices, something drawn in each.
+        predictor, prepared: As in `dice_curves`.
+        rows: [n] bleeding slices.
         gradient_at: "scores" or "weights", see `hgi_sam`.
 
     Returns:
-        A row a head: stage, block, head, counted from 1, where head 0 is all of the block's heads together; received
-        and weighted: the median over slices of the `contrast` of either.
+        One row per head: stage, block, head, counted from 1, where head 0 is all of the block's heads together;
+        received and weighted: the median over slices of the `contrast` of either.
     """
     found: dict[tuple[int, int], list[Tensor]] = {}
-    for images, brain, truth in batches(checkpoint, profile, prepared, rows):
+    for images, brain, truth in batches(predictor, prepared, rows):
         regions = [torch.from_numpy(region).to(images.device) for region in (truth, brain)]
-        for place, heads in head_maps(
-            checkpoint.model, images, checkpoint.task.bleeding, gradient_at=gradient_at
-        ).items():
+        heads_of = head_maps(predictor.model, images, predictor.task.bleeding, gradient_at=gradient_at)
+        for place, heads in heads_of.items():
             both = torch.stack([heads.received, heads.weighted], dim=1)  # [B, 2, heads, rows, cols]
             both = torch.cat([both.mean(dim=2, keepdim=True), both], dim=2)
             found.setdefault((place.stage, place.block), []).append(contrast(both, *regions).cpu())
@@ -179,15 +195,13 @@ def head_contrasts(
 
 
 def batches(
-    checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, rows: Rows
+    predictor: SlicePredictor, prepared: PreparedDataset, rows: Rows
 ) -> Iterator[tuple[Tensor, Brain, npt.NDArray[np.bool_]]]:
-    """Images on the profile's device, brain and truth [B, H, W] of some slices at a time; the model goes there too."""
-    device = make_fabric(profile.compute).device
-    checkpoint.model.to(device)
+    """What the network sees, brain and ground truth [B, H, W] of some slices at a time."""
     arrays = (prepared.hu, prepared.brain, require_masks(prepared))
     with tqdm(total=len(rows), desc="comparing", unit="slice") as bar:
-        for start in range(0, len(rows), profile.maps.batch_size):
-            batch = rows[start : start + profile.maps.batch_size]
+        for start in range(0, len(rows), predictor.batch_size):
+            batch = rows[start : start + predictor.batch_size]
             hu, brain, mask = (array[batch] for array in arrays)
-            yield images_of(checkpoint, hu, brain, device), brain, mask > 0
+            yield predictor.images(hu, brain), brain, mask > 0
             bar.update(len(batch))

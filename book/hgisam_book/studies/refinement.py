@@ -20,12 +20,12 @@ from hgisam.data.prepared import MASK_VALUES, PreparedDataset, StudyArrays, open
 from hgisam.errors import InputError
 from hgisam.evaluation.score_maps import read_score_maps
 from hgisam.inference.cross_validation import probability_of_bleeding
-from hgisam.inference.extraction import images_of, maps_of, methods_of
-from hgisam.models.checkpoint import Checkpoint, load_checkpoint
+from hgisam.inference.extraction import methods_of
+from hgisam.inference.predictor import Method, SlicePredictor
+from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data, train_step
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.steps import read_manifest, require_step, run_step
-from hgisam.training.fabric import make_fabric
 from hgisam_book.studies.blood_density import DENSITY_GRID, blood_begins_at, blood_density, dense_areas, with_density
 
 # density without a map, the product of both, the network that learnt from it, and the mean of the last two
@@ -48,11 +48,16 @@ def refine_step(profile: Profile, runs_dir: Path) -> Path:
     trained = train_step(variant, runs_dir, "refined/self_trained", open_prepared(pseudo / "dataset"))
     data, mapped = open_step_data(profile, runs_dir, "ct-ich"), require_step(profile, runs_dir, "maps")
     begins_hu = read_json(pseudo / "density.json")["begins_hu"]
+
+    def work(folder: Path) -> None:
+        predictor = SlicePredictor.of(load_checkpoint(trained), profile)
+        refine(predictor, data, mapped / "maps.zarr", begins_hu, folder)
+
     return run_step(
         profile,
         runs_dir,
         "refined/maps",
-        lambda folder: refine(load_checkpoint(trained), profile, data, mapped / "maps.zarr", begins_hu, folder),
+        work,
         code=["hgisam_book.studies.blood_density", "hgisam.inference.cross_validation"],
         sections=("maps", "compute"),
         inputs={
@@ -71,30 +76,36 @@ def pseudo_step(profile: Profile, runs_dir: Path) -> Path:
         `runs/<profile>/refined/pseudo`: `dataset`, a prepared set, and `density.json`: begins_hu, grid_hu, auroc.
     """
     data, trained = open_step_data(profile, runs_dir, "rsna"), require_step(profile, runs_dir, "train")
+
+    def work(folder: Path) -> None:
+        predictor, method = SlicePredictor.of(load_checkpoint(trained), profile), methods_of(profile.maps, ["hgi_sam"])
+        write_pseudo(predictor, method["hgi_sam"], data, folder, seed=profile.seed)
+
     return run_step(
         profile,
         runs_dir,
         "refined/pseudo",
-        lambda folder: write_pseudo(load_checkpoint(trained), profile, data, folder),
+        work,
         code=["hgisam_book.studies.blood_density", "hgisam.inference.extraction"],
         sections=("maps", "compute"),
         inputs={"prepared/rsna": data.fingerprint, "train": read_manifest(trained)["outputs"]["model.safetensors"]},
     )
 
 
-def write_pseudo(checkpoint: Checkpoint, profile: Profile, weak: PreparedDataset, folder: Path) -> None:
+def write_pseudo(predictor: SlicePredictor, method: Method, weak: PreparedDataset, folder: Path, *, seed: int) -> None:
     """Writes what `pseudo_step` returns.
 
     Args:
-        checkpoint: The classifier whose maps are refined.
-        profile: Sections `maps` and `compute`, and the seed.
+        predictor: Of the classifier whose maps are refined.
+        method: Of the maps.
         weak: With labels of slices.
         folder: Exists.
+        seed: Samples the slices.
 
     Raises:
         InputError: If all slices bleed, or none does.
     """
-    chosen = choose_slices(weak.slices, profile.seed)
+    chosen = choose_slices(weak.slices, seed)
     if weak.slices["any"].iloc[chosen].nunique() < 2:
         remedy = "Prepare more patients."
         raise InputError(f"slices of {weak.path}", "one kind at most", "slices with and without a bleed", remedy)
@@ -105,17 +116,14 @@ def write_pseudo(checkpoint: Checkpoint, profile: Profile, weak: PreparedDataset
     begins_hu, auroc = blood_begins_at(areas, bleeds)
     found = {"begins_hu": begins_hu, "grid_hu": DENSITY_GRID.tolist(), "auroc": auroc.tolist()}
     write_json(folder / "density.json", found)
-    method = methods_of(profile, ["hgi_sam"])["hgi_sam"]
-    device = make_fabric(profile.compute).device
-    checkpoint.model.to(device)
 
     def blocks() -> Iterator[StudyArrays]:
         for rows, density in tqdm(densities, desc="pseudo masks", unit="scan"):
             hu, brain = weak.hu[rows], weak.brain[rows]
             mask, bleeding = np.zeros(hu.shape, np.uint8), weak.slices["any"].iloc[rows].to_numpy() == 1
             if bleeding.any():
-                images = images_of(checkpoint, hu[bleeding], brain[bleeding], device)
-                maps = maps_of(method, checkpoint, images, profile, hu.shape[1])
+                images = predictor.images(hu[bleeding], brain[bleeding])
+                maps = predictor.maps(images, method, hu.shape[1])
                 refined = with_density(maps, density[bleeding], begins_hu)
                 mask[bleeding] = (refined >= PSEUDO_THRESHOLD) * MASK_VALUES["unspecified"]
             yield hu, brain, mask
@@ -144,29 +152,24 @@ def choose_slices(slices: pd.DataFrame, seed: int) -> npt.NDArray[np.int64]:
     return np.sort(np.concatenate([positive[:MOST_BLEEDING], negative[: len(positive[:MOST_BLEEDING])]]))
 
 
-def refine(
-    self_trained: Checkpoint, profile: Profile, data: PreparedDataset, maps: Path, begins_hu: float, folder: Path
-) -> None:
+def refine(self_trained: SlicePredictor, data: PreparedDataset, maps: Path, begins_hu: float, folder: Path) -> None:
     """Writes `PARTS` of every slice to `folder/maps.zarr`, study by study.
 
     Args:
-        self_trained: The segmenter that learnt from pseudo masks.
-        profile: Sections `maps` and `compute`.
+        self_trained: The segmenter that was trained on pseudo-masks.
         data: The set to segment.
         maps: Group with hgi_sam, rows as in `data`.
         begins_hu: From `blood_begins_at`.
         folder: Exists.
     """
-    device = make_fabric(profile.compute).device
-    self_trained.model.to(device)
     hgi_sam, _ = read_score_maps(maps)["hgi_sam"]
     count, *size = data.hu.shape
     root = zarr.open_group(folder / "maps.zarr", mode="w")
     arrays = [root.create_array(n, shape=(count, *size), dtype="float16", chunks=(1, *size)) for n in PARTS]
     scans = tqdm(densities_of(data, np.arange(count)), total=data.slices["study"].nunique(), desc="refining")
     for rows, density in scans:
-        images = images_of(self_trained, data.hu[rows], data.brain[rows], device)
-        learnt = maps_of(probability_of_bleeding, self_trained, images, profile, size[0]).astype(np.float32)
+        images = self_trained.images(data.hu[rows], data.brain[rows])
+        learnt = self_trained.maps(images, probability_of_bleeding, size[0]).astype(np.float32)
         alone, dense = (with_density(m, density, begins_hu) for m in (np.ones(density.shape), hgi_sam.oindex[rows]))
         parts = np.stack([alone, dense, learnt, (dense + learnt) / 2]).astype(np.float16)
         for array, values in zip(arrays, parts, strict=True):

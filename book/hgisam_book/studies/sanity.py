@@ -14,11 +14,10 @@ from skimage.metrics import structural_similarity
 
 from hgisam.attention.gradients import find_swin
 from hgisam.attention.swin import stages_of
-from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
-from hgisam.evaluation.masks import dice_curve, threshold_grid
+from hgisam.evaluation.masks import dice_curve
 from hgisam.evaluation.metrics import hit
-from hgisam.inference.extraction import Method, maps_of, methods_of
+from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.models.checkpoint import Checkpoint
 from hgisam.models.networks import build_network
 from hgisam_book.studies.deletion_insertion import removal
@@ -31,25 +30,32 @@ Truth = npt.NDArray[np.bool_]
 
 
 def sanity_checks(
-    checkpoint: Checkpoint,
-    profile: Profile,
+    predictor: SlicePredictor,
     prepared: PreparedDataset,
+    methods: Mapping[str, Method],
     rows: Rows,
     *,
+    grid: npt.NDArray[np.float64],
+    bootstrap: int,
+    seed: int,
     shuffled: Checkpoint | None = None,
 ) -> pd.DataFrame:
-    """All tests of this module, and removal, for the methods of the profile.
+    """All tests of this module, and removal.
 
     Args:
-        checkpoint, profile, prepared, shuffled: As in `randomisation`.
-        rows: [n] slices, something drawn in each; of many, `MOST_SLICES` spread evenly are taken.
+        predictor, prepared, methods, grid, bootstrap, seed, shuffled: As in `randomisation`.
+        rows: [n] bleeding slices; of many, `MOST_SLICES` spread evenly are taken.
 
     Returns:
         test, method, at, metric, mean, low, high; see the tests.
     """
     few = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_SLICES)).astype(int)]
-    given = (checkpoint, profile, prepared, methods_of(profile))
-    tests = [randomisation(*given, few, shuffled=shuffled), removal(*given, few), pointing(*given, rows)]
+    options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
+    tests = [
+        randomisation(predictor, prepared, methods, few, grid=grid, shuffled=shuffled, **options),
+        removal(predictor, prepared, methods, few, **options),
+        pointing(predictor, prepared, methods, rows, **options),
+    ]
     return pd.concat(tests, ignore_index=True)
 
 
@@ -67,7 +73,7 @@ def randomised(checkpoint: Checkpoint, *, seed: int) -> Iterator[tuple[str, Chec
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = build_network(checkpoint.profile, pretrained=False).state_dict()
+        fresh = build_network(checkpoint.profile).state_dict()
     weights = {key: value.clone() for key, value in checkpoint.model.state_dict().items()}
     stages = range(len(stages_of(find_swin(checkpoint.model))))
     parts = {"head": ("head.", "norm."), **{f"stage {s + 1}": (f"layers.{s}.",) for s in reversed(stages)}}
@@ -79,19 +85,23 @@ def randomised(checkpoint: Checkpoint, *, seed: int) -> Iterator[tuple[str, Chec
 
 
 def randomisation(
-    checkpoint: Checkpoint,
-    profile: Profile,
+    predictor: SlicePredictor,
     prepared: PreparedDataset,
     methods: Mapping[str, Method],
     rows: Rows,
     *,
+    grid: npt.NDArray[np.float64],
+    bootstrap: int,
+    seed: int,
     shuffled: Checkpoint | None = None,
 ) -> pd.DataFrame:
     """How much a map still resembles itself when the network forgets, and how much Dice is left.
 
     Args:
-        checkpoint, profile, prepared, methods: As in `dice_curves`.
-        rows: [n] slices, something drawn in each.
+        predictor, prepared, methods: As in `dice_curves`.
+        rows: [n] bleeding slices.
+        grid: [T] ascending thresholds.
+        bootstrap, seed: As in `estimates`; the seed is also that of the random weights.
         shuffled: The same network trained on labels that were dealt out at random, if there is one.
 
     Returns:
@@ -100,13 +110,12 @@ def randomisation(
         "spearman" and "ssim" (see `likeness`) of the map with that of the trained network; "dice" at the threshold that
         is best on these very slices, so that a map can't seem broken only because its scale changed.
     """
-    networks = [(TRAINED, checkpoint), *randomised(checkpoint, seed=profile.seed)]
+    networks = [(TRAINED, predictor.checkpoint), *randomised(predictor.checkpoint, seed=seed)]
     networks += [(SHUFFLED, shuffled)] if shuffled is not None else []
-    grid = threshold_grid(profile.evaluate.thresholds)
     whole: dict[str, Maps] = {}
     found = []
     for at, network in networks:
-        maps, brain, truth = _maps(network, profile, prepared, methods, rows)
+        maps, brain, truth = _maps(predictor.with_checkpoint(network), prepared, methods, rows)
         for name, values in maps.items():
             whole.setdefault(name, values)  # the trained network comes first
             curve = dice_curve(values, truth, brain, grid)
@@ -115,11 +124,17 @@ def randomisation(
             measured = {"spearman": like[:, 0], "ssim": like[:, 1], "dice": curve[:, best]}
             base = {"test": "randomisation", "method": name, "at": at}
             found += [base | {"metric": metric, "value": value} for metric, value in measured.items()]
-    return estimates(found, profile, prepared, rows)
+    return estimates(found, prepared, rows, bootstrap=bootstrap, seed=seed)
 
 
 def pointing(
-    checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, methods: Mapping[str, Method], rows: Rows
+    predictor: SlicePredictor,
+    prepared: PreparedDataset,
+    methods: Mapping[str, Method],
+    rows: Rows,
+    *,
+    bootstrap: int,
+    seed: int,
 ) -> pd.DataFrame:
     """How often a map is highest in the drawn bleed, or near it.
 
@@ -127,8 +142,9 @@ def pointing(
     random from the brain scores.
 
     Args:
-        checkpoint, profile, prepared, methods: As in `dice_curves`.
-        rows: [n] slices, something drawn in each.
+        predictor, prepared, methods: As in `dice_curves`.
+        rows: [n] bleeding slices.
+        bootstrap, seed: As in `estimates`.
 
     Returns:
         A row a method and tolerance: test "pointing", method, at (the tolerance in mm), metric ("hits"), mean, low,
@@ -136,7 +152,7 @@ def pointing(
 
     Source: Zhang et al., Top-down neural attention by excitation backprop, ECCV 2016.
     """
-    maps, brain, truth = _maps(checkpoint, profile, prepared, methods, rows)
+    maps, brain, truth = _maps(predictor, prepared, methods, rows)
     maps["any pixel"] = np.ones(brain.shape, np.float32)
     pixel_mm = prepared.slices["pixel_mm"].iloc[rows].to_numpy()
     found = []
@@ -145,19 +161,19 @@ def pointing(
             hits = [hit(*of, within_mm=within_mm) for of in zip(values, truth, brain > 0, pixel_mm, strict=True)]
             at = {"test": "pointing", "method": name, "at": f"{within_mm:g} mm"}
             found.append(at | {"metric": "hits", "value": hits})
-    return estimates(found, profile, prepared, rows)
+    return estimates(found, prepared, rows, bootstrap=bootstrap, seed=seed)
 
 
 def _maps(
-    checkpoint: Checkpoint, profile: Profile, prepared: PreparedDataset, methods: Mapping[str, Method], rows: Rows
+    predictor: SlicePredictor, prepared: PreparedDataset, methods: Mapping[str, Method], rows: Rows
 ) -> tuple[dict[str, Maps], npt.NDArray[np.uint8], Truth]:
     """Name → maps, and brain and truth of the slices, all [n, H, W]."""
     parts: dict[str, list[Maps]] = {name: [] for name in methods}
     seen: list[tuple[Any, Any]] = []
-    for images, brain, truth in batches(checkpoint, profile, prepared, rows):
+    for images, brain, truth in batches(predictor, prepared, rows):
         seen.append((brain, truth))
         for name, method in methods.items():
-            parts[name].append(maps_of(method, checkpoint, images, profile, brain.shape[1]).astype(np.float32))
+            parts[name].append(predictor.maps(images, method, brain.shape[1]).astype(np.float32))
     brains, truths = (np.concatenate(each) for each in zip(*seen, strict=True))
     return {name: np.concatenate(each) for name, each in parts.items()}, brains, truths
 

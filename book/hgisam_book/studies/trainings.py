@@ -7,7 +7,8 @@ import torch
 
 from data_prep.parallel import run_all
 from hgisam.config.profile import Profile
-from hgisam.pipeline import OWN, learns_from, open_step_data, train_step
+from hgisam.pipeline import OWN, open_step_data, training_set_of
+from hgisam_book.recorded.reuse import train_or_reuse
 
 COPIES_BYTES = 2**30  # of HU, in all copies that trainings at the same time hold
 
@@ -24,13 +25,13 @@ def train_all(
         trainings: Name of the step → profile of the training, all of one kind of task.
         runs_dir: Where runs live.
         label: For the progress bar.
-        take_from: See `train_step`. The run's own training is never taken: it is what everything else is held against.
+        take_from: See `train_or_reuse`. The run's own training is never reused: all else is compared with it.
 
     Returns:
         The finished folders, in the order of the trainings.
     """
     profile = next(iter(trainings.values()))
-    data = open_step_data(profile, runs_dir, learns_from(profile))
+    data = open_step_data(profile, runs_dir, training_set_of(profile.task))
     at_once = min(profile.compute.trainings, max(1, COPIES_BYTES // data.hu.nbytes))
     threads = max(1, torch.get_num_threads() // at_once)
     tasks = [
@@ -41,4 +42,4 @@ def train_all(
 
 def _train(profile: Profile, runs_dir: Path, step: str, take_from: Path | None, threads: int) -> Path:
     torch.set_num_threads(threads)
-    return train_step(profile, runs_dir, step, take_from=take_from)
+    return train_or_reuse(profile, runs_dir, step, take_from)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hgisam.evaluation.masks import best_threshold, dice_curve, segment, smoothed_hu, threshold_grid, to_native
+from hgisam.evaluation.masks import apply_threshold, best_threshold, dice_curve, smoothed_hu, threshold_grid, to_native
 from hgisam.evaluation.metrics import dice
 
 
@@ -18,7 +18,7 @@ def test_dice_curve_is_dice_of_segment_at_each_threshold() -> None:
     curve = dice_curve(maps, truth, brain, grid)
     for i in range(4):
         for t, threshold in enumerate(grid):
-            found = segment(maps, threshold, brain)[i]
+            found = apply_threshold(maps, threshold, brain)[i]
             assert curve[i, t] == dice((found & truth[i]).sum(), found.sum(), truth[i].sum())
 
 

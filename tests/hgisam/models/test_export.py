@@ -10,12 +10,11 @@ import pytest
 import torch
 from pydantic import BaseModel
 
-from hgisam import load_pretrained
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.models import export, shipped
-from hgisam.models.checkpoint import load_tensors
+from hgisam.models.checkpoint import load_pretrained, load_tensors
 from hgisam.models.export import PLACES, export_checkpoint, halved, without_places
 from hgisam.pipeline import train_step
 from hgisam.runs.files import read_json, write_json

@@ -7,9 +7,8 @@ import torch
 
 from hgisam.config.profile import Profile
 from hgisam.errors import InputError
-from hgisam.models.checkpoint import Checkpoint, save_checkpoint
+from hgisam.models.checkpoint import Checkpoint, load_pretrained, save_checkpoint, shipped_checkpoints
 from hgisam.models.networks import build_classifier
-from hgisam.models.shipped import load_pretrained, shipped_checkpoints
 
 
 def test_what_ships_loads_and_says_what_it_is() -> None:

@@ -19,7 +19,7 @@ from hgisam.errors import InputError
 from hgisam.inference import extraction
 from hgisam.inference.external import evaluate_external, map_external
 from hgisam.models.export import export_checkpoint
-from hgisam.models.shipped import load_pretrained
+from hgisam.models.checkpoint import load_pretrained
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.folders import sha256_of
 from hgisam.runs.steps import read_manifest

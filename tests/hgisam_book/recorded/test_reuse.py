@@ -16,7 +16,7 @@ from hgisam.models.checkpoint import load_tensors
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.steps import read_manifest
 from hgisam.training.loop import fit
-from hgisam.training.reuse import RECORDED, adopt, recorded_training, trained_or_taken, trainings_of
+from hgisam_book.recorded.reuse import RECORDED, adopt, recorded_training, trained_or_taken, trainings_of
 from hgisam_book.recorded.runs import read_runs, record_run
 from hgisam_book.studies import baselines, classifiers, measurements
 from hgisam_book.studies.classifiers import train_classifiers

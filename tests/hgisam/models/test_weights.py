@@ -15,7 +15,7 @@ from hgisam.config.profile import load_profile
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import save_tensors
 from hgisam.models.networks import build_classifier
-from hgisam.models.pretrained import PATCHES, TABLE, load_local_weights
+from hgisam.models.weights import PATCHES, TABLE, load_local_weights
 from tests.conftest import TINY
 
 Weights = dict[str, Tensor]

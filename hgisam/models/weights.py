@@ -1,4 +1,7 @@
-"""Pretrained weights from a local file, made to fit the Swin that a profile asks for. Nothing is downloaded."""
+"""Where a network's first weights come from: a local file of pretrained weights, or another training.
+
+Nothing is downloaded.
+"""
 
 import hashlib
 import logging
@@ -9,10 +12,12 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 from timm.models import adapt_input_conv
-from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
-from torch import Tensor
+from timm.models.swin_transformer import checkpoint_filter_fn
+from torch import Tensor, nn
 
+from hgisam.config.profile import Profile
 from hgisam.errors import InputError
+from hgisam.models.checkpoint import checkpoint_folder, load_pretrained
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +30,7 @@ FETCH = (
 )
 
 
-def load_local_weights(model: SwinTransformer, path: Path, sha256: str | None = None) -> None:
+def load_local_weights(model: nn.Module, path: Path, sha256: str | None = None) -> None:
     """Loads all of a Swin but its head from a safetensors file; says in the log what was adapted and what is new.
 
     As timm does for its own weights: the patch embedding is repeated, cut or summed to the model's windows and scaled,
@@ -94,3 +99,61 @@ def _misfit(path: Path, key: str, given: Mapping[str, Tensor], own: Mapping[str,
     remedy = "Set model.architecture, or its numbers, to the Swin of the file, or model.pretrained to null."
     what = f"{path}, where {key} is {got}"
     return InputError("profile key model.pretrained", what, f"{expected}, as in the profile's Swin", remedy)
+
+
+def weight_files(profile: Profile) -> dict[str, Path]:
+    """Name → file of everything that a training takes weights from, for its manifest.
+
+    Raises:
+        InputError: If a checkpoint is not there.
+    """
+    names = {"checkpoint": profile.train.checkpoint, "start_from": profile.train.start_from}
+    files = {key: checkpoint_folder(name) / "model.safetensors" for key, name in names.items() if name}
+    if (local := profile.model.pretrained) is not None and local.is_file():
+        files["pretrained"] = local
+    return files
+
+
+def load_initial_weights(network: nn.Module, profile: Profile) -> None:
+    """Gives a new network the weights that its training starts from, if the profile names some.
+
+    Args:
+        network: From `build_network`, changed in place.
+        profile: `model.pretrained` is loaded first, then `train.start_from`.
+
+    Raises:
+        InputError: As `load_local_weights` and `start_from` do.
+    """
+    if profile.task != "segmentation" and profile.model.pretrained is not None:
+        load_local_weights(network, profile.model.pretrained, profile.model.pretrained_sha256)
+    if profile.train.start_from is not None:
+        start_from(network, profile.train.start_from, profile)
+
+
+def start_from(network: nn.Module, name: str, profile: Profile) -> None:
+    """Copies the weights of a checkpoint in place; a head with other classes stays as it is.
+
+    Args:
+        network: Changed in place.
+        name: Of a shipped checkpoint, or the folder of a training.
+        profile: Of the network.
+
+    Raises:
+        InputError: If there is no such checkpoint, or it is of another network or reads other channels.
+    """
+    source = load_pretrained(name)
+    if source.profile.windows != profile.windows:
+        remedy = "Give the profile the same windows."
+        raise InputError("train.start_from", "a network trained on other windows", "those of this profile", remedy)
+    own, weights = network.state_dict(), source.model.state_dict()
+    if source.profile.task != profile.task:
+        weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
+        log.info("the head is new: it has other classes than that of %s", name)
+    unfit = [key for key, value in weights.items() if key not in own or own[key].shape != value.shape]
+    unfit += [key for key in own if key not in weights and not key.startswith("head.")]
+    if unfit:
+        raise InputError(
+            "train.start_from", f"another network: {len(unfit)} tensors differ, first {unfit[0]}",
+            "the profile's own", "Start from a checkpoint with the same sections model and data.",
+        )  # fmt: skip
+    network.load_state_dict(weights, strict=False)

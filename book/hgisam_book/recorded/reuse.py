@@ -1,29 +1,24 @@
-"""Load or train: networks that were trained before, taken instead of trained again.
-
-One is asked for by `train.checkpoint`, whatever it was trained on. Others a recorded run may hold: two cores need an
-hour for the networks of the studies, so what would be the same is taken from there, and all else is trained.
-"""
+"""Networks of the studies that a recorded run holds, reused instead of trained again where they would be the same."""
 
 import math
-import shutil
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 from pydantic import BaseModel
 
 from hgisam.config.profile import Profile
+from hgisam.data.batches import SliceDataset
 from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
-from hgisam.models.checkpoint import Checkpoint, load_checkpoint
-from hgisam.models.shipped import checkpoint_folder
+from hgisam.models.checkpoint import load_checkpoint
+from hgisam.pipeline import train_step
 from hgisam.runs.files import check_content, read_json, write_json
+from hgisam.runs.folders import sha256_of
 from hgisam.runs.steps import hardware_words, read_manifest
-from hgisam.training.setup import TrainingSetup, set_up_training
-from hgisam.training.validation import validate
+from hgisam.training.adopt import copy_training, examine
+from hgisam.training.setup import fit_preprocessor, training_facts, training_split
 
 RECORDED = "recorded.json"  # in the folder of a training that was taken from a recorded run
 SAME = ("seed", "task", "data", "windows", "model", "segmenter", "train")  # what makes a network, of a profile
@@ -32,29 +27,24 @@ CHANNEL_TOLERANCE = 1e-3  # of mean and standard deviation of channels in [0, 1]
 METRIC_TOLERANCE = 0.01  # of the monitored metric; half precision moves it by a tenth of that
 
 
-def adopt(profile: Profile, prepared: PreparedDataset, folder: Path) -> Checkpoint:
-    """Takes `train.checkpoint` instead of training, and measures it on the validation patients.
+def train_or_reuse(profile: Profile, runs_dir: Path, step: str, take_from: Path | None) -> Path:
+    """`train_step`, or the recorded training of the same step where that would come out the same.
 
     Args:
-        profile: As for `hgisam.training.loop.fit`; must ask for the network that the checkpoint is.
-        prepared: As for `fit`.
-        folder: Gets the files of `fit`; `train.csv` is the checkpoint's own.
-
-    Raises:
-        InputError: If there is no such checkpoint, or it is of another network, grid or task.
+        profile: Of the training.
+        runs_dir: Where runs live.
+        step: Of the run, e.g. "classifiers/binary-1".
+        take_from: Folder of recorded runs, e.g. `book/recorded`; None to train.
     """
-    source = checkpoint_folder(str(profile.train.checkpoint))
-    trained = load_checkpoint(source)
-    for section in ("task", "model", "windows", "data"):
-        got, wanted = (getattr(p, section) for p in (trained.profile, profile))
-        if got != wanted:
-            remedy = "Use the profile that it was trained with, or train.checkpoint=null to train."
-            raise InputError(
-                f"train.checkpoint {profile.train.checkpoint}", f"another {section}", "the profile's", remedy
-            )
-    predictions, _ = _examine(trained, set_up_training(profile, prepared, folder))
-    _copy(source, predictions, folder)
-    return trained
+    source = recorded_training(profile, take_from, step) if take_from else None
+    if source is None:
+        return train_step(profile, runs_dir, step)
+    inputs = {"recorded": sha256_of(source / "model.safetensors")}
+
+    def reuse(data: PreparedDataset, folder: Path) -> bool:
+        return take_recorded(profile, data, source, folder)
+
+    return train_step(profile, runs_dir, step, instead=reuse, inputs=inputs)
 
 
 def recorded_training(profile: Profile, take_from: Path, step: str) -> Path | None:
@@ -97,17 +87,20 @@ def take_recorded(profile: Profile, prepared: PreparedDataset, source: Path, fol
         InputError: If what is recorded can't be read; as `set_up_training` does.
     """
     about, trained = _about(source), load_checkpoint(source)
-    session = set_up_training(profile, prepared, folder)
-    same = all(about["data"][key] == session.facts["data"][key] for key in SAME_COUNTS)
-    channels = torch.cat([session.mean - trained.mean, session.std - trained.std])
-    if not same or channels.abs().max() > CHANNEL_TOLERANCE:
+    split, train_rows, _ = training_split(profile, prepared)
+    counts = training_facts(split, trained.task)["data"]
+    if any(about["data"][key] != counts[key] for key in SAME_COUNTS):
         return False
-    predictions, validated = _examine(trained, session)
+    fitted = fit_preprocessor(profile, SliceDataset(split), train_rows)
+    channels = torch.cat([fitted.mean - trained.preprocess.mean, fitted.std - trained.preprocess.std])
+    if channels.abs().max() > CHANNEL_TOLERANCE:
+        return False
+    predictions, validated = examine(trained, profile, prepared)
     metric = f"val_{profile.train.monitor}"
     then, now = about["validation"].get(metric, math.nan), validated[metric]
     if not abs(then - now) <= METRIC_TOLERANCE:
         return False
-    _copy(source, predictions, folder)
+    copy_training(source, predictions, folder)
     manifest = read_manifest(source)
     run = source.parents[manifest["step"].count("/")].name
     write_json(folder / RECORDED, {"run": run, "manifest": manifest, "metric": metric, "then": then, "now": now})
@@ -162,15 +155,3 @@ def _about(folder: Path) -> dict[str, Any]:
 
 def _made_by(profile: dict[str, Any]) -> dict[str, Any]:
     return {**{key: profile.get(key) for key in SAME}, "precision": profile.get("compute", {}).get("precision")}
-
-
-def _examine(trained: Checkpoint, session: TrainingSetup) -> tuple[pd.DataFrame, dict[str, float]]:
-    """What a trained network says of the validation patients, as `validate` tells it."""
-    session.network.load_state_dict(trained.model.state_dict())
-    return validate(replace(session, profile=trained.profile, mean=trained.mean, std=trained.std))
-
-
-def _copy(source: Path, predictions: pd.DataFrame, folder: Path) -> None:
-    predictions.to_parquet(folder / "predictions.parquet", index=False)
-    for name in ("model.safetensors", "model.json", "train.csv"):
-        shutil.copyfile(source / name, folder / name)

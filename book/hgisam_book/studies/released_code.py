@@ -1,0 +1,37 @@
+"""Maps as the released code of the paper makes them, with its defects: for parity tests and ablations."""
+
+from dataclasses import replace
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgisam.attention import BlockAttention, BlockGeometry, reduce_attention
+from hgisam.attention.swin import pair
+from hgisam.maps.combine import combine, to_token_grid
+
+
+def released_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
+    """`to_token_grid` with the roll of the released code: every odd block by half a window, shifted or not.
+
+    It scrambles stage 3 (counted from 0), where timm shifts no block.
+    """
+    half = (block.window[0] // 2, block.window[1] // 2) if block.block % 2 else (0, 0)
+    return to_token_grid(received, replace(block, shift=half))
+
+
+def released_swin_sam(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None) -> Tensor:
+    """`swin_sam` of all stages with the roll of the released code.
+
+    Args, Returns and Raises: those of `swin_sam`.
+
+    Source: the released code of Rasoulian et al. 2023. Its pooling rounds otherwise than a mean, and the min-max of
+        almost even attention shows that.
+    """
+
+    def receive(block: BlockAttention) -> Tensor:
+        attention = block.attention.mean(dim=1)  # [B·nW, N, N]
+        received = F.adaptive_avg_pool2d(attention, (1, attention.shape[-1]))[:, 0]
+        return released_token_grid(received, block)
+
+    grids = reduce_attention(model, images, target, receive, stages=(0, 1, 2, 3))
+    return combine(grids, pair(images.shape[2:]), brain)

@@ -1,0 +1,117 @@
+"""Inference on slices: a trained network, its preprocessing, its device and its precision, behind one object."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hgisam.attention.hooks import record_outputs
+from hgisam.config.profile import Profile
+from hgisam.models.checkpoint import Checkpoint
+from hgisam.models.device import autocast, choose_device
+
+Method = Callable[..., Tensor]  # of `hgisam.maps`, its options bound to it
+HalfMaps = npt.NDArray[np.float16]
+
+
+class SlicePredictor:
+    """Maps, scores and logits of prepared slices by a trained network.
+
+    Args:
+        checkpoint: A classifier or a segmenter; its model is moved to the device.
+        device: Where the network computes.
+        precision: "32-true", "bf16-mixed" or "16-mixed".
+        batch_size: Slices per forward pass.
+
+    Example:
+        >>> import numpy as np
+        >>> from hgisam import hgi_sam, load_pretrained
+        >>> predictor = SlicePredictor(load_pretrained("phantom-binary"))
+        >>> hu, brain = np.full((2, 192, 192), 35, np.int16), np.ones((2, 192, 192), np.uint8)
+        >>> maps, scores = predictor.predict(hu, brain, {"hgi_sam": hgi_sam})
+        >>> maps["hgi_sam"].shape, scores.shape
+        ((2, 192, 192), (2,))
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str | torch.device = "cpu",
+        precision: str = "32-true",
+        batch_size: int = 32,
+    ) -> None:
+        self.checkpoint, self.precision, self.batch_size = checkpoint, precision, batch_size
+        self.device = torch.device(device)
+        self.model, self.task = checkpoint.model.to(self.device), checkpoint.task
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, profile: Profile) -> "SlicePredictor":
+        """A predictor with the device, precision and batch size of a profile."""
+        device = choose_device(profile.compute.accelerator)
+        return cls(checkpoint, device=device, precision=profile.compute.precision, batch_size=profile.maps.batch_size)
+
+    def with_checkpoint(self, checkpoint: Checkpoint) -> "SlicePredictor":
+        """Another network in the same place, precision and batches."""
+        return SlicePredictor(checkpoint, device=self.device, precision=self.precision, batch_size=self.batch_size)
+
+    def autocast(self) -> torch.autocast:
+        """The precision, as a context."""
+        return autocast(self.precision, self.device)
+
+    def images(self, hu: npt.NDArray[np.int16], brain: npt.NDArray[np.uint8]) -> Tensor:
+        """Prepared slices, both [B, H, W] → what the network sees, [B, C, image_px, image_px] on the device."""
+        size = self.checkpoint.profile.data.image_px
+        levels, inside = (resize(torch.from_numpy(array).to(self.device).float(), size) for array in (hu, brain))
+        return self.checkpoint.preprocess(levels, inside >= 0.5)
+
+    def maps(self, images: Tensor, method: Method, size: int) -> HalfMaps:
+        """Maps [B, size, size] of the bleeding class.
+
+        Args:
+            images: [B, C, image_px, image_px] from `images`.
+            method: A map method.
+            size: Side of the prepared slices in pixels.
+        """
+        parts = []
+        for batch in torch.split(images, self.batch_size):
+            with self.autocast():
+                maps = method(self.model, batch, self.task.bleeding)
+            parts.append(resize(maps, size).half().cpu())
+        return torch.cat(parts).numpy()
+
+    @torch.inference_mode()
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits of images from `images`, in one forward pass."""
+        with self.autocast():
+            logits: Tensor = self.model(images)
+        return logits
+
+    def predict(
+        self, hu: npt.NDArray[np.int16], brain: npt.NDArray[np.uint8], methods: Mapping[str, Method]
+    ) -> tuple[dict[str, HalfMaps], npt.NDArray[np.float64]]:
+        """Maps by several methods and the probability of bleeding; both share a forward pass.
+
+        Args:
+            hu: [B, H, W] HU.
+            brain: [B, H, W], 0 outside.
+            methods: Name → method; at least one.
+
+        Returns:
+            Name → maps [B, H, W], and scores [B].
+        """
+        images = self.images(hu, brain)
+        with record_outputs(self.model) as logits:
+            maps = {name: self.maps(images, method, hu.shape[1]) for name, method in methods.items()}
+        scores = self.task.score(torch.cat(logits)[: len(images)])  # every method classifies all of them
+        return maps, scores.double().cpu().numpy()
+
+
+def resize(slices: Tensor, size: int) -> Tensor:
+    """[B, H, W] → [B, size, size]: averaged when it shrinks, bilinear when it grows."""
+    if slices.shape[1] == size:
+        return slices
+    return F.interpolate(slices[:, None], (size, size), mode="bilinear", align_corners=False, antialias=True)[:, 0]
