@@ -1,5 +1,6 @@
-"""The command line: `hgisam train | map | evaluate | export | doctor`."""
+"""The command line: `hgisam train | map | evaluate`, and what other packages add to it (`hgisam.commands`)."""
 
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,6 @@ app = typer.Typer(
 )
 ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, laptop, paper, or the path of a .yaml file.")]
 SetOption = Annotated[list[str], typer.Option("--set", help="Change one key: --set train.epochs=3. May be repeated.")]
-RunArgument = Annotated[Path, typer.Argument(help="A finished run, e.g. runs/laptop.")]
 OwnProfile = Annotated[str | None, typer.Option("--profile", help="Work on this profile's own run.")]
 OtherRun = Annotated[Path | None, typer.Option("--run", help="A finished run to try on other data, e.g. runs/laptop.")]
 OtherData = Annotated[Path | None, typer.Option("--data", help="With --run: a prepared set.")]
@@ -85,32 +85,5 @@ def _elsewhere(
     raise InputError(f"hgisam {command}", " ".join(got), expected, f"See hgisam {command} --help.")
 
 
-@app.command()
-def export(
-    run: RunArgument,
-    name: Annotated[str, typer.Argument(help="Of the folder to make, e.g. phantom-binary.")],
-    out: Annotated[Path | None, typer.Option(help="Where to make it; without, it ships with the package.")] = None,
-) -> None:
-    """Make of a run's training a small checkpoint with a card, to give away."""
-    from hgisam.models.checkpoint import SHIPPED
-    from hgisam.models.export import check_name, export_checkpoint
-
-    typer.echo(export_checkpoint(run / "train", (out or SHIPPED) / check_name(name)))
-
-
-@app.command()
-def doctor(
-    runs_dir: RunsOption = Path("runs"),
-    data: Annotated[list[Path], typer.Option(help="A prepared set to look at. May be repeated.")] = [],  # noqa: B006
-) -> None:
-    """What this machine has and lacks, and which profiles it can run; exit code 1 where something is missing."""
-    from hgisam.doctor import BAD, can_run, examine
-
-    findings = examine(runs_dir, data)
-    for finding in findings:
-        remedy = f"  → {finding.remedy}" if finding.remedy else ""
-        typer.echo(f"{finding.state:8} {finding.what}: {finding.found}{remedy}")
-    for profile, answer in can_run(runs_dir).items():
-        typer.echo(f"{'':8} profile {profile}: {answer}")
-    if any(finding.state == BAD for finding in findings):
-        raise typer.Exit(1)
+for extension in entry_points(group="hgisam.commands"):
+    app.add_typer(extension.load())

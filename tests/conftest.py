@@ -1,5 +1,6 @@
 """Small things that several tests need."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from torch import nn
 
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.prepared import LABELS, PreparedDataset, open_prepared, write_prepared
+from hgisam.data.preprocess import Preprocessor
 from hgisam.models.checkpoint import Checkpoint
-from hgisam.models.networks import build_classifier
+from hgisam.models.networks import build_network
 
 TINY = (
     "data.image_px=32", "model.patch_px=2", "model.window_tokens=2", "model.channels=16", "model.heads=[1,2,2,4]",
@@ -38,7 +40,7 @@ def tiny() -> Profile:
 def tiny_model(tiny: Profile) -> torch.nn.Module:
     """Random weights, the same each time; evaluation mode."""
     torch.manual_seed(0)
-    return build_classifier(tiny).eval()
+    return build_network(tiny).eval()
 
 
 def make_prepared(
@@ -75,6 +77,12 @@ def make_prepared(
     )
 
 
+def untrained(model: nn.Module, profile: Profile) -> Checkpoint:
+    """A checkpoint whose preprocessing leaves windowed channels as they are."""
+    preprocess = replace(Preprocessor.of(profile), mean=torch.zeros(3), std=torch.ones(3))
+    return Checkpoint(model, profile, preprocess, 0.5)
+
+
 @pytest.fixture
 def prepared(tmp_path: Path) -> PreparedDataset:
     """Eight bleeding slices, four of validation and four of test patients."""
@@ -84,4 +92,4 @@ def prepared(tmp_path: Path) -> PreparedDataset:
 @pytest.fixture
 def checkpoint(tiny: Profile, tiny_model: nn.Module) -> Checkpoint:
     """Reads the slices of `prepared` as they are."""
-    return Checkpoint(tiny_model, tiny, torch.zeros(3), torch.ones(3), 0.5)
+    return untrained(tiny_model, tiny)

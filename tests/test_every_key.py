@@ -19,13 +19,13 @@ from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.thresholds import choose_thresholds
 from hgisam.inference.extraction import maps_of, methods_of
-from hgisam.models.checkpoint import Checkpoint, load_tensors
+from hgisam.models.checkpoint import load_tensors
 from hgisam.models.networks import build_network
 from hgisam.models.segmenters import build_segmenter
 from hgisam.training import loop
 from hgisam.training.distributed import _config
 from hgisam.training.setup import TrainingSetup, set_up_training
-from tests.conftest import SWIN_UNETR, TINY, make_prepared
+from tests.conftest import SWIN_UNETR, TINY, make_prepared, untrained
 
 BOOK = Path(__file__).parents[1] / "book"
 SHORT = (*TINY, "train.batch_size=4", "train.patience=9", "train.augment.hide_cells=8", "model.drop_path=0.1")
@@ -179,7 +179,7 @@ def test_maps_and_thresholds(prepared: PreparedDataset) -> None:
     assert all_differ(options(f"maps.gradient_at={at}") for at in ("scores", "weights"))
     assert all_differ(options(f"maps.stages={stages}") for stages in ("[0]", "[1]"))
     assert all_differ(set(methods_of(profile_of(f"maps.methods=[{name}]"))) for name in ("hgi_sam", "rollout"))
-    checkpoint = Checkpoint(build_network(profile_of()), profile_of(), torch.zeros(3), torch.ones(3), 0.5)
+    checkpoint = untrained(build_network(profile_of()), profile_of())
     for size in (2, 4):
         seen: list[int] = []
 

@@ -1,71 +1,65 @@
-"""Keys of YAML files: each once, and misspelt ones named; dotted ones, `train.augment.flip`, set in a profile."""
+"""YAML with unique keys, and overrides `section.key=value` of a profile, whose misspelt keys are named."""
 
-import contextlib
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from hgisam.errors import InputError
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def load_yaml(text: str, what: str) -> Any:
-    """Content of a YAML text.
+    """Content of a YAML 1.2 text, in plain dicts, lists and scalars.
 
     Args:
         text: The text.
         what: Its name, for the message.
 
     Raises:
-        InputError: If it is no YAML, or a key stands twice.
+        InputError: If it is not valid YAML, or a key is duplicated.
     """
     try:
-        return yaml.load(text, _Loader)  # a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        remedy = "Mend it; quote what is meant as text."
-        raise InputError(what, f"no valid YAML ({error})", "YAML, each key once", remedy) from None
+        return YAML(typ="safe", pure=True).load(text)
+    except (YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:  # all but the first: bad scalars
+        remedy = "Fix it; quote what is meant as text."
+        raise InputError(what, f"no valid YAML ({_reason(error)})", "YAML, each key once", remedy) from None
+
+
+def _reason(error: Exception) -> str:
+    """Problem and line of a YAML error."""
+    if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
+        return str(error)
+    problem = str(error.problem).partition(" with value ")[0]  # a duplicate key's, which may be a whole section
+    return f"{problem}, line {error.problem_mark.line + 1}"
 
 
 def read_yaml(path: Path, what: str) -> Any:
     """Content of a YAML file; see `load_yaml`.
 
     Raises:
-        InputError: If it is no text, or no YAML.
+        InputError: If it is not a text in UTF-8, or not valid YAML.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(what, f"unreadable ({error})", "a text in UTF-8", "Mend the file.") from None
+        raise InputError(what, f"unreadable ({error})", "a text in UTF-8", "Fix the file.") from None
     return load_yaml(text, what)
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
-    """Sets one `a.b=c` in place, the value in YAML.
+    """Set one `section.key=value` in place; the value is YAML.
 
     Raises:
-        InputError: If it is none, or there is no such key.
+        InputError: If it has another form, or there is no such key.
     """
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError("--set", repr(override), "section.key=value", "For example --set train.epochs=3.")
-    value = load_yaml(text, f"--set {key}")
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
-        with contextlib.suppress(ValueError):
-            value = float(value)
-    put(values, key, value)
+    put(values, key, load_yaml(text, f"--set {key}"))
 
 
 def put(values: dict[str, Any], key: str, value: Any) -> None:

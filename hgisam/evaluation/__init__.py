@@ -1,4 +1,4 @@
-"""From score maps to figures: thresholds, masks, metrics per slice and per scan, localization, intervals.
+"""From score maps to figures: thresholds, masks, metrics per slice and scan, localization, intervals.
 
 `score_maps` reads what methods leave to be thresholded, `masks` applies thresholds, `thresholds` chooses each on another
 fold, `measurements` and `surface_distance` measure, `localization` scores boxes, `metrics` and `summary` aggregate over

@@ -1,8 +1,7 @@
 """Networks, the tasks that they are trained for, and their checkpoints.
 
 `networks` builds Swin classifiers and `segmenters` the supervised baselines, `tasks` holds classes, losses and metrics,
-`checkpoint` saves and loads trained networks, `weights` those that a training starts from, `export` packs a training to
-give away.
+`checkpoint` saves and loads trained networks, `weights` those that a training starts from, `device` where they compute.
 """
 
 from typing import TYPE_CHECKING
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from hgisam.models.checkpoint import load_pretrained as load_pretrained
     from hgisam.models.checkpoint import save_checkpoint as save_checkpoint
     from hgisam.models.checkpoint import shipped_checkpoints as shipped_checkpoints
-    from hgisam.models.export import export_checkpoint as export_checkpoint
     from hgisam.models.networks import build_classifier as build_classifier
     from hgisam.models.networks import build_network as build_network
     from hgisam.models.tasks import TASKS as TASKS

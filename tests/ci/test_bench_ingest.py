@@ -4,7 +4,7 @@ from pathlib import Path
 import bench_ingest
 import pytest
 
-from data_prep.prepare import code_hash
+from data_prep.preparation import code_hash
 from hgisam_book.recorded.benchmarks import INGEST_TARGETS, judge, read_records
 
 

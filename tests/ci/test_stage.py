@@ -10,7 +10,7 @@ import facts
 import render
 from hgisam.errors import InputError
 from hgisam.runs.files import write_json
-from hgisam.training.reuse import RECORDED, trained_or_taken
+from hgisam_book.recorded.reuse import RECORDED, trained_or_taken
 
 BOOK = Path(render.__file__).parent
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))

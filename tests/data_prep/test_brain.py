@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data_prep.agreement import brain_agreement
+from data_prep.mask_agreement import brain_agreement
 from data_prep.brain import brain_mask
 from data_prep.phantom import make_patient
 from data_prep.study import Settings

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from data_prep import ct_ich, nifti
-from data_prep.prepare import prepare
+from data_prep.preparation import prepare
 from data_prep.volume import UnusableError, Volume
 from hgisam.data.prepared import MASK_VALUES, open_prepared
 from hgisam.errors import InputError
@@ -188,8 +188,8 @@ def test_disagreements_are_counted_and_kept(ct_raw: Path, tmp_path: Path, report
 
 
 def test_offset_values_are_not_taken_for_hu(ct_raw: Path, head: Any) -> None:
-    assert not nifti.looks_offset(head[0])
-    assert not nifti.looks_offset(np.maximum(head[0], 0))
+    assert not nifti.has_hu_offset(head[0])
+    assert not nifti.has_hu_offset(np.maximum(head[0], 0))
     path = ct_raw / "ct_scans" / "050.nii"
     change(path, data=np.asanyarray(nib.load(path).dataobj) + 1024)
     with pytest.raises(UnusableError, match="not HU"):

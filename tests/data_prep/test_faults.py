@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from data_prep import dicom, nifti
 from data_prep import study as study_module
 from data_prep.__main__ import app
-from data_prep.prepare import prepare
+from data_prep.preparation import prepare
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.runs.folders import sha256_of
@@ -37,7 +37,7 @@ def test_killed_ten_times_at_random_the_result_is_the_same(ct_raw: Path, tmp_pat
     out = tmp_path / "b" / "out"
     rng = np.random.default_rng()
     context = multiprocessing.get_context("forkserver")  # threads survive no fork
-    context.set_forkserver_preload(["data_prep.prepare"])
+    context.set_forkserver_preload(["data_prep.preparation"])
     killed = 0
     for _ in range(10):
         process = context.Process(target=prepare, args=("ct-ich", ct_raw, out), kwargs=SMALL)
@@ -97,13 +97,13 @@ def test_a_truncated_and_a_lying_gzip_are_named(
     assert sorted(entry["reason"] for entry in report["skipped"]) == [
         "512000000000 voxels, more than 536870912", "a truncated or broken file"
     ]  # fmt: skip
-    assert nifti.MOST_VOXELS == 536870912
+    assert nifti.MAX_VOXELS == 536870912
 
 
 def test_a_dicom_that_claims_too_much_is_named(
     rsna_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report_of: Report
 ) -> None:
-    monkeypatch.setattr(dicom, "MOST_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr(dicom, "MAX_PIXELS", 64 * 64 - 1)
     with pytest.raises(InputError, match="more than 4095 pixels"):
         prepare("rsna", rsna_raw, tmp_path / "out", **SMALL)
 

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_prep.prepare import prepare, summary
+from data_prep.preparation import prepare, summary
 from hgisam.data.prepared import LABELS, SUBTYPES, open_prepared
 from hgisam.errors import InputError
 

@@ -8,7 +8,7 @@ from typing import Any
 import pydicom
 import pytest
 
-from data_prep.prepare import prepare
+from data_prep.preparation import prepare
 from data_prep.privacy import public_ids, read_salt
 from hgisam.data.prepared import LABELS, open_prepared
 from hgisam.errors import InputError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data_prep import rsna
-from data_prep.prepare import prepare
+from data_prep.preparation import prepare
 from data_prep.volume import UnusableError, Volume
 from hgisam.data.prepared import LABELS, open_prepared
 from hgisam.errors import InputError

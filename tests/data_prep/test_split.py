@@ -5,7 +5,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from data_prep.split import kinds_of, split_patients
+from data_prep.split import strata_of, split_patients
 from hgisam.data.prepared import LABELS, SUBTYPES
 from hgisam.errors import InputError
 
@@ -60,12 +60,12 @@ def test_a_rare_type_is_in_every_part() -> None:
 def test_the_kind_of_a_patient_is_its_rarest_type() -> None:
     labels = table(("a", "subdural"), ("b", "subdural+epidural"), ("c", "epidural"), ("d", "subdural"), ("e", "any"),
                    ("f", ""), ("g", "subdural+intraventricular"))  # fmt: skip
-    assert kinds_of(labels, fewest=1).to_dict() == {
+    assert strata_of(labels, fewest=1).to_dict() == {
         "a": "subdural", "b": "epidural", "c": "epidural", "d": "subdural", "e": "any", "f": "none",
         "g": "intraventricular",
     }  # fmt: skip
-    assert kinds_of(labels, fewest=2)["g"] == "any"
-    assert (kinds_of(labels * 0 - 1, fewest=1) == "none").all()  # a set without labels
+    assert strata_of(labels, fewest=2)["g"] == "any"
+    assert (strata_of(labels * 0 - 1, fewest=1) == "none").all()  # a set without labels
 
 
 def test_kinds_too_small_for_a_share_of_their_own_are_dealt_together() -> None:

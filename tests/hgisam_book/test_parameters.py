@@ -7,7 +7,7 @@ import pytest
 from papermill.exceptions import PapermillExecutionError
 
 from hgisam.errors import InputError
-from hgisam_book.parameters import check_parameters, fits
+from hgisam_book.parameters import check_parameters, has_type
 
 
 @pytest.mark.parametrize(
@@ -17,8 +17,8 @@ from hgisam_book.parameters import check_parameters, fits
         (0.5, "int", False), (False, "bool", True), (0, "bool", False), (True, "float", False), ([1], "list", True),
     ],
 )  # fmt: skip
-def test_a_value_is_of_its_type_or_not(value: object, kind: str, right: bool) -> None:
-    assert fits(value, kind) is right
+def test_type_of_a_value(value: object, kind: str, right: bool) -> None:
+    assert has_type(value, kind) is right
 
 
 def namespace(**assigned: Any) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def namespace(**assigned: Any) -> dict[str, Any]:
     return {"In": ["", "profile: str = ...", injected], "__annotations__": {"profile": str, "most": int}, **values}
 
 
-def test_known_parameters_of_their_types_pass_and_later_cells_are_no_parameters() -> None:
+def test_declared_parameters_pass_and_later_cells_are_not_parameters() -> None:
     check_parameters(namespace(profile="smoke", most=4) | {"row": 1})
     check_parameters({})
 
@@ -41,12 +41,12 @@ def test_known_parameters_of_their_types_pass_and_later_cells_are_no_parameters(
         ({"profile": 7}, "parameter profile of this notebook: got 7, expected str"),
     ],
 )
-def test_others_are_refused(assigned: dict[str, Any], words: str) -> None:
+def test_unknown_names_and_wrong_types_are_errors(assigned: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         check_parameters(namespace(**assigned))
 
 
-def test_papermill_itself_is_stopped_by_a_misspelt_parameter(tmp_path: Path) -> None:
+def test_a_misspelt_parameter_stops_papermill(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook()
     notebook.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
     parameters = nbformat.v4.new_code_cell("epochs: int = 3")

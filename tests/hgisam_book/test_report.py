@@ -1,4 +1,4 @@
-"""Words and tables of the notebooks."""
+"""Notes, estimates and tables of the notebooks."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ COMPARED = {
 }  # fmt: skip
 
 
-def test_notes_say_what_profile_and_data_are_worth(tiny: Profile) -> None:
+def test_notes_state_the_limits_of_profile_and_data(tiny: Profile) -> None:
     smoke = report.notes(tiny, phantom=True).data
     assert "`smoke`" in smoke
     assert "mean nothing" in smoke
@@ -42,14 +42,14 @@ def test_p_values() -> None:
     assert [report.p_value(p) for p in (None, 0.00002, 0.0312)] == ["–", "< 0.001", "0.031"]
 
 
-def test_worth_in_drawn_scans() -> None:
-    assert report.worth({"scans": 4.21, "ci95": [2.0, None]}, 16) == (
-        "4.2 drawn scans (95 % interval 2.0 to more than 16)"
+def test_equivalent_scans() -> None:
+    assert report.equivalent_scans({"scans": 4.21, "ci95": [2.0, None]}, 16) == (
+        "4.2 annotated scans (95 % interval 2.0 to more than 16)"
     )
-    assert report.worth({"scans": None, "ci95": [9.0, None]}, 16).startswith("more than 16 drawn scans")
+    assert report.equivalent_scans({"scans": None, "ci95": [9.0, None]}, 16).startswith("more than 16 annotated scans")
 
 
-def test_tables_hold_every_method_and_the_unit_of_the_floor() -> None:
+def test_tables_hold_every_method_and_the_unit_of_the_threshold_baseline() -> None:
     value = {"mean": 0.5, "ci95": [0.4, 0.6]}
     names = ("dice_slice", "iou_slice", "dice_scan", "false_positive_ml")
     figures = {name + suffix: value for name in names for suffix in ("", "_gated")}
@@ -60,7 +60,7 @@ def test_tables_hold_every_method_and_the_unit_of_the_floor() -> None:
     assert (report.segmentation_table(summary, gated=True)["Dice per slice"] == "0.50 (0.40 to 0.60)").all()
 
 
-def test_groups_are_columns_in_the_order_asked_for() -> None:
+def test_groups_are_columns_in_the_given_order() -> None:
     groups = {"small": {"mean": 0.1, "ci95": None}, "large": {"mean": 0.9, "ci95": [0.8, 1.0]}}
     table = report.groups_table({"unet": {"dice_by_size": groups}}, "dice_by_size", {"large": "≥ 5", "small": "< 5"})
     assert table.loc["U-Net"].to_dict() == {"≥ 5": "0.90 (0.80 to 1.00)", "< 5": "0.10"}
@@ -86,7 +86,7 @@ def test_comparison_table() -> None:
     assert report.comparison_table([]).empty
 
 
-def test_comparison_matrix_turns_the_sign_and_stars_what_holds_for_all() -> None:
+def test_comparison_matrix_flips_the_sign_and_stars_significant_differences() -> None:
     same = COMPARED | {"b": "unet", "difference": -0.3, "p_value": None, "p_holm": None}
     table = report.comparison_matrix([COMPARED, same])
     assert table.loc["HGI-SAM"].tolist() == ["", "+0.10 *", "-0.30"]
@@ -103,7 +103,7 @@ def test_thresholds_of_folds_are_a_range_and_a_rule_has_none() -> None:
     assert report.segmentation_table(found)["threshold"].tolist() == ["0.1 to 0.3", "50 HU", "none"]
 
 
-def test_error_table_says_how_many_distances_there_are_not() -> None:
+def test_error_table_counts_undefined_distances() -> None:
     value = {"mean": 3.0, "ci95": None}
     keys = ("hd95_mm_slice", "volume_error_ml", "absolute_volume_error_ml", "relative_volume_error")
     figures = dict.fromkeys(keys, value) | {"n_hd95_undefined": 2, "n_slices": 9}
@@ -111,7 +111,7 @@ def test_error_table_says_how_many_distances_there_are_not() -> None:
     assert row.tolist() == ["3.0", "2 of 9", "3.0", "3.0", "3.00"]
 
 
-def test_manifest_is_folded_and_tells_what_was_read_and_written(tiny: Profile, tmp_path: Path) -> None:
+def test_manifest_is_collapsed_and_lists_inputs_and_outputs(tiny: Profile, tmp_path: Path) -> None:
     def work(folder: Path) -> None:
         (folder / "result.txt").write_text("x")
 
@@ -123,7 +123,7 @@ def test_manifest_is_folded_and_tells_what_was_read_and_written(tiny: Profile, t
     assert str(tmp_path) not in html
 
 
-def test_ablations_as_text_and_as_differences() -> None:
+def test_ablations_as_table_and_as_differences() -> None:
     table = pd.DataFrame(
         {
             "group": ["reference", "stages"], "changes": ["", "which stages enter"], "against": ["a", "a"],

@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 
 from hgisam.errors import InputError
-from hgisam.models.export import export_checkpoint, portable_manifest
 from hgisam.runs.files import listed, read_json, read_table, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
 from hgisam.runs.steps import hardware_words, manifests_of_one_run, read_manifest
-from hgisam.training.reuse import RECORDED
+from hgisam_book.recorded.export import export_checkpoint, portable_manifest
+from hgisam_book.recorded.reuse import RECORDED
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +61,8 @@ def record_run(
         run: `runs/<profile>`.
         out: Folder to make; its name is the record's. An earlier record there is replaced.
         note: What a reader should know of it.
-        with_checkpoint: Also the weights, as `hgisam.models.export` makes them.
-        trainings: Patterns of further steps whose weights are kept, for later runs to take (`hgisam.training.reuse`),
+        with_checkpoint: Also the weights, as `hgisam_book.recorded.export` makes them.
+        trainings: Patterns of further steps whose weights are kept, for later runs to take (`hgisam_book.recorded.reuse`),
             e.g. "classifiers/binary-*".
 
     Raises:

@@ -9,6 +9,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from hgisam.attention.swin import BlockGeometry, pair
+from hgisam.errors import check_choice
 from hgisam.inference.predictor import Method
 from hgisam.maps.combine import min_max, to_token_grid, to_unit_range, upsample
 from hgisam.maps.hgi_sam import infused_grids
@@ -56,6 +57,8 @@ def composed(
         scale: What is scaled to [0, 1] before the stages are joined: each stage of each "image"; each stage of the
             whole "batch" together, as the released code's min-max over the tensor does, also at the end; or "none".
     """
+
+    check_choice("scale", scale, list(SCALES))
 
     def method(model: nn.Module, images: Tensor, target: int) -> Tensor:
         size = pair(images.shape[2:])

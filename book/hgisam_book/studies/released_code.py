@@ -1,5 +1,6 @@
 """Maps as the released code of the paper makes them, with its defects: for parity tests and ablations."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch.nn.functional as F
@@ -19,8 +20,15 @@ def released_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
     return to_token_grid(received, replace(block, shift=half))
 
 
-def released_swin_sam(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None) -> Tensor:
-    """`swin_sam` of all stages with the roll of the released code.
+def released_swin_sam(
+    model: nn.Module,
+    images: Tensor,
+    target: int,
+    *,
+    brain: Tensor | None = None,
+    stages: Sequence[int] = (0, 1, 2, 3),
+) -> Tensor:
+    """`swin_sam` with the roll of the released code.
 
     Args, Returns and Raises: those of `swin_sam`.
 
@@ -33,5 +41,5 @@ def released_swin_sam(model: nn.Module, images: Tensor, target: int, *, brain: T
         received = F.adaptive_avg_pool2d(attention, (1, attention.shape[-1]))[:, 0]
         return released_token_grid(received, block)
 
-    grids = reduce_attention(model, images, target, receive, stages=(0, 1, 2, 3))
+    grids = reduce_attention(model, images, target, receive, stages=stages)
     return combine(grids, pair(images.shape[2:]), brain)

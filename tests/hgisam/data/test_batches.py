@@ -8,7 +8,7 @@ import torch
 from hgisam.config.profile import Profile, Window, load_profile
 from hgisam.data.batches import Batches, SliceDataset, balanced_sample, batch_loader
 from hgisam.data.prepared import LABELS, open_prepared
-from hgisam.data.preprocess import channel_statistics, inpaint_beside_bone, soft_tissue, to_images
+from hgisam.data.preprocess import Preprocessor, inpaint_beside_bone, soft_tissue
 from hgisam.data.windows import apply_windows, to_uint8
 from tests.conftest import make_prepared
 
@@ -47,12 +47,13 @@ def test_batches_read_the_asked_rows(tmp_path: Path, tiny: Profile) -> None:
     masked = SliceDataset(prepared, with_mask=True)[rows].mask
     assert masked is not None
     assert (masked.numpy() == prepared.mask[rows]).all()  # type: ignore[union-attr]
-    mean, std = channel_statistics(slices, np.arange(48), tiny)
+    preprocess = Preprocessor.of(tiny).fit([slices[np.arange(40)], slices[np.arange(40, 48)]])
+    mean, std = preprocess.mean, preprocess.std
     levelled, inside = soft_tissue(*slices[np.arange(48)][1:3], tiny.pixel_mm)
     channels = apply_windows(levelled, tiny.windows).movedim(1, 0)[:, inside]
     torch.testing.assert_close(mean, channels.mean(dim=1))
     torch.testing.assert_close(std, channels.std(dim=1, correction=0), rtol=1e-4, atol=1e-5)
-    images = to_images(*slices[np.arange(48)][1:3], tiny, mean, std).movedim(1, 0)
+    images = preprocess(*slices[np.arange(48)][1:3]).movedim(1, 0)
     assert (images[:, ~inside] == 0).all()
     torch.testing.assert_close(images[:, inside].mean(dim=1), torch.zeros(3), rtol=0, atol=1e-4)
     torch.testing.assert_close(images[:, inside].std(dim=1), torch.ones(3), rtol=1e-3, atol=0)
@@ -89,7 +90,7 @@ def test_tissue_is_continued_to_the_bone() -> None:
     assert (blood > 20).all()
     assert blood.tolist() == sorted(blood.tolist())  # the farther from the brain, the more it is like the bleed
     torch.testing.assert_close(none, torch.zeros(3), rtol=0, atol=1e-3)
-    images = to_images(hu, brain, load_profile("smoke"), torch.zeros(3), torch.ones(3))
+    images = Preprocessor.of(load_profile("smoke"))(hu, brain)
     assert torch.isfinite(images).all()
 
 
@@ -123,7 +124,7 @@ def test_a_set_too_large_for_memory_is_read_slice_by_slice_in_other_processes(tm
 def test_the_published_recipe_stretches_each_channel_of_the_whole_slice() -> None:
     profile = load_profile("smoke", ["train.recipe=published", "train.augment.hide=0"])
     hu = torch.tensor([[[-1000, 20, 60, 3000]]], dtype=torch.int16)
-    images = to_images(hu, torch.zeros(1, 1, 4), profile, torch.zeros(3), torch.ones(3))
+    images = Preprocessor.of(profile)(hu, torch.zeros(1, 1, 4))
     assert images[0, 0, 0].tolist() == [0, 0.25, 0.75, 1]  # brain window: 0 to 80 HU
-    constant = to_images(torch.full((1, 2, 2), 50), torch.ones(1, 2, 2), profile, torch.zeros(3), torch.ones(3))
+    constant = Preprocessor.of(profile)(torch.full((1, 2, 2), 50), torch.ones(1, 2, 2))
     assert (constant == 0).all()

@@ -8,7 +8,8 @@ import pytest
 from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.score_maps import ScoreMaps
-from hgisam.evaluation.thresholds import choose_thresholds, dice_by_slice, thresholds_by_slice
+from hgisam.evaluation.thresholds import choose_thresholds, thresholds_by_slice
+from hgisam_book.studies.method_comparison import dice_by_slice
 from tests.conftest import make_prepared
 
 COUNT = 10

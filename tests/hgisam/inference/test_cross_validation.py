@@ -13,8 +13,7 @@ from hgisam.config.profile import Profile
 from hgisam.data.prepared import open_prepared
 from hgisam.inference import cross_validation
 from hgisam.inference.cross_validation import extract_by_fold, probability_of_bleeding
-from hgisam.models.checkpoint import Checkpoint
-from tests.conftest import make_prepared
+from tests.conftest import make_prepared, untrained
 
 
 class Says(nn.Module):
@@ -42,7 +41,7 @@ def test_each_fold_by_its_networks(tmp_path: Path, tiny: Profile, monkeypatch: p
     prepared = open_prepared(make_prepared(tmp_path / "set"))  # 8 patients of 6 slices, fold = patient // 2
     networks = [Says(0.1 * (fold + 1)) for fold in range(4)]
     profile = tiny.model_copy(update={"task": "segmentation"})
-    checkpoints = [Checkpoint(n, profile, torch.zeros(3), torch.ones(3), 0.5) for n in networks]
+    checkpoints = [untrained(n, profile) for n in networks]
     monkeypatch.setattr(cross_validation, "BLOCK", 20)
     original = cross_validation._of_block
 

@@ -18,7 +18,7 @@ from hgisam.inference import extraction
 from hgisam.inference.extraction import extract_maps, methods_of
 from hgisam.maps import METHODS
 from hgisam.models.checkpoint import Checkpoint
-from tests.conftest import TINY, make_prepared
+from tests.conftest import TINY, make_prepared, untrained
 
 
 class Watched:
@@ -41,7 +41,7 @@ def prepared(tmp_path: Path) -> PreparedDataset:
 @pytest.fixture
 def checkpoint(tiny: Profile, tiny_model: nn.Module) -> Checkpoint:
     """Random weights."""
-    return Checkpoint(tiny_model, tiny, torch.zeros(3), torch.ones(3), 0.5)
+    return untrained(tiny_model, tiny)
 
 
 def test_a_block_at_a_time_and_one_forward_pass_a_method(

@@ -7,7 +7,6 @@ from timm.models.swin_transformer import SwinTransformer, window_partition
 from torch.nn import functional as F
 
 from hgisam.attention.gradients import BlockAttention, record_attention
-from hgisam.errors import InputError
 from hgisam.maps import METHODS, hgi_sam
 from hgisam.maps.combine import attention_received, combine_blocks, combine_stages, min_max, to_token_grid
 from hgisam.maps.hgi_sam import head_weights, weighted_attention
@@ -46,38 +45,16 @@ def test_pairs_are_multiplied_and_averaged() -> None:
     assert combine_blocks(grids).item() == pytest.approx((6 + 20 + 7) / 3)
 
 
-def test_pairs_can_be_averaged_too() -> None:
-    grids = [torch.full((1, 1, 1), v) for v in (2.0, 3.0, 4.0, 5.0, 7.0)]
-    assert combine_blocks(grids, blocks="mean").item() == pytest.approx((2.5 + 4.5 + 7) / 3)
-    with pytest.raises(InputError, match="join"):
-        combine_blocks(grids, blocks="sum")
-
-
 def test_min_max_is_per_image_and_a_constant_is_zero() -> None:
     maps = min_max(torch.tensor([[[1.0, 3.0]], [[5.0, 5.0]]]))
     assert maps.tolist() == [[[0.0, 1.0]], [[0.0, 0.0]]]
 
 
-def test_min_max_over_the_batch_depends_on_the_neighbours() -> None:
-    maps = min_max(torch.tensor([[[1.0, 3.0]], [[5.0, 5.0]]]), over="batch")
-    assert maps.tolist() == [[[0.0, 0.5]], [[1.0, 1.0]]]
-
-
-def test_stages_joined_and_scaled_in_other_ways_by_hand() -> None:
+def test_stages_are_scaled_and_multiplied_by_hand() -> None:
     # two images, one row of three tokens, two stages
     fine = torch.tensor([[[0.0, 2.0, 4.0]], [[0.0, 1.0, 1.0]]])
     coarse = torch.tensor([[[1.0, 1.0, 3.0]], [[0.0, 2.0, 6.0]]])
-    given = ([fine, coarse], (1, 3))
-    assert combine_stages(*given).tolist() == [[[0, 0, 1]], [[0, pytest.approx(1 / 3), 1]]]
-    mean = combine_stages(*given, stages_by="mean")  # 0, 0.25, 1 and 0, 2/3, 1
-    assert mean.flatten().tolist() == pytest.approx([0, 0.25, 1, 0, 2 / 3, 1])
-    plain = combine_stages(*given, scale="none")  # 0, 2, 12 and 0, 2, 6
-    assert plain.flatten().tolist() == pytest.approx([0, 1 / 6, 1, 0, 1 / 3, 1])
-    batch = combine_stages(*given, scale="batch")  # 0, 2·1, 4·3 and 0, 1·2, 1·6, of 4 · 6; then over both
-    assert batch.flatten().tolist() == pytest.approx([0, 1 / 6, 1, 0, 1 / 6, 0.5])
-    for option in ({"stages_by": "sum"}, {"scale": "whole"}):
-        with pytest.raises(InputError, match=r"join|scale"):
-            combine_stages(*given, **option)
+    assert combine_stages([fine, coarse], (1, 3)).tolist() == [[[0, 0, 1]], [[0, pytest.approx(1 / 3), 1]]]
 
 
 def test_stages_are_multiplied_inside_the_brain() -> None:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hgisam.maps import grad_cam, gradient_input, hgi_sam, hires_cam, layer_cam, relevance, rollout, swin_sam
+from hgisam_book.studies.map_variants import composed
+from hgisam_book.studies.released_code import released_swin_sam, released_token_grid
 from tests.swins import CR, GEOMETRIES, ONE_OF_EACH, blocks, build
 
 
@@ -106,7 +108,7 @@ def test_published_swin_sam_rolls_what_was_never_shifted() -> None:
     """The released recipe, in our words: odd blocks rolled by half a window, whatever timm did."""
     model, images = build("v1")
     images = images[:1]
-    published, corrected = (swin_sam(model, images, 1, recipe=recipe)[0] for recipe in ("published", "corrected"))
+    published, corrected = (method(model, images, 1)[0] for method in (released_swin_sam, swin_sam))
     product = np.ones((32, 32))
     records, (model, _) = recorded(model, images, 1), build("v1")  # one without our hooks
     for stage in range(4):
@@ -122,10 +124,10 @@ def test_published_swin_sam_rolls_what_was_never_shifted() -> None:
     np.testing.assert_allclose(published.numpy(), scaled(product), atol=2e-4)
     assert (published - corrected).abs().max() > 0.1  # windows of 2 × 2: the last stage has no shift
     for stages in ((0, 1, 2), (0,)):
-        same = [swin_sam(model, images, 1, recipe=recipe, stages=stages) for recipe in ("published", "corrected")]
+        same = [method(model, images, 1, stages=stages) for method in (released_swin_sam, swin_sam)]
         torch.testing.assert_close(*same)
-        same = [hgi_sam(model, images, 1, recipe=recipe, stages=stages) for recipe in ("published", "corrected")]
-        torch.testing.assert_close(*same)
+        released = composed(gradient_at="scores", stages=stages, grid=released_token_grid)
+        torch.testing.assert_close(released(model, images, 1), hgi_sam(model, images, 1, stages=stages))
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)

@@ -1,19 +1,22 @@
 """Checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from hgisam.config.profile import Profile, load_profile
+from hgisam.data.preprocess import Preprocessor
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, save_tensors
-from hgisam.models.networks import build_classifier
+from hgisam.models.networks import build_network
 from tests.conftest import TINY
 
 
 def _saved(folder: Path, tiny: Profile) -> Checkpoint:
-    checkpoint = Checkpoint(build_classifier(tiny), tiny, torch.tensor([0.1, 0.2, 0.3]), torch.ones(3), 0.4)
+    preprocess = replace(Preprocessor.of(tiny), mean=torch.tensor([0.1, 0.2, 0.3]), std=torch.ones(3))
+    checkpoint = Checkpoint(build_network(tiny), tiny, preprocess, 0.4)
     save_checkpoint(folder, checkpoint, {})
     return checkpoint
 
@@ -26,7 +29,9 @@ def test_round_trip(tmp_path: Path, tiny: Profile) -> None:
     assert not loaded.model.training
     slices = torch.randint(-1000, 1000, (2, 32, 32), dtype=torch.int16), torch.ones(2, 32, 32)
     saved.model.eval()
-    torch.testing.assert_close(loaded.probability(loaded.images(*slices)), saved.probability(saved.images(*slices)))
+    torch.testing.assert_close(
+        loaded.probability(loaded.preprocess(*slices)), saved.probability(saved.preprocess(*slices))
+    )
 
 
 def test_broken_checkpoints_are_refused(tmp_path: Path, tiny: Profile) -> None:
@@ -38,6 +43,6 @@ def test_broken_checkpoints_are_refused(tmp_path: Path, tiny: Profile) -> None:
     with pytest.raises(InputError, match="unreadable"):
         load_checkpoint(tmp_path)
     other = load_profile("smoke", [*TINY, "model.channels=32"])
-    save_tensors(weights, build_classifier(other).state_dict())
+    save_tensors(weights, build_network(other).state_dict())
     with pytest.raises(InputError, match="do not fit"):
         load_checkpoint(tmp_path)

@@ -4,7 +4,7 @@ import timm
 import torch
 
 from hgisam.config.profile import Profile, load_profile
-from hgisam.models.networks import build_classifier, build_network
+from hgisam.models.networks import build_network
 from tests.conftest import NO_NUMBERS
 
 
@@ -17,7 +17,7 @@ def test_name_and_numbers_of_a_swin_give_the_same_network() -> None:
     named = load_profile("smoke", [*NO_NUMBERS, f"model.architecture={name}"])
     numbers = ["model.channels=96", "model.depths=[2,2,6,2]", "model.heads=[3,6,12,24]"]
     spelt = load_profile("smoke", numbers)
-    by_name, by_numbers = build_classifier(named), build_classifier(spelt)
+    by_name, by_numbers = build_network(named), build_network(spelt)
     assert _shapes(by_name) == _shapes(by_numbers)
     assert str(by_name) == str(by_numbers)
 
@@ -26,13 +26,13 @@ def test_every_named_swin_is_the_one_that_timm_builds() -> None:
     for name in timm.list_models(module="swin_transformer"):
         profile = load_profile("smoke", [*NO_NUMBERS, f"model.architecture={name}"])
         with torch.device("meta"):
-            ours = build_classifier(profile)
+            ours = build_network(profile)
         theirs = timm.create_model(name, num_classes=2, img_size=64, window_size=2, device="meta")
         assert _shapes(ours) == _shapes(theirs)
 
 
 def test_windows_and_image_come_from_the_profile(tiny: Profile) -> None:
-    model = build_classifier(tiny).eval()
+    model = build_network(tiny).eval()
     assert model.patch_embed.proj.in_channels == len(tiny.windows)
     assert {block.window_size for stage in model.layers for block in stage.blocks} == {(2, 2)}
     assert model(torch.zeros(3, 3, 32, 32)).shape == (3, 2)
@@ -50,7 +50,7 @@ def test_one_seed_gives_every_task_the_same_trunk_and_a_head_as_timm_draws_it() 
     drawn = {}
     for task in ("binary", "subtype"):
         torch.manual_seed(3)
-        drawn[task] = build_classifier(load_profile("smoke", [f"task={task}", "model.channels=96"])).state_dict()
+        drawn[task] = build_network(load_profile("smoke", [f"task={task}", "model.channels=96"])).state_dict()
     trunk = [name for name in drawn["binary"] if not name.startswith("head.")]
     assert len(trunk) == len(drawn["binary"]) - 2
     assert all(torch.equal(drawn["binary"][name], drawn["subtype"][name]) for name in trunk)

@@ -7,8 +7,9 @@ import torch
 
 from hgisam.config.profile import Profile
 from hgisam.errors import InputError
-from hgisam.models.checkpoint import Checkpoint, load_pretrained, save_checkpoint, shipped_checkpoints
-from hgisam.models.networks import build_classifier
+from hgisam.models.checkpoint import load_pretrained, save_checkpoint, shipped_checkpoints
+from hgisam.models.networks import build_network
+from tests.conftest import untrained
 
 
 def test_what_ships_loads_and_says_what_it_is() -> None:
@@ -18,7 +19,7 @@ def test_what_ships_loads_and_says_what_it_is() -> None:
         checkpoint = load_pretrained(name)
         size = checkpoint.profile.data.image_px
         with torch.no_grad():
-            images = checkpoint.images(torch.full((2, size, size), 35.0), torch.ones(2, size, size))
+            images = checkpoint.preprocess(torch.full((2, size, size), 35.0), torch.ones(2, size, size))
             score = checkpoint.probability(images)
         assert checkpoint.profile.task == name.removeprefix("phantom-")
         assert ((score > 0) & (score < 1)).all()
@@ -31,8 +32,8 @@ def test_what_ships_loads_and_says_what_it_is() -> None:
 
 
 def test_a_folder_does_as_well_as_a_name(tmp_path: Path, tiny: Profile) -> None:
-    network = build_classifier(tiny)
-    save_checkpoint(tmp_path, Checkpoint(network, tiny, torch.zeros(3), torch.ones(3), 0.5), {})
+    network = build_network(tiny)
+    save_checkpoint(tmp_path, untrained(network, tiny), {})
     loaded = load_pretrained(str(tmp_path)).model
     assert torch.equal(loaded.head.fc.weight, network.head.fc.weight)  # type: ignore[union-attr]
     with pytest.raises(InputError, match=r"checkpoint: got 'phantom-brain', expected one of phantom-binary"):

@@ -14,8 +14,8 @@ from torch import Tensor
 from hgisam.config.profile import load_profile
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import save_tensors
-from hgisam.models.networks import build_classifier
-from hgisam.models.weights import PATCHES, TABLE, load_local_weights
+from hgisam.models.networks import build_network
+from hgisam.models.weights import PATCHES, TABLE, load_initial_weights, load_local_weights
 from tests.conftest import TINY
 
 Weights = dict[str, Tensor]
@@ -172,16 +172,18 @@ def test_odd_tensors_are_named_and_leave_the_model_as_it_was(key: str, value: Te
 def test_a_profile_starts_from_its_file(tmp_path: Path) -> None:
     file = tmp_path / "trunk.safetensors"
     torch.manual_seed(5)
-    donor = build_classifier(load_profile("smoke", TINY))
+    donor = build_network(load_profile("smoke", TINY))
     save_tensors(file, donor.state_dict())
     sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
     profile = load_profile("smoke", [*TINY, f"model.pretrained={file}", f"model.pretrained_sha256={sha256}"])
-    _assert_same(_without_head(build_classifier(profile).state_dict()), _without_head(donor.state_dict()))
-    untouched = build_classifier(profile, pretrained=False)
+    network = build_network(profile)
+    load_initial_weights(network, profile)
+    _assert_same(_without_head(network.state_dict()), _without_head(donor.state_dict()))
+    untouched = build_network(profile)
     assert not torch.equal(untouched.patch_embed.proj.weight, donor.patch_embed.proj.weight)
     other = load_profile("smoke", [*TINY, f"model.pretrained={file}", f"model.pretrained_sha256={'a' * 64}"])
     with pytest.raises(InputError, match=f"{sha256}, expected {'a' * 64}"):
-        build_classifier(other)
+        load_initial_weights(build_network(other), other)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_nothing_is_downloaded(name: str) -> None:
     with pytest.raises(
         InputError, match=r"expected a local safetensors file. Nothing is downloaded .*hf download timm/"
     ):
-        build_classifier(profile)
+        load_initial_weights(build_network(profile), profile)
 
 
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:

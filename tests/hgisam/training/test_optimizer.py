@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from hgisam.config.profile import Profile, load_profile
-from hgisam.models.networks import build_classifier
+from hgisam.models.networks import build_network
 from hgisam.training.optimizer import learning_rate, make_optimizer, set_trunk_frozen
 from tests.conftest import TINY
 
@@ -19,7 +19,7 @@ def test_learning_rate_warms_up_and_falls() -> None:
 
 
 def test_norms_biases_and_tables_do_not_decay(tiny: Profile) -> None:
-    model = build_classifier(tiny)
+    model = build_network(tiny)
     decayed, others = make_optimizer(model, tiny.train).param_groups
     assert (decayed["weight_decay"], others["weight_decay"]) == (tiny.train.weight_decay, 0.0)
     names = {id(p): name for name, p in model.named_parameters()}
@@ -29,7 +29,7 @@ def test_norms_biases_and_tables_do_not_decay(tiny: Profile) -> None:
 
 
 def test_a_frozen_trunk_gets_no_gradient(tiny: Profile) -> None:
-    model = build_classifier(tiny)
+    model = build_network(tiny)
     for frozen in (True, False):
         set_trunk_frozen(model, frozen)
         model.zero_grad()

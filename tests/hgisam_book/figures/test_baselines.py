@@ -7,7 +7,7 @@ from hgisam.errors import InputError
 from hgisam_book import figures
 
 
-def test_fold_curves_ring_the_kept_epoch_of_each_fold() -> None:
+def test_fold_curves_ring_the_selected_epoch_of_each_fold() -> None:
     first, second = (pd.DataFrame({"epoch": [1, 2], "val_dice": dice}) for dice in ([0.1, 0.3], [0.4, 0.2]))
     figure = figures.fold_curves({"unet": {0: first, 1: second}, "swin_unetr": {0: second}})
     rings = [trace for trace in figure.data if trace.mode == "markers"]
@@ -19,7 +19,7 @@ def test_fold_curves_ring_the_kept_epoch_of_each_fold() -> None:
         figures.fold_curves({"unet": {3: first.drop(columns="val_dice")}})
 
 
-def test_label_budget_marks_where_the_weak_method_is_met() -> None:
+def test_label_budget_marks_where_the_weakly_supervised_method_is_reached() -> None:
     curve = pd.DataFrame({"scans": [2.0, 8.0], "mean": [0.2, 0.6], "low": [0.1, 0.5], "high": [0.3, 0.7]})
     folds, weak = pd.DataFrame({"scans": [2, 2, 8], "dice": [0.1, 0.3, 0.6]}), {"mean": 0.4, "ci95": [0.35, 0.45]}
     figure = figures.label_budget(curve, folds, weak, 4.0)
@@ -30,4 +30,4 @@ def test_label_budget_marks_where_the_weak_method_is_met() -> None:
     assert "0.20 from 2, 0.60 from 8. HGI-SAM's 0.40 is reached at 4.0" in figure.layout.meta["alt"]
     never = figures.label_budget(curve, folds, weak, None)
     assert len(never.layout.shapes) == 1
-    assert "is reached nowhere" in never.layout.meta["alt"]
+    assert "is not reached" in never.layout.meta["alt"]

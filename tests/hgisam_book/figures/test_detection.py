@@ -1,4 +1,4 @@
-"""Figures of detection: operating points, groups of scores, tables as shaded cells, sensitivity by size."""
+"""Figures of detection: operating points, score bins, tables as heat maps, sensitivity by size."""
 
 from typing import Any
 
@@ -28,21 +28,21 @@ def cells(figure: go.Figure) -> dict[tuple[str, str], tuple[float, str]]:
 def test_roc_marks_the_operating_point() -> None:
     labels, scores = [0, 0, 1, 1], [0.1, 0.6, 0.4, 0.9]
     figure = figures.roc({"x": (labels, scores)}, thresholds={"x": 0.5})
-    point = next(trace for trace in figure.data if trace.name == "chosen threshold")
+    point = next(trace for trace in figure.data if trace.name == "operating point")
     assert (point.x[0], point.y[0]) == (0.5, 0.5)
     assert "0.750" in alt_of(figure)
 
 
-def test_score_histogram_tells_shares_beyond_the_threshold() -> None:
+def test_score_histogram_states_shares_above_the_threshold() -> None:
     figure = figures.score_histogram([0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.7, 0.4, 0.9], 0.5)
     assert "50% of the bleeding slices and 25% of the others" in alt_of(figure)
 
 
-def test_calibration_tells_the_expected_error() -> None:
+def test_calibration_states_the_expected_calibration_error() -> None:
     figure = figures.calibration([0, 1, 1, 1], [0.5, 0.5, 1.0, 1.0], groups=2)
     line = next(trace for trace in figure.data if trace.name == "classifier")
     assert (list(line.x), list(line.y)) == ([0.5, 1.0], [0.5, 1.0])
-    assert "2 groups: on average 0.00 away" in alt_of(figure)
+    assert "2 bins. Expected calibration error: 0.00" in alt_of(figure)
 
 
 def test_confusion_by_type_shows_counts_and_shares_of_the_row() -> None:
@@ -54,10 +54,10 @@ def test_confusion_by_type_shows_counts_and_shares_of_the_row() -> None:
     shade, text = shown["epidural<br>n = 0", SAID]
     assert np.isnan(shade)
     assert text == ""
-    assert alt_of(figure).endswith("is said to bleed: no bleeding 25% of 4, subdural 100% of 6.")
+    assert alt_of(figure).endswith(f"Share {SAID}: no bleeding 25% of 4, subdural 100% of 6.")
 
 
-def test_said_types_shows_the_share_of_each_type_and_how_many_slices() -> None:
+def test_predicted_types_shows_the_share_of_each_type_and_how_many_slices() -> None:
     shares = pd.DataFrame(np.eye(6, 5) / 2, index=[*SUBTYPES, NO_BLEEDING], columns=list(SUBTYPES))
     shares.loc["epidural"] = np.nan
     shares.insert(0, "slices", [0, 2, 2, 2, 2, 9])
@@ -66,7 +66,7 @@ def test_said_types_shows_the_share_of_each_type_and_how_many_slices() -> None:
     assert shown["subdural<br>n = 2", "subdural"] == (0.5, "50%")
     assert shown["no bleeding<br>n = 9", "epidural"] == (0, "0%")
     assert shown["epidural<br>n = 0", "subdural"][1] == ""
-    assert "Said where it is: intraparenchymal 50%" in alt_of(figure)
+    assert "Correctly predicted: intraparenchymal 50%" in alt_of(figure)
 
 
 def test_sensitivity_by_size_keeps_the_line_of_an_empty_group() -> None:

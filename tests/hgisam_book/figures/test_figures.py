@@ -1,4 +1,4 @@
-"""Figures: alt texts, PNGs that can be decoded again, sliders and menus that change what they should."""
+"""Figures: alternative texts, PNGs that decode to the right pixels, sliders and menus that change the right traces."""
 
 import base64
 import io
@@ -41,7 +41,7 @@ def square() -> Any:
 
 
 def test_renderer_wraps_a_figure_with_its_alt_text_and_without_the_library() -> None:
-    figure = page.finish(go.Figure(go.Scatter(x=[1], y=[2])), 'curve <a> & "b"')
+    figure = page.apply_style(go.Figure(go.Scatter(x=[1], y=[2])), 'curve <a> & "b"')
     html = page.BookRenderer().to_mimebundle(figure.to_dict())["text/html"]
     opening = '<div class="figure-plotly" role="img" aria-label="curve &lt;a> &amp; &quot;b&quot;">'
     assert html.startswith(opening)
@@ -51,20 +51,20 @@ def test_renderer_wraps_a_figure_with_its_alt_text_and_without_the_library() -> 
 
 
 def test_renderer_writes_the_same_figure_the_same_way() -> None:
-    figure = page.finish(go.Figure(go.Scatter(x=[1], y=[2])), "a point")
+    figure = page.apply_style(go.Figure(go.Scatter(x=[1], y=[2])), "a point")
     renderer = page.BookRenderer()
     assert renderer.to_mimebundle(figure.to_dict()) == renderer.to_mimebundle(figure.to_dict())
 
 
 def test_renderer_refuses_a_figure_without_alt_text() -> None:
-    with pytest.raises(ValueError, match="alt text"):
+    with pytest.raises(ValueError, match="alternative text"):
         page.BookRenderer().to_mimebundle(go.Figure().to_dict())
 
 
-def test_only_figures_that_move_take_the_focus(grey: Any) -> None:
-    still = figures.contact_sheet(grey, list("abcd"), "four", columns=2)
-    moving = figures.slice_viewer({"brain": grey}, list("abcd"), "a scan")
-    html = [page.BookRenderer().to_mimebundle(f.to_dict())["text/html"] for f in (still, moving)]
+def test_only_interactive_figures_take_the_focus(grey: Any) -> None:
+    static = figures.contact_sheet(grey, list("abcd"), "four", columns=2)
+    interactive = figures.slice_viewer({"brain": grey}, list("abcd"), "a scan")
+    html = [page.BookRenderer().to_mimebundle(f.to_dict())["text/html"] for f in (static, interactive)]
     assert ['tabindex="0"' in text for text in html] == [False, True]
     assert ["ArrowLeft" in text for text in html] == [False, True]
 
@@ -85,39 +85,39 @@ def test_grey_png_keeps_greys_to_a_step() -> None:
     assert (pixels[..., 3] == 255).all()
 
 
-def test_map_png_is_clear_at_zero_and_opaque_at_one() -> None:
+def test_map_png_is_transparent_at_zero_and_opaque_at_one() -> None:
     alpha = decoded(page.map_png(np.array([[0.0, 0.5, 1.0]])))[0, :, 3]
     assert alpha[0] == 0
     assert alpha[0] < alpha[1] < alpha[2]
 
 
-def test_outline_lies_just_outside_the_mask() -> None:
+def test_contour_is_just_outside_the_mask() -> None:
     mask = np.zeros((5, 5), dtype=bool)
     mask[2, 2] = True
-    pixels = decoded(page.outline_png(mask, "#102030"))
-    drawn = pixels[..., 3] > 0
+    pixels = decoded(page.contour_png(mask, "#102030"))
+    visible = pixels[..., 3] > 0
     expected = np.zeros((5, 5), dtype=bool)
     expected[[1, 3, 2, 2], [2, 2, 1, 3]] = True
-    np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_array_equal(visible, expected)
     assert pixels[1, 2, :3].tolist() == [0x10, 0x20, 0x30]
 
 
-def test_outline_of_nothing_is_clear() -> None:
-    assert not decoded(page.outline_png(np.zeros((4, 4), dtype=bool), "#ffffff"))[..., 3].any()
+def test_contour_of_an_empty_mask_is_transparent() -> None:
+    assert not decoded(page.contour_png(np.zeros((4, 4), dtype=bool), "#ffffff"))[..., 3].any()
 
 
-def test_shrink_keeps_small_slices_and_bounds_large_ones() -> None:
+def test_downsample_keeps_small_slices_and_bounds_large_ones() -> None:
     small = np.zeros((2, 8, 8), dtype=np.uint8)
-    assert page.shrink(small, 16) is small
-    half = page.shrink(np.full((1, 32, 32), 100, dtype=np.uint8), 16)
+    assert page.downsample(small, 16) is small
+    half = page.downsample(np.full((1, 32, 32), 100, dtype=np.uint8), 16)
     assert half.shape == (1, 16, 16)
     np.testing.assert_array_equal(half, 100)
     mask = np.zeros((1, 32, 32), dtype=bool)
     mask[0, :16] = True
-    assert page.shrink(mask, 16)[0].sum() == 8 * 16
+    assert page.downsample(mask, 16)[0].sum() == 8 * 16
 
 
-def test_window_slider_has_a_step_a_window_and_says_so() -> None:
+def test_window_slider_has_one_step_per_window_and_names_it() -> None:
     hu = np.linspace(-1000, 1000, 64 * 64).astype(np.int16).reshape(64, 64)
     figure = figures.window_slider(hu, [("brain", 40, 80), ("bone", 600, 2800)])
     steps = figure.layout.sliders[0].steps
@@ -138,8 +138,8 @@ def test_contact_sheet_places_slices_in_reading_order() -> None:
     assert [note.text for note in figure.layout.annotations] == ["a", "b", "c"]
 
 
-def test_contact_sheet_names_its_outlines(grey: Any, square: Any) -> None:
-    figure = figures.contact_sheet(grey, list("abcd"), "four", columns=4, outlines={"bleed": (square, "#ff0000")})
+def test_contact_sheet_names_its_contours(grey: Any, square: Any) -> None:
+    figure = figures.contact_sheet(grey, list("abcd"), "four", columns=4, contours={"bleed": (square, "#ff0000")})
     assert [trace.name for trace in figure.data if trace.name] == ["bleed"]
     assert figure.layout.showlegend
 
@@ -149,14 +149,14 @@ def test_slice_viewer_slider_and_menus_change_different_things(grey: Any, square
     figure = figures.slice_viewer(
         {"brain": grey}, list("abcd"), "a scan", maps=maps, masks=masks, truth=square, active=2
     )
-    slice_c, overlays, outline = figure.layout.sliders[0].steps[2].args, *figure.layout.updatemenus
+    slice_c, overlays, contour = figure.layout.sliders[0].steps[2].args, *figure.layout.updatemenus
     assert list(slice_c[0]) == ["source"]
     assert list(slice_c[1]) == [0, 1, 2, 3]
     assert [trace.source for trace in figure.data] == list(slice_c[0]["source"])
     assert [trace.visible for trace in figure.data] == [True, True, False, True]
     assert [button.label for button in overlays.buttons] == ["A map", "A mask", "no overlay"]
     assert [button.args[0]["visible"] for button in overlays.buttons] == [[True, False], [False, True], [False, False]]
-    assert [list(button.args[1]) for button in outline.buttons] == [[3], [3]]
+    assert [list(button.args[1]) for button in contour.buttons] == [[3], [3]]
 
 
 def test_slice_viewer_has_windows_on_a_second_slider(grey: Any, square: Any) -> None:
@@ -169,8 +169,8 @@ def test_slice_viewer_has_windows_on_a_second_slider(grey: Any, square: Any) -> 
         ("brain", [True, False], [0, 1]), ("bone", [False, True], [0, 1]),
     ]  # fmt: skip
     assert figure.data[0].source != figure.data[1].source
-    overlays, outline = figure.layout.updatemenus
-    assert [list(button.args[1]) for button in (*overlays.buttons, *outline.buttons)] == [[2], [2], [3], [3]]
+    overlays, contour = figure.layout.updatemenus
+    assert [list(button.args[1]) for button in (*overlays.buttons, *contour.buttons)] == [[2], [2], [3], [3]]
 
 
 def test_slice_viewer_fits_the_page_budget() -> None:
@@ -206,9 +206,9 @@ def test_attention_rows_show_the_row_of_each_query() -> None:
     assert list(steps[3].args[0]["x"][2]) == [3.5, 7.5, 7.5, 3.5, 3.5]  # the lower right token of the window
 
 
-def test_small_maps_scale_each_panel_on_demand() -> None:
+def test_small_multiples_scale_each_panel_on_demand() -> None:
     values = np.array([[[0.0, 1.0]], [[2.0, 6.0]], [[5.0, 5.0]]])
-    figure = figures.small_maps(values, list("abc"), "maps", columns=3, unit="u", shared=False)
+    figure = figures.small_multiples(values, list("abc"), "maps", columns=3, unit="u", shared=False)
     assert [np.ravel(trace.z).tolist() for trace in figure.data] == [[0, 1], [0, 1], [0, 0]]
 
 
@@ -232,7 +232,7 @@ def test_threshold_curves_keep_hu_apart() -> None:
     assert axes == {"HGI-SAM": "x", "HU threshold": "x2"}
 
 
-def test_density_threshold_marks_the_one_that_is_used() -> None:
+def test_density_threshold_marks_the_selected_one() -> None:
     found = {"grid_hu": [40.0, 41.0, 42.0], "auroc": [0.6, 0.9, 0.7], "begins_hu": 41.0}
     figure = figures.density_threshold(found)
     assert list(figure.data[0].y) == [0.6, 0.9, 0.7]
@@ -251,7 +251,7 @@ def test_distributions_thin_out_large_groups() -> None:
 def test_every_chart_has_alt_text_and_a_height(group: str) -> None:
     numbers = np.linspace(0, 1, 40)
     table = pd.DataFrame({"x": numbers, "y": numbers, "method": "grad_cam"})
-    drawn = {
+    figure = {
         "counts": lambda: figures.counts(pd.DataFrame({"a": [1, 2]}, index=["u", "v"]), "counts", unit="slices"),
         "hu": lambda: figures.hu_histograms({"brain": 40 * numbers, "none": numbers[:0]}, low=0, high=80, title="t"),
         "scatter": lambda: figures.scatter(
@@ -259,13 +259,13 @@ def test_every_chart_has_alt_text_and_a_height(group: str) -> None:
         ),
         "sums": lambda: figures.window_sums(np.ones(4), numbers[:4], "sums"),
     }[group]()
-    assert alt_of(drawn)
-    assert re.search(r"\d+px", drawn.layout.meta["height"])
-    assert drawn.layout.paper_bgcolor == "rgba(0,0,0,0)"
+    assert alt_of(figure)
+    assert re.search(r"\d+px", figure.layout.meta["height"])
+    assert figure.layout.paper_bgcolor == "rgba(0,0,0,0)"
 
 
 def explorer(grey: Any, square: Any, active: int = 0) -> go.Figure:
-    """Two kinds of maps, two steps over four slices: two panels of 2 × 2 tokens, then five of 4 × 4, three in a row."""
+    """Two kinds of maps, two steps over four slices: two panels of 2 × 2 tokens, then five of 4 × 4, three per row."""
     first = {kind: np.ones((4, 2, 2, 2)) for kind in "ab"}
     second = {kind: np.tile(np.linspace(0, 1, 16).reshape(4, 4), (4, 5, 1, 1)) for kind in "ab"}
     steps = [figures.Panels("one", ["x", "y"], first), figures.Panels("two", list("vwxyz"), second)]
@@ -274,7 +274,7 @@ def explorer(grey: Any, square: Any, active: int = 0) -> go.Figure:
 
 def test_map_explorer_slider_and_menus_change_different_things(grey: Any, square: Any) -> None:
     figure = explorer(grey, square)
-    assert len(figure.data) == 4 + 2 * 4 + 4  # slices below, two kinds of maps, outlines
+    assert len(figure.data) == 4 + 2 * 4 + 4  # slices, two kinds of maps, contours
     first, second = figure.layout.sliders[0].steps
     assert [first.label, second.label] == ["one", "two"]
     change, layout, traces = second.args
@@ -291,7 +291,7 @@ def test_map_explorer_slider_and_menus_change_different_things(grey: Any, square
     assert [i for i, trace in enumerate(figure.data) if trace.visible] == [0, 4, 8, 12]
 
 
-def test_map_explorer_draws_tokens_as_squares_and_covers_unused_places(grey: Any, square: Any) -> None:
+def test_map_explorer_shows_tokens_as_squares_and_covers_empty_cells(grey: Any, square: Any) -> None:
     figure = explorer(grey, square)
     one, two = (decoded(step.args[0]["source"][0]) for step in figure.layout.sliders[0].steps)
     assert one.shape == two.shape == (36, 54, 4)
@@ -305,7 +305,7 @@ def test_map_explorer_draws_tokens_as_squares_and_covers_unused_places(grey: Any
     assert [large["shapes"][0][key] for key in ("x0", "x1", "y0")] == [2 * 18 - 0.5, 3 * 18 - 0.5, 18 - 0.5]
 
 
-def test_map_explorer_can_begin_at_another_step(grey: Any, square: Any) -> None:
+def test_map_explorer_can_start_at_another_step(grey: Any, square: Any) -> None:
     figure = explorer(grey, square, active=1)
     assert figure.layout.sliders[0].active == 1
     change, layout, traces = figure.layout.sliders[0].steps[1].args
@@ -324,7 +324,7 @@ def test_map_explorer_of_one_step_and_kind_has_only_the_menu_of_slices(grey: Any
 
 
 def test_map_explorer_of_the_papers_swin_fits_the_page_budget() -> None:
-    """Noise in the grids of two blocks a stage at 384 px; maps take half of it."""
+    """Noise on the grids of two blocks per stage at 384 px; maps compress to half of that."""
     rng = np.random.default_rng(0)
     steps = [
         figures.Panels(f"{tokens}", ["t"] * heads, {k: rng.random((4, heads, tokens, tokens)) for k in ("a", "b")})
@@ -336,7 +336,7 @@ def test_map_explorer_of_the_papers_swin_fits_the_page_budget() -> None:
     assert len(page.BookRenderer().to_mimebundle(figure.to_dict())["text/html"]) < 1_800_000
 
 
-def test_mosaic_and_captions_agree_on_places() -> None:
+def test_mosaic_and_captions_agree_on_positions() -> None:
     images = np.stack([np.full((4, 6), value) for value in (1, 2, 3)])
     sheet = slices.mosaic(images, 2)
     assert sheet.shape == (2 * 6, 2 * 8)
@@ -346,7 +346,7 @@ def test_mosaic_and_captions_agree_on_places() -> None:
     assert not sheet[4:6].any()
 
 
-def test_intervals_tell_unknown_methods_apart() -> None:
+def test_intervals_colour_unknown_methods_differently() -> None:
     table = pd.DataFrame(
         [{"label": "stage 1", "method": m, "mean": 0.5, "low": 0.4, "high": 0.6} for m in ("norm1", "norm2")]
     )

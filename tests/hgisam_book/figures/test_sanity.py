@@ -1,8 +1,8 @@
-"""Figures of the sanity checks say in words what they show."""
+"""Figures of the sanity checks state their values in the alternative text."""
 
 import pandas as pd
 
-from hgisam_book.figures import randomisation_steps, removal_curves
+from hgisam_book.figures import deletion_insertion_curves, randomisation_steps
 
 
 def test_steps_of_randomisation() -> None:
@@ -22,14 +22,14 @@ def test_steps_of_randomisation() -> None:
     assert [trace.showlegend for trace in figure.data] == [True, False, False] * 2
 
 
-def test_curves_of_removal() -> None:
+def test_curves_of_deletion_and_insertion() -> None:
     rows = [
         {"test": test, "method": method, "at": at, "metric": metric, "mean": mean}
         for test in ("deletion", "insertion")
         for method in ("random order", "grad_cam")
         for at, metric, mean in (("0.0000", "score", 0.9), ("1.0000", "score", 0.1), ("all", "auc", 0.4))
     ]
-    figure = removal_curves(pd.DataFrame(rows))
+    figure = deletion_insertion_curves(pd.DataFrame(rows))
     assert len(figure.data) == 4
     assert list(figure.data[0].x) == [0.0, 1.0]
     assert list(figure.data[0].y) == [0.9, 0.1]

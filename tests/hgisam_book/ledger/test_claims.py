@@ -1,4 +1,4 @@
-"""Claims are judged by their rules, and only where they were made."""
+"""Claims get a verdict by their rules, and PASS or FAIL only on their own data set."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ import yaml
 
 from hgisam.errors import InputError
 from hgisam_book.ledger.claims import SHIPPED, Claim, Ledger, holds, load_ledger, measure, verdicts
-from hgisam_book.ledger.summary_query import Measured, find
+from hgisam_book.ledger.summary_query import Measured, find_value
 
 ROW: dict[str, Any] = {
     "id": "a", "kind": "published", "claim": "It works.", "source": "somebody2020", "dataset": "CT-ICH",
@@ -38,13 +38,13 @@ def summary(source: str = "ct-ich", dice: float = 0.5, profile: str = "paper") -
     return {"profile": profile, "dataset": "ct-ich", "source": source, "segmentation": figures, "comparisons": []}
 
 
-def words(ledger: Ledger, **summaries: dict[str, Any]) -> list[tuple[str, str, str]]:
+def outcomes(ledger: Ledger, **summaries: dict[str, Any]) -> list[tuple[str, str, str]]:
     table = verdicts(ledger, summaries)
-    return list(zip(table["id"], table["place"], table["verdict"], strict=True))
+    return list(zip(table["id"], table["data"], table["verdict"], strict=True))
 
 
 def full_summary() -> dict[str, Any]:
-    """A summary with everything that a run with all its studies has."""
+    """Summary of a run with all studies."""
     dice, methods = {"mean": 0.5, "ci95": [0.4, 0.6]}, ("hgi_sam", "swin_sam", "grad_cam", "unet", "swin_unetr")
     methods = (*methods, "unet_published", "hu_threshold", "smooth_hu_threshold", "density_alone", "hgi_sam_refined")
     pairs = [(a, b) for i, a in enumerate(methods) for b in methods[i + 1 :]]
@@ -77,7 +77,7 @@ def test_within_the_tolerance_on_both_sides(mean: float, expected: bool) -> None
     assert holds(claim(rule="within", number=0.407, tolerance=0.04), value(mean)) is expected
 
 
-def test_better_asks_for_the_interval_not_the_mean() -> None:
+def test_better_depends_on_the_interval_not_on_the_mean() -> None:
     better = claim(**DIFFERENCE)
     assert holds(better, value(0.1, 0.01, 0.2)) is True
     assert holds(better, value(0.1, -0.01, 0.2)) is False
@@ -85,56 +85,56 @@ def test_better_asks_for_the_interval_not_the_mean() -> None:
     assert holds(better, value(0.1)) is None
 
 
-def test_not_worse_asks_that_worse_than_the_margin_is_excluded() -> None:
+def test_not_worse_requires_that_the_interval_excludes_the_margin() -> None:
     margin = claim(**DIFFERENCE | {"rule": "not_worse", "tolerance": 0.05, "because": "Ours."})
     assert holds(margin, value(-0.02, -0.04, 0.0)) is True
-    assert holds(margin, value(0.0, -0.2, 0.2)) is False  # no difference was shown, and that is not enough
+    assert holds(margin, value(0.0, -0.2, 0.2)) is False  # no significant difference is not enough
     assert holds(margin, value(-0.1, -0.12, -0.08)) is False
 
 
 def test_a_share_of_another_value() -> None:
     share = claim(rule="share_of", number=0.9, of="segmentation.y.dice_slice", tolerance=None, because=None)
     run = summary(dice=0.45)
-    assert measure(share, run) is None
+    assert measured_value(share, run) is None
     run["segmentation"]["y"] = {"dice_slice": {"mean": 0.5, "ci95": None}}
-    assert measure(share, run) == value(0.9)
+    assert measured_value(share, run) == value(0.9)
     assert holds(share, value(0.9)) is True
     assert holds(share, value(0.89)) is False
     run["segmentation"]["y"] = {"dice_slice": {"mean": 0.0, "ci95": None}}
-    assert measure(share, run) is None
+    assert measured_value(share, run) is None
 
 
 def test_a_phantom_is_never_a_reproduction() -> None:
     ledger = Ledger.model_validate({"not_judged": [], "claims": [row(), row(**TARGET)]})
-    assert words(ledger) == [("a", "CT-ICH", "NOT RUN"), ("t", "phantom", "NOT RUN")]
-    assert words(ledger, one=summary("phantom"), other=summary("phantom", dice=0.2)) == [
+    assert outcomes(ledger) == [("a", "CT-ICH", "NOT RUN"), ("t", "phantom", "NOT RUN")]
+    assert outcomes(ledger, one=summary("phantom"), other=summary("phantom", dice=0.2)) == [
         ("a", "CT-ICH", "NOT RUN"), ("a", "phantom", "yes"), ("a", "phantom", "no"),
         ("t", "phantom", "PASS"), ("t", "phantom", "FAIL"),
     ]  # fmt: skip
-    assert words(ledger, one=summary("ct-ich"), other=summary("ct-ich", dice=0.2)) == [
+    assert outcomes(ledger, one=summary("ct-ich"), other=summary("ct-ich", dice=0.2)) == [
         ("a", "CT-ICH", "PASS"), ("a", "CT-ICH", "FAIL"),
         ("t", "phantom", "NOT RUN"), ("t", "CT-ICH", "yes"), ("t", "CT-ICH", "no"),
     ]  # fmt: skip
-    assert words(ledger, one=summary("somewhere"))[:2] == [
+    assert outcomes(ledger, one=summary("somewhere"))[:2] == [
         ("a", "CT-ICH", "NOT RUN"), ("a", "ct-ich of somewhere", "yes")
     ]  # fmt: skip
 
 
-def test_values_stand_in_the_table_with_their_interval() -> None:
+def test_the_table_has_values_with_their_interval() -> None:
     ledger = Ledger.model_validate({"not_judged": [], "claims": [row()]})
     (found,) = verdicts(ledger, {"r": summary()}).to_dict("records")
     assert (found["mean"], found["low"], found["high"]) == (0.5, 0.4, 0.6)
-    assert (found["run"], found["profile"], found["wanted"]) == ("r", "paper", "≥ 0.44 − 0.02")
+    assert (found["run"], found["profile"], found["target"]) == ("r", "paper", "≥ 0.44 − 0.02")
 
 
 def test_a_run_without_the_value_is_not_run() -> None:
     ledger = Ledger.model_validate({"not_judged": [], "claims": [row(value="segmentation.z.dice_slice")]})
-    assert words(ledger, real=summary(), made=summary("phantom")) == [
+    assert outcomes(ledger, real=summary(), made=summary("phantom")) == [
         ("a", "CT-ICH", "NOT RUN"), ("a", "phantom", "not run")
     ]  # fmt: skip
 
 
-def test_the_smoke_profile_is_shown_and_not_judged() -> None:
+def test_the_smoke_profile_is_shown_without_verdict() -> None:
     ledger = Ledger.model_validate({"not_judged": ["smoke"], "claims": [row(), row(**TARGET)]})
     table = verdicts(ledger, {"r": summary("phantom", profile="smoke")})
     assert table["verdict"].tolist() == ["NOT RUN", "not run", "NOT RUN"]
@@ -142,26 +142,26 @@ def test_the_smoke_profile_is_shown_and_not_judged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"toleranse": 0.1}, "Did you mean tolerance"),
-        ({"number": None}, "at_least goes with number"),
-        ({"of": "a.b"}, "at_least goes with number"),
-        (DIFFERENCE | {"number": 0.4}, "better goes with neither"),
-        (DIFFERENCE | {"rule": "not_worse"}, "not_worse goes with tolerance"),
-        ({"because": None}, "with its reason"),
-        ({"tolerance": None}, "with its reason"),
+        ({"number": None}, "at_least requires number"),
+        ({"of": "a.b"}, "at_least requires number"),
+        (DIFFERENCE | {"number": 0.4}, "better requires neither"),
+        (DIFFERENCE | {"rule": "not_worse"}, "not_worse requires tolerance"),
+        ({"because": None}, "requires a reason"),
+        ({"tolerance": None}, "requires a reason"),
         ({"tolerance": -0.1}, "greater than 0"),
-        ({"source": None}, "has a source"),
+        ({"source": None}, "requires a source"),
         ({"explanation": None}, "explanation"),
         ({"dataset": "ct-ich"}, "CT-ICH"),
         ({"number": float("nan")}, "finite"),
     ],
 )
-def test_a_row_that_does_not_fit_is_one_line(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_an_invalid_claim_is_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = tmp_path / "ledger.yaml"
     path.write_text(yaml.safe_dump({"not_judged": [], "claims": [row(**changes)]}))
-    with pytest.raises(InputError, match=said) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         load_ledger(path)
     assert "\n" not in str(caught.value)
 
@@ -175,18 +175,18 @@ def test_a_broken_file_is_one_line(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_an_id_stands_once(tmp_path: Path) -> None:
+def test_an_id_is_unique(tmp_path: Path) -> None:
     path = tmp_path / "ledger.yaml"
     path.write_text(yaml.safe_dump({"not_judged": [], "claims": [row(), row()]}))
-    with pytest.raises(InputError, match="the id a stands twice"):
+    with pytest.raises(InputError, match="the id a is not unique"):
         load_ledger(path)
 
 
-def test_every_query_of_the_shipped_ledger_leads_somewhere() -> None:
+def test_every_query_of_the_shipped_ledger_finds_a_value() -> None:
     whole = full_summary()
     for shipped in load_ledger().claims:
-        assert find(whole, shipped.value) is not None, shipped.id
-        assert shipped.of is None or find(whole, shipped.of) is not None, shipped.id
+        assert find_value(whole, shipped.value) is not None, shipped.id
+        assert shipped.of is None or find_value(whole, shipped.of) is not None, shipped.id
     assert not verdicts(load_ledger(), {"r": whole})["verdict"].isin(["not run"]).any()
 
 
@@ -196,7 +196,7 @@ def test_the_shipped_numbers_are_those_of_the_abstracts() -> None:
     assert {name: number for name, number in numbers.items() if number is not None} == published
 
 
-def test_sources_are_in_the_bibliography_and_places_in_the_book() -> None:
+def test_sources_are_in_the_bibliography_and_anchors_in_the_book() -> None:
     from docutils.nodes import make_id
 
     book = Path(__file__).parents[3] / "book"
@@ -214,7 +214,7 @@ def test_the_ledger_ships_and_counts_as_code(tmp_path: Path) -> None:
     from hgisam.runs.sources import sources_of
 
     project = (Path(__file__).parents[3] / "pyproject.toml").read_text()
-    assert '"ledger.yaml"' in project
+    assert '"ledger/claims.yaml"' in project
     assert SHIPPED in sources_of("import hgisam_book.ledger.claims")
     shutil.copy(SHIPPED, tmp_path)
     assert load_ledger(tmp_path / SHIPPED.name) == load_ledger()

@@ -1,4 +1,4 @@
-"""What a run's summary says, and what it can't say."""
+"""Queries on the summary of a run: values, differences, data, and invalid content."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from hgisam.errors import InputError
 from hgisam.runs.files import write_json
-from hgisam_book.ledger.summary_query import find, place_of, read_summary
+from hgisam_book.ledger.summary_query import data_of, find_value, read_summary
 
 VALUE = {"mean": 0.5, "ci95": [0.4, 0.6]}
 PAIR = {"a": "x", "b": "y", "metric": "dice_slice", "difference": 0.1, "ci95": [-0.05, 0.25]}
@@ -19,18 +19,18 @@ SUMMARY: dict[str, Any] = {
 
 
 def test_a_value_is_found_by_its_name() -> None:
-    measured = find(SUMMARY, "segmentation.x.dice_slice")
+    measured = find_value(SUMMARY, "segmentation.x.dice_slice")
     assert measured is not None
     assert (measured.mean, measured.ci95) == (0.5, (0.4, 0.6))
 
 
-def test_a_difference_is_found_in_either_order_and_turned() -> None:
-    forward, back = find(SUMMARY, "comparisons.x.y"), find(SUMMARY, "comparisons.y.x")
+def test_a_difference_is_found_in_either_order_with_its_sign() -> None:
+    forward, back = find_value(SUMMARY, "comparisons.x.y"), find_value(SUMMARY, "comparisons.y.x")
     assert forward is not None
     assert back is not None
     assert (forward.mean, forward.ci95) == (0.1, (-0.05, 0.25))
     assert (back.mean, back.ci95) == (-0.1, (-0.25, 0.05))
-    without = find({"comparisons": [PAIR | {"difference": 0.1, "ci95": None}]}, "comparisons.y.x")
+    without = find_value({"comparisons": [PAIR | {"difference": 0.1, "ci95": None}]}, "comparisons.y.x")
     assert without is not None
     assert without.ci95 is None
 
@@ -45,30 +45,30 @@ def test_a_difference_is_found_in_either_order_and_turned() -> None:
         "segmentation.x.threshold.y",
     ],
 )
-def test_what_a_run_does_not_have_is_none(query: str) -> None:
-    assert find(SUMMARY, query) is None
+def test_a_missing_value_is_none(query: str) -> None:
+    assert find_value(SUMMARY, query) is None
 
 
 @pytest.mark.parametrize("query", ["segmentation.x.threshold", "segmentation.x"])
-def test_something_else_than_a_value_is_refused(query: str) -> None:
+def test_a_query_that_leads_to_no_value_is_an_error(query: str) -> None:
     with pytest.raises(InputError, match=query):
-        find(SUMMARY, query)
+        find_value(SUMMARY, query)
 
 
 @pytest.mark.parametrize("mean", ["high", float("nan")])
-def test_no_number_is_refused(mean: object) -> None:
+def test_a_mean_that_is_no_finite_number_is_an_error(mean: object) -> None:
     with pytest.raises(InputError, match="mean and ci95"):
-        find({"detection": {"auroc": {"mean": mean, "ci95": None}}}, "detection.auroc")
+        find_value({"detection": {"auroc": {"mean": mean, "ci95": None}}}, "detection.auroc")
 
 
 @pytest.mark.parametrize("stored", [5, [5], [{"a": "x"}], [PAIR | {"difference": "much"}]])
-def test_malformed_comparisons_are_refused(stored: object) -> None:
+def test_malformed_comparisons_are_an_error(stored: object) -> None:
     with pytest.raises(InputError, match=r"comparisons\.x\.y"):
-        find({"comparisons": stored}, "comparisons.x.y")
+        find_value({"comparisons": stored}, "comparisons.x.y")
 
 
 @pytest.mark.parametrize(
-    ("dataset", "source", "place"),
+    ("dataset", "source", "data"),
     [
         ("ct-ich", "phantom", "phantom"),
         ("ct-ich", "ct-ich", "CT-ICH"),
@@ -77,18 +77,18 @@ def test_malformed_comparisons_are_refused(stored: object) -> None:
         ("phantom-ct-ich", "ct-ich", "phantom"),
     ],
 )
-def test_only_the_real_studies_are_ct_ich(dataset: str, source: str, place: str) -> None:
-    assert place_of({"dataset": dataset, "source": source}) == place
+def test_only_the_real_studies_are_ct_ich(dataset: str, source: str, data: str) -> None:
+    assert data_of({"dataset": dataset, "source": source}) == data
 
 
-def test_a_run_without_results_is_a_mistake_told_in_a_line(tmp_path: Path) -> None:
+def test_a_run_without_results_is_an_error_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no summary\.json"):
         read_summary(tmp_path)
     write_json(tmp_path / "summary.json", {"profile": "laptop", "dataset": "ct-ich"})
     with pytest.raises(InputError, match="source"):
         read_summary(tmp_path)
     (tmp_path / "summary.json").write_text("[]")
-    with pytest.raises(InputError, match="another content"):
+    with pytest.raises(InputError, match="other content"):
         read_summary(tmp_path)
     write_json(tmp_path / "summary.json", SUMMARY)
     assert read_summary(tmp_path) == SUMMARY

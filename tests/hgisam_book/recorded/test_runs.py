@@ -18,12 +18,12 @@ from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.inference import extraction
 from hgisam.inference.external import evaluate_external, map_external
-from hgisam.models.export import export_checkpoint
 from hgisam.models.checkpoint import load_pretrained
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.folders import sha256_of
 from hgisam.runs.steps import read_manifest
 from hgisam_book.recorded import runs
+from hgisam_book.recorded.export import export_checkpoint
 from hgisam_book.recorded.runs import read_runs, record_run
 from hgisam_book.studies import measurements
 from tests.conftest import TINY, make_prepared

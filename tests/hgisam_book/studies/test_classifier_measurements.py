@@ -15,7 +15,7 @@ from hgisam.errors import InputError
 from hgisam.evaluation.masks import dice_curve, threshold_grid
 from hgisam.inference.extraction import images_of, maps_of, methods_of
 from hgisam.models.checkpoint import Checkpoint
-from hgisam.models.networks import build_classifier
+from hgisam.models.networks import build_network
 from hgisam_book.studies.classifier_measurements import (
     dice_by_folds,
     dice_of_types,
@@ -23,7 +23,7 @@ from hgisam_book.studies.classifier_measurements import (
     of_class,
     slice_scores,
 )
-from tests.conftest import make_prepared
+from tests.conftest import make_prepared, untrained
 
 ROWS = np.array([2, 3, 14, 15, 26, 27, 38, 39])  # the bleeding slices: two of each fold
 
@@ -38,7 +38,7 @@ def prepared(tmp_path: Path) -> PreparedDataset:
 def subtype(tiny: Profile) -> Checkpoint:
     torch.manual_seed(0)
     profile = tiny.model_copy(update={"task": "subtype"})
-    return Checkpoint(build_classifier(profile).eval(), profile, torch.zeros(3), torch.ones(3), 0.5)
+    return untrained(build_network(profile).eval(), profile)
 
 
 def test_each_fold_is_measured_at_the_threshold_of_the_next(prepared: PreparedDataset) -> None:
@@ -108,7 +108,7 @@ def test_scores_are_those_of_single_slices(subtype: Checkpoint, tiny: Profile, p
 def test_both_tasks_leave_the_same_tables(
     subtype: Checkpoint, tiny_model: nn.Module, tiny: Profile, prepared: PreparedDataset, tmp_path: Path
 ) -> None:
-    binary = Checkpoint(tiny_model, tiny, torch.zeros(3), torch.ones(3), 0.5)
+    binary = untrained(tiny_model, tiny)
     targets = []
     for checkpoint in (binary, subtype):
         measure_classifier(checkpoint, tiny, prepared, tmp_path)

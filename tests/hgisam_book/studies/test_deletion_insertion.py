@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import open_prepared
 from hgisam.maps import hgi_sam
-from hgisam.models.checkpoint import Checkpoint
 from hgisam_book.studies.deletion_insertion import REMOVED, ranks, removal, removed_scores
 from hgisam_book.studies.method_comparison import bleeding_rows
-from tests.conftest import make_prepared
+from tests.conftest import make_prepared, untrained
 
 
 class Spot(nn.Module):
@@ -36,7 +35,7 @@ def test_a_planted_spot_gives_the_known_curves(tiny: Profile) -> None:
     images = torch.zeros(1, 3, 10, 10)
     images[:, :, 2:4, 2:4] = 1  # mean of the "brain" 0.04
     inside = torch.ones(1, 10, 10, dtype=torch.bool)
-    checkpoint = Checkpoint(Spot(), tiny, torch.zeros(3), torch.ones(3), 0.5)
+    checkpoint = untrained(Spot(), tiny)
     order = ranks(images[:, 0], inside, torch.zeros(1, 10, 10))
     gone = [int(np.ceil(round(100 * share, 9))) for share in REMOVED]  # pixels that have gone
     assert gone[:5] == [0, 1, 3, 5, 9]
@@ -64,7 +63,7 @@ def test_a_map_of_the_spot_beats_a_map_of_anything_else(tiny: Profile, tmp_path:
     def dark(model: nn.Module, images: Tensor, target: int) -> Tensor:
         return 1 - images[:, 0].clamp(0, 1)
 
-    checkpoint = Checkpoint(Bright(), tiny, torch.zeros(3), torch.ones(3), 0.5)
+    checkpoint = untrained(Bright(), tiny)
     table = removal(checkpoint, tiny, prepared, {"bright": bright, "dark": dark}, rows)
     area = table[table["metric"] == "auc"].pivot(index="method", columns="test", values="mean")
     deletion, insertion = area["deletion"], area["insertion"]
@@ -81,7 +80,7 @@ def test_a_map_of_the_spot_beats_a_map_of_anything_else(tiny: Profile, tmp_path:
 def test_real_maps_are_measured_too(tiny: Profile, tiny_model: nn.Module, tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", splits=("val", "test")))
     rows = bleeding_rows(prepared, "test", most=2, seed=0)
-    checkpoint = Checkpoint(tiny_model, tiny, torch.zeros(3), torch.ones(3), 0.5)
+    checkpoint = untrained(tiny_model, tiny)
     table = removal(checkpoint, tiny, prepared, {"hgi_sam": hgi_sam}, rows)
     assert set(table["method"]) == {"drawn bleed first", "random order", "hgi_sam"}
     assert len(table) == 2 * 3 * (len(REMOVED) + 1)

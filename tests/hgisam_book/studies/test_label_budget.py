@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from hgisam.config.profile import load_profile
 from hgisam.data.prepared import by_fold, open_prepared
-from hgisam.models.checkpoint import Checkpoint
 from hgisam.models.networks import build_network
 from hgisam_book.studies import label_budget
 from hgisam_book.studies.label_budget import budget_curve, held_out_dice, worth_interval, worth_of_image_labels
-from tests.conftest import TINY, make_prepared
+from tests.conftest import TINY, make_prepared, untrained
 
 CURVE = pd.Series([0.1, 0.3, 0.5, 0.4], index=[2, 4, 8, 16])
 
@@ -70,7 +68,7 @@ def test_a_network_that_says_how_bright_it_is_finds_bright_squares(
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=12))
     split = by_fold(prepared, 1)
     profile = load_profile("smoke", [*TINY, "task=segmentation", "train.monitor=dice", "segmenter.channels=[8,16]"])
-    checkpoint = Checkpoint(build_network(profile), profile, torch.zeros(3), torch.ones(3), 0.5)
+    checkpoint = untrained(build_network(profile), profile)
     monkeypatch.setattr(label_budget, "probability_of_bleeding", lambda model, images, target: images[:, 1].clamp(0, 1))
     table = held_out_dice(checkpoint, profile, split)
     assert set(table["patient"]) == {p for p in split.slices["patient"].iloc[split.rows("test")] if int(p[1:]) % 2 == 0}

@@ -1,17 +1,25 @@
 """Changed methods: by hand on maps of a few pixels, and back to the method itself where nothing is changed."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from hgisam.attention import BlockGeometry
+from hgisam.errors import InputError
 from hgisam.maps import grad_cam, hgi_sam
+from hgisam_book.studies import map_variants
 from hgisam_book.studies.map_variants import (
+    average,
+    batch_min_max,
     composed,
     eroded_brain,
     fixed,
     mirrored,
     of_predicted_class,
+    product,
     resized,
     whole_slice,
     within_brain,
@@ -34,10 +42,55 @@ def test_composed_without_a_change_is_hgi_sam_and_each_change_changes_it() -> No
     given = {"gradient_at": "weights", "stages": (0, 1, 2)}
     expected = hgi_sam(model, images, 1, gradient_at="weights")
     torch.testing.assert_close(composed(**given)(model, images, 1), expected)
-    for change in ({"blocks": "mean"}, {"stages_by": "mean"}, {"scale": "batch"}, {"stages": (0, 1, 2, 3)}):
+    for change in ({"blocks": average}, {"join": average}, {"scale": "batch"}, {"stages": (0, 1, 2, 3)}):
         changed = composed(**given | change)(model, images, 1)
         assert float((changed - expected).abs().max()) > 1e-3, change
         assert 0 <= changed.min() <= changed.max() == 1
+
+
+def test_pairs_can_be_averaged_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(map_variants, "infused_grids", lambda *_, **__: grids_of([[2.0, 3.0, 4.0, 5.0, 7.0]]))
+    images = torch.zeros(1, 1, 1, 1)
+    options = {"gradient_at": "scores", "stages": (0,), "scale": "none"}
+    seen: list[float] = []
+    joined = lambda maps: seen.append(float(maps[0])) or maps[0]  # noqa: E731 (the one stage, before the last min-max)
+    for blocks in (product, average):
+        composed(**options, blocks=blocks, join=joined)(nn.Identity(), images, 0)
+    assert seen == pytest.approx([(6 + 20 + 7) / 3, (2.5 + 4.5 + 7) / 3])
+
+
+def grids_of(stages: list[Any]) -> dict[BlockGeometry, torch.Tensor]:
+    """Token grids [B, 1, cols] of the blocks of each stage: numbers for a grid of one token, or tensors."""
+    grids = {}
+    for stage, blocks in enumerate(stages):
+        for number, values in enumerate(blocks):
+            grid = values if isinstance(values, torch.Tensor) else torch.full((1, 1, 1), values)
+            grids[BlockGeometry(stage, number, (1, 1), (0, 0), (1, grid.shape[2]))] = grid
+    return grids
+
+
+def test_min_max_over_the_batch_depends_on_the_neighbours() -> None:
+    maps = batch_min_max(torch.tensor([[[1.0, 3.0]], [[5.0, 5.0]]]))
+    assert maps.tolist() == [[[0.0, 0.5]], [[1.0, 1.0]]]
+
+
+def test_stages_joined_and_scaled_in_other_ways_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    # two images, one row of three tokens, two stages
+    fine = torch.tensor([[[0.0, 2.0, 4.0]], [[0.0, 1.0, 1.0]]])
+    coarse = torch.tensor([[[1.0, 1.0, 3.0]], [[0.0, 2.0, 6.0]]])
+    monkeypatch.setattr(map_variants, "infused_grids", lambda *_, **__: grids_of([[fine], [coarse]]))
+
+    def maps(**how: Any) -> list[float]:
+        made = composed(gradient_at="scores", stages=(0, 1), **how)(nn.Identity(), torch.zeros(2, 1, 1, 3), 0)
+        return made.flatten().tolist()
+
+    assert maps() == pytest.approx([0, 0, 1, 0, 1 / 3, 1])
+    assert maps(join=average) == pytest.approx([0, 0.25, 1, 0, 2 / 3, 1])  # 0, 0.25, 1 and 0, 2/3, 1
+    assert maps(scale="none") == pytest.approx([0, 1 / 6, 1, 0, 1 / 3, 1])  # 0, 2, 12 and 0, 2, 6
+    # 0, 2·1, 4·3 and 0, 1·2, 1·6, of 4 · 6; then over both
+    assert maps(scale="batch") == pytest.approx([0, 1 / 6, 1, 0, 1 / 6, 0.5])
+    with pytest.raises(InputError, match="scale"):
+        maps(scale="whole")
 
 
 def test_a_product_without_scaling_is_the_product_with_it_up_to_its_offsets() -> None:

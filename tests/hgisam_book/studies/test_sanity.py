@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from hgisam.models.networks import build_network
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
 from hgisam.evaluation.metrics import hit
@@ -15,6 +16,7 @@ from hgisam.models.checkpoint import Checkpoint
 from hgisam.models.networks import build_classifier
 from hgisam_book.studies.method_comparison import bleeding_rows
 from hgisam_book.studies.sanity import (
+from tests.conftest import untrained
     POINTING_MM,
     SHUFFLED,
     TRAINED,
@@ -31,7 +33,7 @@ def checkpoint(tiny: Profile, tiny_model: nn.Module) -> Checkpoint:
     with torch.no_grad():  # as if it had been trained: no longer what it was drawn from
         for parameter in tiny_model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
-    return Checkpoint(tiny_model, tiny, torch.zeros(3), torch.ones(3), 0.5)
+    return untrained(tiny_model, tiny)
 
 
 def test_likeness_by_hand() -> None:
@@ -89,7 +91,7 @@ def test_weights_are_randomised_from_the_head_down(checkpoint: Checkpoint) -> No
 def test_maps_of_a_network_that_forgets(checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
     rows = bleeding_rows(prepared, "test", most=100, seed=0)
     torch.manual_seed(9)
-    other = Checkpoint(build_classifier(tiny).eval(), tiny, torch.zeros(3), torch.ones(3), 0.5)
+    other = untrained(build_network(tiny).eval(), tiny)
     methods = {"hgi_sam": hgi_sam, "swin_sam": swin_sam}
     table = randomisation(checkpoint, tiny, prepared, methods, rows, shuffled=other)
     steps = ["trained", "head", "stage 4", "stage 3", "stage 2", "stage 1", "patches", "shuffled labels"]

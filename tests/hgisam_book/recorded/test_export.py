@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
-from hgisam.models import export, shipped
+from hgisam.models import checkpoint as checkpoints
 from hgisam.models.checkpoint import load_pretrained, load_tensors
-from hgisam.models.export import PLACES, export_checkpoint, halved, without_places
 from hgisam.pipeline import train_step
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.folders import sha256_of
+from hgisam_book.recorded import export
+from hgisam_book.recorded.export import PLACES, export_checkpoint, halved, without_places
 from tests.conftest import TINY, make_prepared
 
 
@@ -36,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def synthetic(monkeypatch: pytest.MonkeyPatch, package: Path) -> None:
     """Lets the test's own set pass for a phantom, and ships to a folder of the test."""
     monkeypatch.setattr(export, "is_phantom", lambda _: True)
-    for module in (export, shipped):
+    for module in (export, checkpoints):
         monkeypatch.setattr(module, "SHIPPED", package / "checkpoints")
 
 
@@ -56,7 +57,7 @@ def test_scores_of_the_export_are_those_of_the_training(run: Path, tmp_path: Pat
     told = pd.read_parquet(run / "train" / "predictions.parquet")
     hu, brain = (torch.from_numpy(array[told["row"].to_numpy()]) for array in (data.hu, data.brain))
     with torch.no_grad():
-        scores = loaded.probability(loaded.images(hu, brain))
+        scores = loaded.probability(loaded.preprocess(hu, brain))
     np.testing.assert_allclose(scores, told["score"], atol=5e-3)
     assert next(loaded.model.parameters()).dtype == torch.float32
     full, half = (folder / "model.safetensors" for folder in (run / "train", tmp_path / "small"))

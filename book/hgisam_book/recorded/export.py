@@ -12,10 +12,10 @@ from torch import Tensor
 from hgisam.data.prepared import is_phantom
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import SHIPPED, load_checkpoint, load_tensors, save_tensors, shipped_checkpoints
-from hgisam.models.model_card import model_card
 from hgisam.runs.files import listed, read_json, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
 from hgisam.runs.steps import read_manifest
+from hgisam_book.recorded.model_card import model_card
 
 PLACES = {"train": ("checkpoint", "start_from"), "model": ("pretrained", "pretrained_sha256")}  # keys that name files
 

@@ -13,7 +13,7 @@ import pytest
 from distributed import LocalCluster
 
 from data_prep import study as study_module
-from data_prep.prepare import prepare
+from data_prep.preparation import prepare
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.runs.folders import sha256_of

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.phantom import bleeds, confounders
-from data_prep.phantom.anatomy import brain_hu, draw_build
+from data_prep.phantom.anatomy import brain_hu, sample_build
 from data_prep.phantom.canvas import (
     EPIDURAL,
     INTRAPARENCHYMAL,
@@ -14,7 +14,7 @@ from data_prep.phantom.canvas import (
     Canvas,
     fill_lowest,
 )
-from data_prep.phantom.space import STEP_MM
+from data_prep.phantom.painting_grid import STEP_MM
 from data_prep.phantom.template import load_template
 
 
@@ -25,7 +25,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def canvas(rng: np.random.Generator) -> Canvas:
-    template, build = load_template(), draw_build(rng)
+    template, build = load_template(), sample_build(rng)
     hu, sulci, ventricles = brain_hu(template, build, rng)
     return Canvas(template, build, hu, ventricles, sulci, volume_scale=1.0)
 
@@ -66,7 +66,7 @@ def test_intraparenchymal_lies_in_the_tissue_with_its_volume(canvas: Canvas, rng
 def test_oedema_is_darker_than_before(canvas: Canvas, rng: np.random.Generator) -> None:
     before = canvas.hu.copy()
     bleeds.intraparenchymal(canvas, rng, 10.0, (35.0, 30.0, 25.0))
-    rim = (canvas.blood == 0) & (canvas.away_mm((35.0, 30.0, 25.0)) < 18) & (canvas.sulci == 0)
+    rim = (canvas.blood == 0) & (canvas.distance_mm((35.0, 30.0, 25.0)) < 18) & (canvas.sulci == 0)
     assert (canvas.hu - before)[rim].min() < -2
     assert (canvas.hu - before)[rim].max() <= 1e-3
 
@@ -120,7 +120,7 @@ def test_falx_and_tentorium_subdurals_keep_to_their_sheet(canvas: Canvas, rng: n
 
 
 def test_mass_effect_moves_the_midline_away(canvas: Canvas, rng: np.random.Generator) -> None:
-    bleeds.push_from_clot(canvas, 60.0, (40.0, -10.0, 20.0), 0.7)
+    bleeds.displace_around_clot(canvas, 60.0, (40.0, -10.0, 20.0), 0.7)
     midline = (np.abs(canvas.template.xyz_in[:, 0]) < 2) & (np.abs(canvas.template.xyz_in[:, 2] - 20) < 10)
     assert canvas.shift_mm[midline, 0].mean() > 0.5  # tissue there came from the side of the clot
     before = canvas.ventricles.sum()

@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from data_prep import bhsd, instance
-from data_prep.prepare import prepare, summary
+from data_prep.preparation import prepare, summary
 from data_prep.volume import UnusableError
 from hgisam.data.prepared import MASK_VALUES, SUBTYPES, open_prepared
 from hgisam.errors import InputError

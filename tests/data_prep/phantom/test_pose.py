@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from data_prep.phantom.pose import CENTRE_MM, Pose, draw_pose, slice_heights_mm, template_index
-from data_prep.phantom.scanner import Scanner, draw_scanner
-from data_prep.phantom.space import ORIGIN_MM, STEP_MM
+from data_prep.phantom.pose import CENTRE_MM, Pose, sample_pose, slice_heights_mm, template_index
+from data_prep.phantom.scanner import Scanner, sample_scanner
+from data_prep.phantom.painting_grid import ORIGIN_MM, STEP_MM
 
 STILL = np.zeros((3, 7, 7, 7), np.float32)
 
 
 @pytest.fixture
 def scanner() -> Scanner:
-    return draw_scanner("evaluation", np.random.default_rng(0))
+    return sample_scanner("evaluation", np.random.default_rng(0))
 
 
 def straight(size: float = 1.0) -> Pose:
@@ -45,5 +45,5 @@ def test_size_scales_volume_and_slices() -> None:
 
 def test_drawn_poses_are_gentle() -> None:
     rng = np.random.default_rng(1)
-    scales = [draw_pose(rng).volume_scale for _ in range(200)]
+    scales = [sample_pose(rng).volume_scale for _ in range(200)]
     assert 0.4 < min(scales) < max(scales) < 1.3

@@ -10,7 +10,7 @@ import pydicom
 import pytest
 
 from data_prep import rsna
-from data_prep.prepare import prepare
+from data_prep.preparation import prepare
 
 SMALL: dict[str, Any] = {"image_px": 32, "field_of_view_mm": 240.0, "folds": 2, "validation_fraction": 0.5}
 SYNTAXES = {

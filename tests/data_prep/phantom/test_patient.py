@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from data_prep.phantom import PhantomPatient, make_patient
-from data_prep.phantom.acquire import VISIBLE_MM2, drop_invisible
-from data_prep.phantom.scanner import calibrate, draw_scanner, noise, response
+from data_prep.phantom.acquisition import VISIBLE_MM2, drop_invisible
+from data_prep.phantom.scanner import calibrate, sample_scanner, noise, response
 from hgisam.data.prepared import LABELS
 from hgisam.errors import InputError
 
@@ -107,14 +107,14 @@ def test_response_keeps_a_constant_and_sharpening_overshoots() -> None:
 
 def test_noise_has_unit_spread_and_the_kernel_sets_its_grain() -> None:
     rng = np.random.default_rng(0)
-    scanner = draw_scanner("evaluation", rng)
+    scanner = sample_scanner("evaluation", rng)
     grain = noise(scanner, (2, 64, 64), 1.0, rng)
     assert grain.std() == pytest.approx(1, abs=1e-3)
     assert abs(grain.mean()) < 0.1
 
 
 def test_calibration_leaves_air_and_shifts_water() -> None:
-    scanner = draw_scanner("evaluation", np.random.default_rng(0))
+    scanner = sample_scanner("evaluation", np.random.default_rng(0))
     seen = calibrate(scanner, np.array([-1000.0, 0.0, 100.0], np.float32))
     np.testing.assert_allclose(seen, [-1000, -1.5, 102.5], atol=1e-3)
 
