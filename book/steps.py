@@ -4,11 +4,13 @@
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from hgisam.config.profile import Compute
-from hgisam.runs.sources import sources_of
+from hgisam.config.profile import Compute, Profile
+from hgisam.runs.folders import sha256_of
+from hgisam.runs.sources import fingerprint, sources_of
 
 BOOK = Path(__file__).parent
 PRINTED = "hgisam-book"  # beside the pages, with .pdf and .epub
@@ -105,14 +107,28 @@ def taken_by(step: Step, take_from: str) -> list[Path]:
     return sorted(path for path in Path(take_from).rglob("*") if path.name in ("model.json", "model.safetensors"))
 
 
-def code_of(notebook: Path, root: Path) -> list[Path]:
-    """Source files of our packages that a notebook imports, directly or through others.
+def made_from(step: Step, profile: Profile, take_from: str) -> str:
+    """Fingerprint of everything that a notebook's outputs depend on besides earlier notebooks and raw studies.
+
+    The same as decides in a run directory whether a step is done: see `hgisam.runs.sources.fingerprint`.
 
     Args:
-        notebook: Path of an .ipynb file.
-        root: Folder that holds the packages.
+        step: The notebook.
+        profile: The resolved profile.
+        take_from: Folder of recorded runs, or "".
     """
+    notebook = BOOK / f"{step.notebook}.ipynb"
+    files = [*shown_by(step), *taken_by(step, take_from)]
+    return fingerprint(
+        settings=profile.model_dump(mode="json"),
+        inputs={os.path.relpath(path, BOOK): sha256_of(path) for path in files},
+        code=[notebook, BOOK / "run_notebook.py", *code_of(notebook)],
+    )
+
+
+def code_of(notebook: Path) -> list[Path]:
+    """Source files of our packages that a notebook imports, directly or through others."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     source = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
     plain = "\n".join("" if line.lstrip().startswith(("%", "!")) else line for line in source.splitlines())
-    return sources_of(plain, root)
+    return sources_of(plain)

@@ -4,7 +4,6 @@ A step works in `<step>.partial` and is renamed when it is whole, so that what s
 written, and a step that was stopped goes on in the folder that it left.
 """
 
-import hashlib
 import inspect
 import json
 import logging
@@ -25,7 +24,7 @@ from hgisam.config.profile import Profile
 from hgisam.errors import InputError
 from hgisam.runs.files import check_content, read_json, write_json
 from hgisam.runs.folders import MARK, partial_of, replace_folder, resumed_folder, sha256_of
-from hgisam.runs.sources import hash_of, package_sources, sources_of
+from hgisam.runs.sources import fingerprint, hash_of, package_sources, sources_of
 
 log = logging.getLogger(__name__)
 
@@ -92,14 +91,13 @@ def run_step(
     """
     settings = {key: value for key, value in profile.model_dump(mode="json").items() if key in {"seed", *sections}}
     sources = sources_of("\n".join(f"import {module}" for module in code))
-    fingerprint = _digest(
-        {"settings": settings, "inputs": dict(inputs), "code": hash_of([*sources, Path(inspect.getfile(work))])}
-    )
+    code_files = [*sources, Path(inspect.getfile(work))]
+    made_from = fingerprint(settings=settings, inputs=inputs, code=code_files)
     folder = step_dir(profile, runs_dir, step)
-    if _is_done(folder, fingerprint):
+    if _is_done(folder, made_from):
         return folder
-    with resumed_folder(partial_of(folder), fingerprint) as partial:
-        if _is_done(folder, fingerprint):  # by a process that was waited for
+    with resumed_folder(partial_of(folder), made_from) as partial:
+        if _is_done(folder, made_from):  # by a process that was waited for
             shutil.rmtree(partial)
             return folder
         started = datetime.now(UTC)
@@ -108,7 +106,7 @@ def run_step(
         (partial / MARK).unlink()
         manifest = {
             "step": step,
-            "fingerprint": fingerprint,
+            "fingerprint": made_from,
             "profile": profile.model_dump(mode="json"),
             "seed": profile.seed,
             "inputs": dict(inputs),
@@ -122,11 +120,11 @@ def run_step(
     return folder
 
 
-def _is_done(folder: Path, fingerprint: str) -> bool:
+def _is_done(folder: Path, made_from: str) -> bool:
     """Whether a step is finished; its manifest then is as young as if it had been made now."""
     manifest = folder / "manifest.json"
     try:
-        done = bool(json.loads(manifest.read_text())["fingerprint"] == fingerprint)
+        done = bool(json.loads(manifest.read_text())["fingerprint"] == made_from)
     except (OSError, ValueError, KeyError, TypeError):
         return False
     if done:
@@ -219,10 +217,6 @@ def manifests_of_one_run(run: Path, steps: Sequence[str]) -> dict[str, dict[str,
             got = f"a step {step} that read another {before}"
             raise InputError(f"run {run}", got, "steps of one run", "Finish it: run its notebooks again.")
     return manifests
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _git_revision() -> str | None:

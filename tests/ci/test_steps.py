@@ -9,31 +9,24 @@ from hgisam.config.profile import load_profile
 from run_notebook import declared_parameters
 
 
-def test_code_of_follows_imports(tmp_path: Path) -> None:
-    files = {
-        "hgisam/__init__.py": "",
-        "hgisam/training/loop.py": "from hgisam.data.batches import load\nimport os",
-        "hgisam/data/batches.py": "def load():\n    from . import errors",
-        "hgisam/errors.py": "",
-        "hgisam/maps/__init__.py": "from .cam import cam",
-        "hgisam/maps/cam.py": "from ..windows import window",
-        "hgisam/data/windows.py": "",
-        "hgisam/unused.py": "",
-    }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-
-    def names(source: str) -> list[str]:
-        (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": source}]}))
-        return [path.relative_to(tmp_path).as_posix() for path in steps.code_of(tmp_path / "n.ipynb", tmp_path)]
-
-    assert names("%matplotlib inline\nfrom hgisam import train") == [
-        "hgisam/__init__.py", "hgisam/data/batches.py", "hgisam/errors.py", "hgisam/training/loop.py",
-    ]  # fmt: skip
-    assert names("import hgisam.maps") == [
-        "hgisam/__init__.py", "hgisam/maps/__init__.py", "hgisam/maps/cam.py", "hgisam/data/windows.py",
-    ]  # fmt: skip
+def test_a_notebook_is_made_from_its_code_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "%matplotlib inline\nfrom hgisam.data import Preprocessor"
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": source}]}))
+    (tmp_path / "run_notebook.py").write_text("")
+    monkeypatch.setattr(steps, "BOOK", tmp_path)
+    code = {path.name for path in steps.code_of(tmp_path / "n.ipynb")}
+    assert {"preprocess.py", "windows.py"} <= code
+    assert code.isdisjoint({"augmentation.py", "prepared.py", "loop.py"})
+    step, profile = steps.Step("n", (), (), shows="recorded"), load_profile("smoke")
+    first = steps.made_from(step, profile, "")
+    assert steps.made_from(step, load_profile("smoke"), "") == first
+    assert steps.made_from(step, load_profile("smoke", ["train.epochs=9"]), "") != first
+    (tmp_path / "recorded").mkdir()
+    (tmp_path / "recorded" / "bench.json").write_text("{}")
+    shown = steps.made_from(step, profile, "")
+    assert shown != first
+    (tmp_path / "n.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": source + "\n"}]}))
+    assert steps.made_from(step, profile, "") != shown
 
 
 def test_steps_need_only_what_ran_before() -> None:
