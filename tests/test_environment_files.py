@@ -83,9 +83,10 @@ def third_party(code: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             modules.add(node.module)
     tops = {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) - OWN
-    return {canonicalize_name(name) for top in tops for name in packages_distributions().get(top, [top])}
+    return {canonicalize_name(name) for top in tops for name in DISTRIBUTIONS.get(top, [top])}
 
 
+DISTRIBUTIONS = packages_distributions()
 OWN = {"hgisam", "hgisam_book", "data_prep", "tests"} | {
     file.stem for folder in ("book", "book/_ext", "ci") for file in (ROOT / folder).glob("*.py")
 }
