@@ -83,9 +83,12 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
-    wanted = [Requirement(text) for text in importlib.metadata.requires("hgisam") or () if "extra ==" not in text]
+    """The dependencies of hgisam and of all its extras but [dev], in the versions that they need."""
+    requirements = map(Requirement, importlib.metadata.requires("hgisam") or ())
+    used = [each for each in requirements if not (each.marker and each.marker.evaluate({"extra": "dev"}))]
+    target = {each.name: each for each in used if each.name != "hgisam"}  # extras refer to extras and share packages
     wrong = []
-    for requirement in wanted:
+    for requirement in target.values():
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
@@ -95,7 +98,7 @@ def _packages() -> Finding:
             wrong.append(f"{requirement.name} {version}, not {requirement.specifier}")
     if wrong:
         return Finding("packages", BAD, ", ".join(wrong), "Run `make environment`.")
-    return Finding("packages", GOOD, f"{len(wanted)} as required, torch {importlib.metadata.version('torch')}")
+    return Finding("packages", GOOD, f"{len(target)} as required, torch {importlib.metadata.version('torch')}")
 
 
 def _processor() -> Finding:

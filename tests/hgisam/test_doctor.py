@@ -22,7 +22,7 @@ def test_a_machine_that_runs_the_tests_lacks_nothing(tmp_path: Path) -> None:
 def test_what_is_missing_is_said_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: SimpleNamespace(free=0.5e9))
     monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: ["torch>=99", "no-such-package-at-all"])
-    monkeypatch.setattr(doctor.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     findings = doctor.examine(tmp_path, [tmp_path / "absent"])
     assert of(findings, "disk").state == doctor.BAD
     assert "not >=99, no no-such-package-at-all" in of(findings, "packages").found
@@ -32,6 +32,15 @@ def test_what_is_missing_is_said_with_its_remedy(tmp_path: Path, monkeypatch: py
     assert said["smoke"].startswith("no:")
     assert "disk 0 of 5 GB" in said["laptop"]
     assert "GPU memory 0 of 24 GB" in said["paper"]
+
+
+def test_the_packages_of_all_extras_but_dev_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    requires = [
+        "torch", "absent-1; extra == 'train'", "absent-2 ; extra == 'prep'", "absent-2 ; extra == 'book'",
+        "absent-3; extra == 'dev'", "hgisam[train,prep]; extra == 'book'",
+    ]  # fmt: skip
+    monkeypatch.setattr(doctor.importlib.metadata, "requires", lambda _: requires)
+    assert doctor._packages().found == "no absent-1, no absent-2"
 
 
 def test_the_command_ends_with_one_where_something_is_missing(tmp_path: Path) -> None:
