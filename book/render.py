@@ -6,17 +6,19 @@ Warnings are errors, dangling references too. Needs no network.
 """
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nbformat
-import yaml
 
 from facts import read_chapter, repository, run_page, with_facts
+from hgisam.config.overrides import read_yaml
 from hgisam.errors import InputError, exit_line
 from hgisam.runs.folders import replace_folder
 from numbering import numbers_of
@@ -30,17 +32,22 @@ WARNING = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b", re.IGNORECASE)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
+def write_yaml(path: Path, content: Any) -> None:
+    """Writes a YAML file for Jupyter Book, as JSON: its YAML 1.1 reads an unquoted `off` as false."""
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
 def stage(folder: Path, notebooks: list[Path]) -> None:
     """Lays out the sources: executed chapters in the place of empty ones, and the pages that are made from them."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "book").mkdir(parents=True)
-    config = yaml.safe_load((BOOK.parent / "_config.yml").read_text(encoding="utf-8"))
+    config = read_yaml(BOOK.parent / "_config.yml", "_config.yml")
     if name := repository():
         config["sphinx"]["config"]["html_theme_options"] |= {
             "repository_url": f"https://github.com/{name}", "repository_branch": "main", "path_to_docs": BOOK.name,
             "launch_buttons": {"binderhub_url": BINDER, "colab_url": COLAB},
         }  # fmt: skip
-    (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    write_yaml(folder / "_config.yml", config)
     for path in (path for pattern in PAGES for path in BOOK.glob(pattern)):
         copy = shutil.copytree if path.is_dir() else shutil.copy
         copy(path, folder / "book" / path.name)

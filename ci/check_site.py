@@ -10,8 +10,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
-import yaml
 from bs4 import BeautifulSoup, Tag
+
+from hgisam.config.overrides import read_yaml
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 sys.path.insert(0, str(BOOK))
@@ -50,7 +51,7 @@ def toc_pages(toc: Path) -> list[str]:
             for value in node:
                 yield from walk(value)
 
-    return list(walk(yaml.safe_load(toc.read_text(encoding="utf-8"))))
+    return list(walk(read_yaml(toc, toc.name)))
 
 
 def is_remote(address: str) -> bool:

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+
+from hgisam.config.overrides import read_yaml
 
 ROOT = Path(__file__).parents[1]
 PLACES = ("raw", "prepared", "maps", "results", "checkpoints", "weights")  # in commands of README and book
@@ -13,7 +14,7 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_a_workflow_runs_what_there_is(path: Path) -> None:
-    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    workflow = read_yaml(path, path.name)
     steps = [step for job in workflow["jobs"].values() for step in job["steps"]]
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     for step in steps:

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-import yaml
 from snakemake.cli import get_argument_parser
 
 import steps
+from hgisam.config.overrides import read_yaml
 
 FILE = steps.BOOK / "profiles" / "slurm" / "config.yaml"
 # of snakemake-executor-plugin-slurm 2.8, which is no dependency: its options, and the resources that it makes sbatch's
@@ -21,7 +21,7 @@ RESOURCES = {
 @pytest.fixture
 def settings() -> dict[str, Any]:
     """The file."""
-    read: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    read: dict[str, Any] = read_yaml(FILE, FILE.name)
     return read
 
 
