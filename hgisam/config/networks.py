@@ -1,4 +1,4 @@
-"""Which networks a profile asks for: the Swin that is trained on labels, and the segmenter that is trained on masks."""
+"""Networks of a profile: the Swin classifier, trained on labels, and the segmenter, trained on masks."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ PerStage = Annotated[list[PositiveInt], Field(min_length=4, max_length=4)]
 
 @dataclass(frozen=True)
 class SwinShape:
-    """What tells one Swin transformer from another, but for the image and the window that it is built for.
+    """Architecture of a Swin transformer, but for image and window size.
 
-    `patch_px`: side of a patch. `channels`: of a token in the first stage; each further stage doubles them. `depths`,
-    `heads`: blocks, and attention heads of each block, a stage.
+    `patch_px`: side of a patch. `channels`: embedding dimension of the first stage; each further stage doubles it.
+    `depths`, `heads`: blocks, and attention heads per block, of each stage.
     """
 
     patch_px: int
@@ -30,13 +30,10 @@ class SwinShape:
 
 @cache
 def named_shape(name: str) -> SwinShape:
-    """Shape of a Swin transformer (v1) of timm, read off a model without weights.
-
-    Args:
-        name: As in `timm.list_models(module="swin_transformer")`, without the tag of its weights.
+    """Architecture of timm's Swin transformer (v1) of this name, read from a model without weights.
 
     Raises:
-        InputError: For a name that timm does not know; says which are near.
+        InputError: For a name that timm does not know; names the nearest.
     """
     import timm  # takes seconds, and the preparation of data needs no torch
 
@@ -55,12 +52,9 @@ def named_shape(name: str) -> SwinShape:
 
 
 class Model(BaseModel, extra="forbid", frozen=True):
-    """A timm Swin, by its name or by its numbers.
+    """A timm Swin, by name or by numbers; `image_px = 8 × patch_px × window_tokens` keeps the paper's windows."""
 
-    `image_px = 8 × patch_px × window_tokens` keeps the paper's window topology at any scale.
-    """
-
-    architecture: str | None  # a Swin of timm; with it, the next four are null, since the name says them
+    architecture: str | None  # name of a timm Swin; the next four are null then
     patch_px: PositiveInt | None
     channels: PositiveInt | None
     depths: PerStage | None
@@ -73,7 +67,7 @@ class Model(BaseModel, extra="forbid", frozen=True):
 
     @property
     def shape(self) -> SwinShape:
-        """The numbers of the Swin, however the profile says them."""
+        """The architecture, from name or numbers."""
         if self.architecture is not None:
             return named_shape(self.architecture)
         given = self._numbers()
@@ -94,10 +88,12 @@ class Model(BaseModel, extra="forbid", frozen=True):
 
 
 class Segmenter(BaseModel, extra="forbid", frozen=True):
-    """The network of the supervised baselines, of MONAI; the keys of other architectures are null."""
+    """MONAI network of the supervised baselines; the keys of other architectures are null."""
 
     architecture: Literal["unet", "basic_unet", "swin_unetr"]
-    channels: Annotated[list[PositiveInt], Field(min_length=2)] | None  # of a U-Net's levels; each halves the side
+    channels: (
+        Annotated[list[PositiveInt], Field(min_length=2)] | None
+    )  # of a U-Net; each level halves the resolution
     norm: Literal["batch", "instance", "none"] | None  # of a U-Net
     feature_size: Annotated[int, Field(gt=0, multiple_of=12)] | None  # channels of Swin-UNETR's first stage
     depths: PerStage | None  # of Swin-UNETR, and so are the heads
@@ -105,7 +101,7 @@ class Segmenter(BaseModel, extra="forbid", frozen=True):
 
     @property
     def halvings(self) -> int:
-        """How often the features halve, along a side, on their way to the coarsest."""
+        """Downsampling steps from the finest level to the coarsest."""
         return len(self.channels) - 1 if self.channels else 5  # patches of 2 pixels, then four mergings
 
     @model_validator(mode="after")
@@ -120,7 +116,7 @@ class Segmenter(BaseModel, extra="forbid", frozen=True):
 
 
 def _check_given(section: str, values: Mapping[str, Any], *, wanted: bool, because: str) -> None:
-    """Refuses keys that are null where they are needed, or that are set where they say nothing."""
+    """Refuses keys that are null where they are needed, or set where they are unused."""
     for key, value in values.items():
         if (value is not None) != wanted:
             got, expected = ("null", "a value") if wanted else (repr(value), "null")
@@ -129,7 +125,7 @@ def _check_given(section: str, values: Mapping[str, Any], *, wanted: bool, becau
 
 
 def _check_heads(section: str, channels: int, heads: Sequence[int]) -> None:
-    """Refuses heads that cannot share the channels of their stage."""
+    """Refuses heads that do not divide the channels of their stage."""
     for stage, count in enumerate(heads):
         if (channels * 2**stage) % count:
             expected = f"a divisor of the {channels * 2**stage} channels of stage {stage + 1}"

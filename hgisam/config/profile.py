@@ -1,12 +1,7 @@
-"""Profiles: everything that a run depends on, in one validated file a scale.
-
-Every profile has the same keys and inherits from none. `load_profile` reads one by name ("smoke", "laptop", "paper") or
-by path, applies `a.b=c` overrides and refuses unknown keys by naming the nearest known one.
-"""
+"""Profiles: everything that a run depends on, in one validated YAML file that holds every key."""
 
 import difflib
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -16,6 +11,7 @@ from hgisam.config.networks import Model, Segmenter
 from hgisam.config.overrides import apply_override, first_error, put, read_yaml, unknown_key
 from hgisam.errors import InputError
 
+SHIPPED = Path(__file__).with_name("profiles")
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -31,7 +27,7 @@ class _Section(BaseModel):
 
 
 class Phantom(_Section):
-    """The synthetic studies, made only where no real ones are given."""
+    """Synthetic studies, made only where no real ones are given."""
 
     training_patients: Positive
     evaluation_patients: Positive
@@ -39,16 +35,16 @@ class Phantom(_Section):
 
 
 class Data(_Section):
-    """The prepared grid and the split."""
+    """Prepared grid and split."""
 
     image_px: Positive
     field_of_view_mm: PositiveFloat
     validation_fraction: Fraction
-    folds: Annotated[int, Field(ge=3)]  # one tests, one validates, the others train
+    folds: Annotated[int, Field(ge=3)]  # one test, one validation, the others training
 
 
 class Window(_Section):
-    """One CT window; the same bounds in training and test."""
+    """CT window, level (center) and width in HU; the same in training and test."""
 
     name: str
     center_hu: float
@@ -56,7 +52,7 @@ class Window(_Section):
 
 
 class Augment(_Section):
-    """Ranges of the random changes to training slices; zero turns one off."""
+    """Ranges of the random augmentation of training slices; zero turns one off."""
 
     flip: Probability
     rotate_deg: Annotated[float, Field(ge=0, le=180)]
@@ -65,41 +61,39 @@ class Augment(_Section):
     gain: Annotated[float, Field(ge=0, lt=1)]
     noise_hu: Annotated[float, Field(ge=0, le=1000)]
     blur_px: Annotated[float, Field(ge=0, le=20)]
-    hide: Annotated[float, Field(ge=0, lt=1)]  # share of the cells of a slice that are hidden
+    hide: Annotated[float, Field(ge=0, lt=1)]  # share of the cells of a slice that are hidden (hide-and-seek)
     hide_cells: Annotated[int, Field(gt=0, le=256)]  # along a side
-    gamma: Annotated[float, Field(ge=0, le=5)]  # 0.3: soft tissue to the power of exp(-0.3) to exp(0.3)
-    low_resolution: Annotated[
-        float, Field(ge=0, lt=1)
-    ]  # 0.3: half of the slices lose up to 0.3 of the pixels of a side
+    gamma: Annotated[float, Field(ge=0, le=5)]  # 0.3: gamma transform with exponents from exp(-0.3) to exp(0.3)
+    low_resolution: Annotated[float, Field(ge=0, lt=1)]  # 0.3: half of the slices are downsampled by up to 0.3
 
 
 class Train(_Section):
-    """The optimisation; `batch_size` is what one step sees, however many processes and parts share it."""
+    """Optimisation; `batch_size` is that of one step, however many processes and accumulated parts share it."""
 
-    checkpoint: str | None  # taken instead of training: a shipped checkpoint's name, or the folder of a training
+    checkpoint: str | None  # adopted instead of training: name of a shipped checkpoint, or folder of a training
     recipe: Literal[
         "corrected", "published"
     ]  # "published" trains as the released code does, "corrected" without its defects
-    start_from: str | None  # a trained run's folder, or the name of a shipped checkpoint: its trunk
-    fold: Annotated[int, Field(ge=0)]  # of the pixel-labelled set, held out while a segmenter trains on the others
-    patients: Positive | None  # so many bleeding training patients, and as many others, at random; null is all
-    shuffle_labels: bool  # a sanity check: each training slice gets the labels of another
-    crop_px: Positive | None  # side of the squares of slices that a segmenter learns from; null is whole slices
-    passes: Positive  # over the training slices between two validations: more where there are few of them
-    head_epochs: Annotated[int, Field(ge=0)]  # the first epochs, in which the head alone learns
+    start_from: str | None  # checkpoint whose backbone the training starts from
+    fold: Annotated[int, Field(ge=0)]  # of the set with masks, held out from a segmenter
+    patients: Positive | None  # random subset: so many bleeding patients, and as many others; null is all
+    shuffle_labels: bool  # sanity check: each training slice gets the labels of another
+    crop_px: Positive | None  # side of the random crops that a segmenter trains on; null is whole slices
+    passes: Positive  # over the training slices per epoch
+    head_epochs: Annotated[int, Field(ge=0)]  # linear probing: first epochs with a frozen backbone
     head_learning_rate: PositiveFloat
     epochs: Positive
     batch_size: Positive
-    accumulate: Positive  # parts in which a batch goes through the network, to save memory
+    accumulate: Positive  # gradient accumulation: parts of a batch
     learning_rate: PositiveFloat
     weight_decay: NonNegative
     warmup_epochs: NonNegative
-    clip_norm: NonNegative  # largest norm of the gradient; 0 clips nothing
-    monitor: Literal["auroc", "loss", "dice"]  # of the validation patients: chooses the epoch, stops early
+    clip_norm: NonNegative  # gradient clipping; 0 is none
+    monitor: Literal["auroc", "loss", "dice"]  # validation metric of the best epoch and early stopping
     patience: Positive
-    focal_gamma: NonNegative  # 0 is plain cross entropy
+    focal_gamma: NonNegative  # focal loss; 0 is cross entropy
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
-    save_minutes: PositiveFloat  # at most so much work is lost when a training is killed
+    save_minutes: PositiveFloat  # between two saved states
     tensorboard: bool
     augment: Augment
 
@@ -115,7 +109,7 @@ class Train(_Section):
 
 
 class Maps(_Section):
-    """How attention becomes a map; see `hgisam.maps`."""
+    """From attention to maps; see `hgisam.maps`."""
 
     methods: Annotated[list[MethodName], Field(min_length=1)]
     gradient_at: Literal["scores", "weights"]
@@ -131,28 +125,31 @@ class Evaluate(_Section):
 
 
 class Study(_Section):
-    """The trainings of the book's studies, besides the run's own."""
+    """Trainings of the book's studies, besides the run's own."""
 
-    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]  # of binary against subtype
-    label_budget: Annotated[list[Positive], Field(min_length=1)]  # drawn scans that a segmenter may learn from
-    trainings: dict[str, dict[str, Any]]  # name → key → value: what it changes of the profile, see `Profile.variant`
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]  # of binary versus subtype
+    label_budget: Annotated[list[Positive], Field(min_length=1)]  # annotated scans that a segmenter is trained on
+    trainings: dict[str, dict[str, Any]]  # name → key → value, see `Profile.variant`
 
 
 class Compute(_Section):
-    """What it runs on."""
+    """Hardware and precision."""
 
     accelerator: Literal["auto", "cpu", "gpu"]
-    devices: Positive  # processes on each node, one a GPU
+    devices: Positive  # processes per node, one per GPU
     nodes: Positive
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
     compile: bool  # torch.compile
-    checkpointing: bool  # activations are computed again instead of kept
+    checkpointing: bool  # activation checkpointing
     jobs: Positive
-    trainings: Positive  # of a study at the same time, each on its share of the cores
+    trainings: Positive  # of a study in parallel, each on its share of the cores
 
 
 class Profile(_Section):
-    """A run, resolved."""
+    """A resolved profile.
+
+    Attributes: the sections, each with its keys; see the shipped files in `hgisam/config/profiles`.
+    """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")]
     seed: Annotated[int, Field(ge=0, lt=2**63)]
@@ -169,11 +166,7 @@ class Profile(_Section):
     compute: Compute
 
     def variant(self, training: str, overrides: Sequence[str] = ()) -> "Profile":
-        """The profile of one of `study.trainings`.
-
-        Args:
-            training: Its name.
-            overrides: `section.key=value` settings besides its own.
+        """The profile of one of `study.trainings`, with further overrides `section.key=value`.
 
         Raises:
             InputError: If there is none of that name, or its settings do not fit.
@@ -182,7 +175,7 @@ class Profile(_Section):
             expected = f"one of {', '.join(self.study.trainings)}"
             raise InputError(f"training {training!r}", "not in study.trainings", expected, "Add it to the profile.")
         values, own = self.model_dump(mode="json"), self.study.trainings[training]
-        if own.get("task", self.task) == "segmentation":  # MONAI's networks can't compute activations again
+        if own.get("task", self.task) == "segmentation":  # not for MONAI's networks
             put(values, "compute.checkpointing", False)
         for key, value in own.items():
             put(values, key, value)
@@ -190,7 +183,7 @@ class Profile(_Section):
 
     @property
     def pixel_mm(self) -> float:
-        """Pixel pitch of the prepared grid."""
+        """Pixel pitch of the prepared grid in mm."""
         return self.data.field_of_view_mm / self.data.image_px
 
     @model_validator(mode="after")
@@ -211,16 +204,14 @@ class Profile(_Section):
     def _trains(self) -> Self:
         train, processes = self.train, self.compute.devices * self.compute.nodes
         if train.batch_size < 2 * processes * train.accumulate:
-            raise ValueError(
-                f"train.batch_size = {train.batch_size} leaves less than two slices for each of compute.devices × "
-                f"compute.nodes × train.accumulate = {processes * train.accumulate} parts"
-            )
+            parts = f"compute.devices × compute.nodes × train.accumulate = {processes * train.accumulate} parts"
+            raise ValueError(f"train.batch_size = {train.batch_size} leaves less than two slices for each of {parts}")
         if (train.monitor == "dice") != (self.task == "segmentation") and train.monitor != "loss":
             raise ValueError(f"train.monitor: {train.monitor} is not measured for the task {self.task}")
         if self.task == "segmentation" and (train.head_epochs or train.start_from or train.focal_gamma):
             raise ValueError("train.head_epochs, start_from and focal_gamma are for classifiers, not for segmentation")
         if self.task == "segmentation" and train.shuffle_labels:
-            raise ValueError("train.shuffle_labels is for classifiers; a segmenter learns from masks")
+            raise ValueError("train.shuffle_labels is for classifiers; a segmenter trains on masks")
         if self.task != "segmentation" and train.crop_px:
             raise ValueError("train.crop_px is for segmentation; classifiers see whole slices")
         coarsest = 2**self.segmenter.halvings
@@ -244,23 +235,28 @@ class Profile(_Section):
 
 
 def profile_names() -> list[str]:
-    """Names of the profiles that ship with the package."""
-    return sorted(
-        p.name.removesuffix(".yaml")
-        for p in resources.files("hgisam.config.profiles").iterdir()
-        if p.name.endswith(".yaml")
-    )
+    """Names of the shipped profiles.
+
+    Example:
+        >>> profile_names()
+        ['laptop', 'paper', 'smoke']
+    """
+    return sorted(path.stem for path in SHIPPED.glob("*.yaml"))
 
 
 def load_profile(name: str | Path, overrides: Sequence[str] = ()) -> Profile:
     """Reads and validates a profile.
 
     Args:
-        name: A shipped profile's name, or the path of a yaml file.
-        overrides: `section.key=value` settings, values in YAML.
+        name: A shipped profile's name, or the path of a YAML file.
+        overrides: `section.key=value`, values in YAML.
 
     Raises:
-        InputError: For an unknown profile or key, or a value that does not fit.
+        InputError: For an unknown profile or key, naming the nearest known one, or a value that does not fit.
+
+    Example:
+        >>> load_profile("smoke", ["train.epochs=3"]).train.epochs
+        3
     """
     return _validated(_read(name), overrides)
 
@@ -277,13 +273,12 @@ def _validated(values: dict[str, Any], overrides: Sequence[str]) -> Profile:
 def _read(name: str | Path) -> dict[str, Any]:
     path = Path(name)
     if str(name) in profile_names():
-        path = Path(str(resources.files("hgisam.config.profiles") / f"{name}.yaml"))
+        path = SHIPPED / f"{name}.yaml"
     elif path.suffix not in {".yaml", ".yml"} or not path.is_file():
         expected = f"one of {', '.join(profile_names())}, or the path of a .yaml file"
         near = difflib.get_close_matches(str(name), profile_names(), n=1)
-        raise InputError(
-            "profile", repr(str(name)), expected, f"Did you mean {near[0]}?" if near else "Name one of them."
-        )
+        remedy = f"Did you mean {near[0]}?" if near else "Name one of them."
+        raise InputError("profile", repr(str(name)), expected, remedy)
     values = read_yaml(path, f"profile {name}")
     if not isinstance(values, dict):
         raise InputError(f"profile {name}", type(values).__name__, "a YAML mapping", "Start from a shipped profile.")
@@ -309,6 +304,5 @@ def _explain(error: ValidationError) -> InputError:
         return InputError(f"profile key {key}", "nothing", "a value", "Every profile holds every key; add it.")
     if not location:
         return InputError("profile", "settings that do not fit together", first["msg"], "Change one of them.")
-    return InputError(
-        f"profile key {key}", repr(first["input"]), first["msg"], "Change it in the profile or with --set."
-    )
+    remedy = "Change it in the profile or with --set."
+    return InputError(f"profile key {key}", repr(first["input"]), first["msg"], remedy)

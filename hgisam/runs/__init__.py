@@ -1,7 +1,7 @@
 """Runs on disk: steps with manifests, folders that appear whole or not at all, and what is stale.
 
-`steps` makes a step's folder or finds it done, `sources` knows the code that a result depends on, `folders` holds
-atomic renames and locks, `files` JSON and tables, `processes` the end of orphans.
+`steps` makes a step's folder or finds it done, `manifest` says what made it, `sources` decides what is stale, `folders`
+holds atomic renames and locks, `files` JSON and tables, `processes` ends orphans.
 """
 
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from hgisam.runs.files import write_json as write_json
     from hgisam.runs.folders import sha256_of as sha256_of
     from hgisam.runs.folders import whole_folder as whole_folder
-    from hgisam.runs.steps import read_manifest as read_manifest
+    from hgisam.runs.manifest import read_manifest as read_manifest
     from hgisam.runs.steps import require_step as require_step
     from hgisam.runs.steps import run_step as run_step
     from hgisam.runs.steps import step_dir as step_dir

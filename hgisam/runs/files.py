@@ -8,15 +8,16 @@ import pandas as pd
 from pydantic import BaseModel, ValidationError
 
 from hgisam.errors import InputError
+from hgisam.runs.folders import whole_file
 
 Content = TypeVar("Content", bound=BaseModel)
 
 
 def check_content(model: type[Content], content: Any, what: str, expected: str, remedy: str) -> Content:
-    """Holds what a JSON file says to what its readers count on.
+    """Validates the content of a JSON file.
 
     Args:
-        model: What they count on.
+        model: What its readers rely on.
         content: Of the file.
         what, expected, remedy: As in `InputError`.
 
@@ -31,26 +32,20 @@ def check_content(model: type[Content], content: Any, what: str, expected: str, 
         raise InputError(what, got, expected, remedy) from None
 
 
-def read_json(path: Path) -> Any:
-    """Reads a JSON file.
+def read_json(path: str | Path) -> Any:
+    """Content of a JSON file.
 
     Raises:
         InputError: If it is absent or broken.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise InputError(str(path), f"unreadable ({error})", "a JSON file of a run", "Make the run again.") from None
 
 
 def listed(path: Path, key: str, **having: Any) -> list[str]:
-    """The files that a JSON file lists under a key, and itself; none where it is absent, broken or another one.
-
-    Args:
-        path: Of the file.
-        key: Of a list or a mapping of names.
-        having: Further keys and their values, by which it is known.
-    """
+    """The names that a JSON file lists under a key, and its own; none where it is absent, broken or lacks `having`."""
     try:
         content = read_json(path)
         return [path.name, *content[key]] if all(content[name] == value for name, value in having.items()) else []
@@ -58,8 +53,8 @@ def listed(path: Path, key: str, **having: Any) -> list[str]:
         return []
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Reads a table of a run.
+def read_table(path: str | Path) -> pd.DataFrame:
+    """A parquet table of a run.
 
     Raises:
         InputError: If it is absent or broken.
@@ -70,8 +65,15 @@ def read_table(path: Path) -> pd.DataFrame:
         raise InputError(str(path), f"unreadable ({error})", "a table of a run", "Make the step again.") from None
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON under a temporary name and renames it."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
-    scratch.replace(path)
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes JSON, whole or not at all.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "dice.json"
+        >>> write_json(path, {"dice": 0.5})
+        >>> read_json(path)
+        {'dice': 0.5}
+    """
+    with whole_file(Path(path)) as scratch:
+        scratch.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")

@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all, and what proves that their content is that which was written."""
+"""Files and folders that appear whole or not at all, for one process at a time, and hashes of their content."""
 
 import errno
 import fcntl
@@ -19,22 +19,29 @@ from hgisam.errors import InputError
 
 log = logging.getLogger(__name__)
 
-NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}  # said by file systems that know none, such as some Lustre
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}  # of file systems without locks, such as some Lustre
 MARK = "fingerprint"
 WAIT_S = 15  # for another process, perhaps a stopped one that is about to end
 
 
 @contextmanager
-def whole_folder(out: Path) -> Iterator[Path]:
-    """Yields a scratch folder beside `out` that becomes `out` only if the block ends well.
+def whole_folder(out: str | Path) -> Iterator[Path]:
+    """A scratch folder beside `out` that becomes `out` only if the block ends well.
 
-    Args:
-        out: Folder to make; an existing one is replaced in the same moment, behind a link too. What a killed process
-            left beside it goes.
+    An existing folder is replaced in the same moment, behind a link too. What a killed process left beside it goes.
 
     Raises:
-        InputError: If it has no name.
+        InputError: If `out` has no name.
+
+    Example:
+        >>> import tempfile
+        >>> out = Path(tempfile.mkdtemp()) / "results"
+        >>> with whole_folder(out) as scratch:
+        ...     _ = (scratch / "a.txt").write_text("whole")
+        >>> (out / "a.txt").read_text()
+        'whole'
     """
+    out = Path(out)
     check_named(out)
     out = out.resolve() if out.is_symlink() else out
     ours = re.compile(rf"\.{re.escape(out.name)}\.([0-9]{{1,9}})\.(tmp|old)")
@@ -51,8 +58,17 @@ def whole_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A scratch file beside `path` that becomes `path` only if the block ends well."""
+    scratch = path.with_name(f".{path.name}.tmp")
+    scratch.unlink(missing_ok=True)
+    yield scratch
+    scratch.replace(path)
+
+
 def replace_folder(source: Path, target: Path) -> None:
-    """Renames `source` to `target`; what stood at `target` goes away only once the new one can take its place."""
+    """Renames `source` to `target`; an earlier `target` is removed only once the new one can take its place."""
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     if target.exists():
         target.rename(old)
@@ -71,12 +87,7 @@ def check_named(out: Path) -> None:
 
 
 def is_free(out: Path, made: Iterable[str] = ()) -> bool:
-    """Whether nothing is lost where `out` is replaced: nothing is there but what was made, files or whole folders.
-
-    Args:
-        out: There or not.
-        made: Their names, relative to `out`.
-    """
+    """Whether `out` can be replaced without loss: it holds nothing but `made`, files or folders relative to it."""
     if not out.is_dir():
         return not out.exists() and not out.is_symlink()
     files = (path.relative_to(out) for path in out.rglob("*") if not path.is_dir())
@@ -86,14 +97,12 @@ def is_free(out: Path, made: Iterable[str] = ()) -> bool:
 
 @contextmanager
 def held(file: Path, *, wait_s: int = WAIT_S) -> Iterator[TextIO]:
-    """A file of a folder, open for this process alone until the block ends, or the process, however it ends.
-
-    Args:
-        file: Made where it is not there.
-        wait_s: How long to wait for another process.
+    """A file of a folder, locked by this process until the block ends, or the process, however it ends.
 
     Raises:
-        InputError: If another one holds it.
+        InputError: If another process still holds the lock after `wait_s` seconds.
+
+    A lock of the system in place of the package filelock, whose descriptor a child process can't inherit.
     """
     for second in range(wait_s + 1):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +119,7 @@ def held(file: Path, *, wait_s: int = WAIT_S) -> Iterator[TextIO]:
 
 
 def _locked(handle: TextIO, file: Path) -> bool:
-    """Whether the lock was to be had, and the open file is still the one of that name."""
+    """Whether the lock was acquired, and the open file is still the one of that name."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(handle.fileno()), file.stat())
@@ -124,19 +133,19 @@ def _locked(handle: TextIO, file: Path) -> bool:
 
 @contextmanager
 def resumed_folder(partial: Path, fingerprint: str, *, afresh: bool = False) -> Iterator[Path]:
-    """A folder to work in, for this process alone: what a stopped one left there of the same work, else an empty one.
+    """A folder to work in, for this process alone: with what a stopped process left of the same work, or empty.
 
     Args:
-        partial: The folder; `MARK` in it says of which work it is.
+        partial: The folder; `MARK` in it holds the fingerprint of the work.
         fingerprint: Of the work.
-        afresh: Take nothing over.
+        afresh: Start with an empty folder.
 
     Raises:
         InputError: If another process works there.
     """
     with held(partial / MARK) as mark:
         if mark.read() == fingerprint and not afresh:
-            log.info("%s: going on where it was stopped", partial)
+            log.info("%s: resumed where it was stopped", partial)
         else:
             for path in partial.iterdir():
                 if path.is_dir() and not path.is_symlink():
@@ -150,12 +159,13 @@ def resumed_folder(partial: Path, fingerprint: str, *, afresh: bool = False) -> 
 
 
 def partial_of(folder: Path) -> Path:
-    """Where work goes on until the folder is whole."""
+    """Folder of the unfinished work."""
     return folder.with_name(f"{folder.name}.partial")
 
 
-def sha256_of(path: Path) -> str:
+def sha256_of(path: str | Path) -> str:
     """SHA-256 of a file, or of a folder's relative names and contents in sorted order."""
+    path = Path(path)
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     digest = hashlib.sha256()
     for file in files:
