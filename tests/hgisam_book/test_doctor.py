@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from hgisam import doctor
 from hgisam.cli import app
+from hgisam_book import doctor
 from tests.conftest import make_prepared
 
 
