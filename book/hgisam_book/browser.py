@@ -1,9 +1,9 @@
-"""How pages are opened in a Chromium: checked, photographed and printed."""
+"""Settings for pages opened in headless Chromium, to check, capture and print them."""
 
-ARGUMENTS = ("--no-sandbox", "--disable-gpu")  # pages are our own, and containers know no sandbox
-UNFOLD = "() => document.querySelectorAll('details').forEach((hidden) => { hidden.open = true; })"
+ARGUMENTS = ("--no-sandbox", "--disable-gpu")  # the pages are our own, and containers lack a sandbox
+UNFOLD = "() => document.querySelectorAll('details').forEach((details) => { details.open = true; })"
 
 
-def in_theme(theme: str) -> str:
-    """A script by which a page opens in a theme, "light" or "dark", as if its button had been pressed before."""
+def theme_script(theme: str) -> str:
+    """JavaScript that opens a page in the theme "light" or "dark", as if the reader had selected it before."""
     return f"localStorage.setItem('mode', '{theme}'); localStorage.setItem('theme', '{theme}')"

@@ -33,7 +33,7 @@ def doctor(
     data: Annotated[list[Path], typer.Option(help="A prepared data set to check. May be repeated.")] = [],  # noqa: B006
 ) -> None:
     """Check this machine: what is missing, and which profiles it can run; exit code 1 if anything is missing."""
-    from hgisam.doctor import BAD, can_run, examine
+    from hgisam_book.doctor import BAD, can_run, examine
 
     findings = examine(runs_dir, data)
     for finding in findings:

@@ -1,7 +1,7 @@
-"""Parameters of a notebook, however it is run: unknown and mistyped ones are errors before anything starts.
+"""Validation of notebook parameters: unknown names and wrong types are errors before the notebook starts.
 
-papermill only logs an unknown parameter and assigns it all the same, so that a spelling mistake would run for hours
-with the default. The types are those that the notebook's parameters cell is annotated with.
+papermill only logs an unknown parameter, so that a spelling mistake would run for hours with the default value. The
+types are the annotations in the parameters cell of the notebook.
 """
 
 import ast
@@ -11,26 +11,26 @@ from typing import Any
 
 from hgisam.errors import InputError
 
-INJECTED = "# Parameters"  # how papermill begins the cell of what it was given
+INJECTED = "# Parameters"  # first line of the cell that papermill injects
 KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float), "bool": (bool,)}
 
 
-def fits(value: object, kind: str) -> bool:
-    """Whether a value is of an annotated type; True and False are no numbers, and what isn't in `KINDS` takes all."""
+def has_type(value: object, kind: str) -> bool:
+    """True if a value has the annotated type. A bool is not a number; a type outside `KINDS` accepts every value."""
     return kind not in KINDS or (isinstance(value, KINDS[kind]) and (kind == "bool") == isinstance(value, bool))
 
 
 def require_known(name: str, value: object, known: Collection[str], notebook: str) -> None:
-    """Refuses a parameter that a notebook doesn't have.
+    """Check that a notebook has a parameter of this name.
 
     Args:
-        name: Of the parameter.
-        value: As it was given, for the message.
+        name: Name of the parameter.
+        value: Its value, for the error message.
         known: Names of the notebook's parameters.
-        notebook: For the message.
+        notebook: Name of the notebook, for the error message.
 
     Raises:
-        InputError: Names those it has, and the one that may have been meant.
+        InputError: If it does not; lists the known parameters and suggests the closest one.
     """
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
@@ -40,24 +40,24 @@ def require_known(name: str, value: object, known: Collection[str], notebook: st
 
 
 def require_type(name: str, value: object, kind: str, notebook: str) -> None:
-    """Refuses a value that is not of its parameter's type.
+    """Check that a value has the type of its parameter.
 
     Raises:
-        InputError: Names the type.
+        InputError: If it does not; names the type.
     """
-    if not fits(value, kind):
-        remedy = "Give a value of that type; papermill takes text as it is with -r."
+    if not has_type(value, kind):
+        remedy = "Give a value of that type; with -r, papermill passes text unchanged."
         raise InputError(f"parameter {name} of {notebook}", repr(value), kind, remedy)
 
 
 def check_parameters(namespace: Mapping[str, Any]) -> None:
-    """Checks what papermill assigned; called by each notebook with its `globals()` before it does anything.
+    """Check the parameters that papermill assigned; each notebook calls it first, with its `globals()`.
 
     Args:
-        namespace: Holds IPython's `In`, and the annotations of the parameters cell.
+        namespace: Holds the cell inputs `In` of IPython, and the annotations of the parameters cell.
 
     Raises:
-        InputError: For the first parameter that the notebook doesn't declare, or that is of another type.
+        InputError: For the first parameter that the notebook does not declare, or that has another type.
     """
     declared = {name: kind.__name__ for name, kind in namespace.get("__annotations__", {}).items()}
     for source in namespace.get("In", ()):

@@ -1,4 +1,4 @@
-"""What a notebook says in words: notes, estimates, tables, and the manifest at the foot of its page."""
+"""Text of the notebooks: notes, estimates with confidence intervals, tables, and the manifest at the end of a page."""
 
 import html
 import math
@@ -11,35 +11,35 @@ from IPython.display import HTML, Markdown
 
 from hgisam.config.profile import Profile
 from hgisam.evaluation.score_maps import MASK_RULES
-from hgisam.runs.steps import environment, hardware_words, read_manifest
+from hgisam.runs.manifest import environment, hardware_words, read_manifest
 from hgisam_book.figures import HU_METHODS, METHOD_NAMES
 
 PHANTOM_NOTE = (
-    "> **Synthetic patients.** The studies of this page are phantoms. They exercise the whole method, but what is "
-    "measured on them is no reproduction of the figures published for CT-ICH and says nothing about patients."
+    "> **Synthetic patients.** The studies on this page are phantoms. They exercise the whole method, but results on "
+    "phantoms do not reproduce the figures published for CT-ICH and say nothing about patients."
 )
 SMOKE_NOTE = (
-    "> **Smoke profile.** This page was made in minutes to prove that every step works. Too few patients, too few "
-    "pixels and too little training stand behind its numbers: they mean nothing."
+    "> **Smoke profile.** This page was made in minutes to prove that every step works. Its numbers mean nothing: "
+    "they come from too few patients, too few pixels and too few epochs."
 )
 
 
 def notes(profile: Profile, *, phantom: bool) -> Markdown:
-    """What a reader must know before believing a number on the page.
+    """Caveats at the top of a page: profile, synthetic patients, smoke profile.
 
     Args:
         profile: The resolved profile.
-        phantom: Whether the studies are synthetic.
+        phantom: True if the studies are synthetic.
     """
-    made = (
+    header = (
         f"> Made with the profile `{profile.name}`: slices of {profile.data.image_px} × {profile.data.image_px} pixels."
     )
-    parts = [made, PHANTOM_NOTE if phantom else "", SMOKE_NOTE if profile.name == "smoke" else ""]
+    parts = [header, PHANTOM_NOTE if phantom else "", SMOKE_NOTE if profile.name == "smoke" else ""]
     return Markdown("\n>\n".join(part for part in parts if part))  # type: ignore[no-untyped-call]
 
 
 def estimate(value: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """`{"mean", "ci95"}` as "0.51 (0.45 to 0.57)"."""
+    """Format `{"mean", "ci95"}` as "0.51 (0.45 to 0.57)"; "–" if there is no value."""
     if not value or value.get("mean") is None:
         return "–"
     text = f"{value['mean']:.{digits}f}"
@@ -50,28 +50,28 @@ def estimate(value: Mapping[str, Any] | None, digits: int = 2) -> str:
 
 
 def p_value(value: float | None) -> str:
-    """A p-value as readers expect it; none, or NaN, where no test was made."""
+    """Format a p-value: "0.031", "< 0.001", or "–" where no test was made (None or NaN)."""
     if value is None or math.isnan(value):
         return "–"
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def worth(found: Mapping[str, Any], most: float) -> str:
-    """Where a curve over drawn scans reaches a weak method, in words.
+def equivalent_scans(found: Mapping[str, Any], largest: float) -> str:
+    """Number of annotated scans at which a supervised method reaches the weakly supervised one, with its interval.
 
     Args:
         found: From `hgisam_book.studies.label_budget.worth_interval`.
-        most: Scans of the largest budget.
+        largest: Annotated scans of the largest budget.
     """
 
     def scans(value: float | None) -> str:
-        return f"more than {most:.0f}" if value is None else f"{value:.1f}"
+        return f"more than {largest:.0f}" if value is None else f"{value:.1f}"
 
-    return f"{scans(found['scans'])} drawn scans (95 % interval {' to '.join(map(scans, found['ci95']))})"
+    return f"{scans(found['scans'])} annotated scans (95 % interval {' to '.join(map(scans, found['ci95']))})"
 
 
 def detection_table(detection: Mapping[str, Any]) -> pd.DataFrame:
-    """`summary["detection"]` as text, a row a model."""
+    """Table of `summary["detection"]`, one row per model."""
     columns = {
         "auroc": "AUROC",
         "auprc": "AUPRC",
@@ -86,18 +86,18 @@ def detection_table(detection: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def segmentation_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
-    """`summary["segmentation"]` as text, a row a method.
+    """Table of `summary["segmentation"]`, one row per method.
 
     Args:
-        segmentation: Method → figures.
-        gated: Those that count a slice only where the classifier says that it bleeds.
+        segmentation: Method → metrics.
+        gated: Use the metrics with empty masks on slices that the classifier predicts as not bleeding.
     """
     suffix = "_gated" if gated else ""
     columns = {
         "dice_slice": "Dice per slice",
         "iou_slice": "IoU per slice",
         "dice_scan": "Dice per scan",
-        "false_positive_ml": "false positive ml per negative scan",
+        "false_positive_ml": "false positive volume in ml per negative scan",
     }
     rows = {}
     for method, figures in segmentation.items():
@@ -107,7 +107,7 @@ def segmentation_table(segmentation: Mapping[str, Any], *, gated: bool = False) 
 
 
 def _threshold(method: str, figures: Mapping[str, Any]) -> str:
-    """What a method was thresholded at: one number, or the range of those of the folds."""
+    """Threshold of a method: one number, or the range over the folds."""
     if method in MASK_RULES:
         return "none"
     used = figures.get("thresholds_by_fold", [figures["threshold"]])
@@ -116,27 +116,27 @@ def _threshold(method: str, figures: Mapping[str, Any]) -> str:
 
 
 def error_table(segmentation: Mapping[str, Any], *, gated: bool = False) -> pd.DataFrame:
-    """Distances and volumes of each method as text; arguments as in `segmentation_table`."""
+    """Table of surface distances and volume errors, one row per method; arguments as for `segmentation_table`."""
     suffix = "_gated" if gated else ""
     rows = {}
     for method, figures in segmentation.items():
         undefined = figures[f"n_hd95_undefined{suffix}"]
         rows[METHOD_NAMES.get(method, method)] = {
             "HD95 per slice in mm": estimate(figures[f"hd95_mm_slice{suffix}"], 1),
-            "without HD95": f"{undefined} of {figures['n_slices']}",
+            "slices without HD95": f"{undefined} of {figures['n_slices']}",
             "volume error in ml": estimate(figures[f"volume_error_ml{suffix}"], 1),
-            "without its sign": estimate(figures[f"absolute_volume_error_ml{suffix}"], 1),
-            "as a share of the bleed": estimate(figures[f"relative_volume_error{suffix}"]),
+            "absolute volume error in ml": estimate(figures[f"absolute_volume_error_ml{suffix}"], 1),
+            "relative volume error": estimate(figures[f"relative_volume_error{suffix}"]),
         }
     return pd.DataFrame(rows).T
 
 
 def groups_table(segmentation: Mapping[str, Any], key: str, names: Mapping[str, str]) -> pd.DataFrame:
-    """What each method reaches in each group of slices or scans, as text.
+    """Table of a metric by groups of slices or scans: one row per method, one column per group.
 
     Args:
-        segmentation: Method → figures.
-        key: Of the figures, e.g. "dice_by_type".
+        segmentation: Method → metrics.
+        key: Metric by group, e.g. "dice_by_type".
         names: Group → title of its column.
     """
     rows = {
@@ -150,8 +150,8 @@ def interval_rows(segmentation: Mapping[str, Any], figures: Mapping[str, str]) -
     """Estimates as rows for `figures.intervals`.
 
     Args:
-        segmentation: Method → figures.
-        figures: Key, or "dice_by_type.subdural", → label.
+        segmentation: Method → metrics.
+        figures: Key, e.g. "dice_slice" or "dice_by_type.subdural", → label.
     """
     rows = []
     for key, label in figures.items():
@@ -166,7 +166,7 @@ def interval_rows(segmentation: Mapping[str, Any], figures: Mapping[str, str]) -
 
 
 def comparison_table(comparisons: list[dict[str, Any]]) -> pd.DataFrame:
-    """`summary["comparisons"]` as text."""
+    """Table of `summary["comparisons"]`, one row per pair of methods."""
     rows = [
         {
             "comparison": f"{METHOD_NAMES.get(c['a'], c['a'])} − {METHOD_NAMES.get(c['b'], c['b'])}",
@@ -182,14 +182,14 @@ def comparison_table(comparisons: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def comparison_matrix(comparisons: list[dict[str, Any]], *, significant: float = 0.05) -> pd.DataFrame:
-    """All of `summary["comparisons"]` at a glance.
+    """Matrix of `summary["comparisons"]`: the mean difference of Dice, row minus column.
 
     Args:
         comparisons: Each pair once.
-        significant: P-values after Holm's correction below it get a star.
+        significant: Significance level; a smaller p-value after Holm's correction gets a star.
 
     Returns:
-        Row less column, as text: the mean difference of Dice.
+        One row and one column per method, as text.
     """
     methods = list(dict.fromkeys(name for c in comparisons for name in (c["a"], c["b"])))
     names = [METHOD_NAMES.get(method, method) for method in methods]
@@ -202,7 +202,7 @@ def comparison_matrix(comparisons: list[dict[str, Any]], *, significant: float =
 
 
 def ablation_table(table: pd.DataFrame) -> pd.DataFrame:
-    """Ablations as text: what each row changes, its threshold and Dice, and the paired difference.
+    """Table of ablations: the change, the threshold, Dice and the paired difference, one row per variant.
 
     Args:
         table: From `hgisam_book.studies.ablation.ablate`.
@@ -217,25 +217,25 @@ def ablation_table(table: pd.DataFrame) -> pd.DataFrame:
             )
         }
         numbers = {"p": p_value(row["p_value"]), "p, Holm": p_value(row["p_holm"])}
-        rows[name] = {"what changes": row["changes"], "threshold": f"{row['threshold']:.2g}", **cells, **numbers}
+        rows[name] = {"change": row["changes"], "threshold": f"{row['threshold']:.2g}", **cells, **numbers}
         rows[name] |= {"compared with": row["against"]}
     return pd.DataFrame(rows).T
 
 
 def difference_rows(table: pd.DataFrame) -> pd.DataFrame:
-    """Differences of ablations as rows for `figures.intervals`; those of the references are left out."""
+    """Paired differences of ablations as rows for `figures.intervals`, without the reference rows."""
     rows = table[table["group"] != "reference"]
     columns = {"mean": "difference", "low": "difference_low", "high": "difference_high"}
     return pd.DataFrame({"label": rows.index, "method": "difference", **{k: rows[v].array for k, v in columns.items()}})
 
 
-def manifest(profile: Profile, *folders: Path, **hashes: str) -> HTML:
-    """The foot of a page, folded: how it was made.
+def manifest(profile: Profile, *folders: str | Path, **hashes: str) -> HTML:
+    """Collapsed table at the end of a page: profile, seed, code, packages, machine, and hashes of inputs and outputs.
 
     Args:
         profile: The resolved profile.
-        folders: Finished steps that the page made or shows; each has a manifest of its own.
-        hashes: Name → SHA-256 of what the page read or wrote besides.
+        folders: Folders of finished steps that the page ran or shows; each has its own manifest.
+        hashes: Name → SHA-256 of further files that the page read or wrote.
     """
     here = environment()
     rows = {
@@ -248,7 +248,7 @@ def manifest(profile: Profile, *folders: Path, **hashes: str) -> HTML:
         "machine": hardware_words(here["hardware"]),
     }
     for folder in folders:
-        about = read_manifest(folder)
+        about = read_manifest(Path(folder))
         rows[f"step {about['step']}"] = f"started {about['started']}, took {about['duration_s']:.0f} s"
         rows |= {f"read: {name}": f"sha256 {digest[:16]}" for name, digest in about["inputs"].items()}
         rows |= {f"wrote: {name}": f"sha256 {digest[:16]}" for name, digest in about["outputs"].items()}

@@ -1,7 +1,7 @@
-"""What a map costs: time, arithmetic and memory, in forward passes and against the straightforward way.
+"""Cost of maps: time, arithmetic and memory, relative to a forward pass and to a naive implementation.
 
-The straightforward way is what one copies from a forum: a batch of 1, float32, hooks on every softmax, and a backward
-pass that computes the gradients of all parameters too.
+The naive implementation uses a batch size of 1, float32, hooks on every softmax, and a backward pass that also computes
+the gradients of all parameters. In the records it is called "straightforward".
 """
 
 import os
@@ -19,18 +19,18 @@ from hgisam.attention.swin import BlockGeometry, block_of, find_swin, geometry_o
 from hgisam.maps import METHODS, hgi_sam
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 from hgisam.maps.hgi_sam import head_weights, weighted_attention
+from hgisam.runs.manifest import environment
 from hgisam.runs.sources import hash_of, sources_of
-from hgisam.runs.steps import environment
 
 Call = Callable[[], object]
-Way = tuple[str, str, int]  # precision, way, batch
+Variant = tuple[str, str, int]  # precision, way, batch size
 K = TypeVar("K")
 T = TypeVar("T")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def straightforward(model: nn.Module, image: Tensor, target: int) -> Tensor:
-    """HGI-SAM with the gradient at scores, the slow way, for Swin v1 and v2: [1, C, H, W] → [1, H, W]."""
+def naive_hgi_sam(model: nn.Module, image: Tensor, target: int) -> Tensor:
+    """Naive HGI-SAM with gradients at the attention scores, for Swin v1 and v2: [1, C, H, W] → [1, H, W]."""
     swin, handles = find_swin(model), []
     attention: dict[BlockGeometry, Tensor] = {}
     gradient: dict[BlockGeometry, Tensor] = {}
@@ -54,10 +54,10 @@ def straightforward(model: nn.Module, image: Tensor, target: int) -> Tensor:
 
 
 def milliseconds(calls: Mapping[K, Call], repeat: int, device: str) -> dict[K, float]:
-    """Shortest time of each call in `repeat` rounds, after one that warms up.
+    """Shortest time of each call in milliseconds, over `repeat` rounds after a warm-up round.
 
-    A round makes every call once. What else a machine does in the meantime only adds: so the shortest, and so rounds,
-    which spread a disturbance over all calls.
+    Each round runs every call once. Other load on the machine only adds time. The minimum excludes it, and interleaved
+    rounds spread it over all calls.
     """
     taken: dict[K, list[float]] = {name: [] for name in calls}
     for _ in range(repeat + 1):
@@ -71,43 +71,43 @@ def milliseconds(calls: Mapping[K, Call], repeat: int, device: str) -> dict[K, f
 
 
 def matmul_rate(repeat: int) -> float:
-    """Floating-point operations a second of the card in a large bf16 matrix product."""
+    """Floating-point operations per second of the GPU in a large bf16 matrix product."""
     a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     return 2 * 8192**3 / (milliseconds({"product": lambda: a @ b}, 10 * repeat, "cuda")["product"] / 1000)
 
 
-def operations(call: Call) -> int:
-    """Floating-point operations of the matrix products of a call, forward and backward."""
+def count_flops(call: Call) -> int:
+    """Floating-point operations in the matrix products of a call, forward and backward."""
     with FlopCounterMode(display=False) as counter:
         call()
     return int(counter.get_total_flops())
 
 
-def peak_megabytes(call: Call, device: str) -> float:
-    """The most that tensors made in a call hold at one time, beyond what there was before it."""
+def peak_memory_mb(call: Call, device: str) -> float:
+    """Peak memory in MB of the tensors allocated during a call, without memory allocated before."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         return (torch.cuda.max_memory_allocated() - before) / 1e6
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would say on stderr that there is no GPU
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silences the profiler's warning about a missing GPU
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiled:
         call()
     events: Any = profiled.profiler.kineto_results.events()
     changes = sorted((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]")
-    most: int = max(accumulate((change for _, change in changes), initial=0))
-    return most / 1e6
+    peak: int = max(accumulate((change for _, change in changes), initial=0))
+    return peak / 1e6
 
 
 def compile_parts(model: nn.Module) -> None:
-    """Compiles, in place, what carries no hook: norms, MLPs and patch merging."""
+    """Compile the modules without hooks in place: norms, MLPs and patch merging."""
     swin = find_swin(model)
     for module in swin.modules():
         if type(module).__name__ in {"Mlp", "LayerNorm", "PatchMerging"}:
             module.compile(dynamic=False)
 
 
-def measure(
+def measure_map_cost(
     model: nn.Module,
     images: Tensor,
     target: int,
@@ -116,33 +116,35 @@ def measure(
     repeat: int,
     methods: Sequence[str] = ("hgi_sam",),
 ) -> dict[str, Any]:
-    """What maps of one model cost, on the device that it is on.
+    """Measure the cost of maps of a model on its device.
 
     Args:
-        model: Is or contains one timm Swin of version 1 or 2, in evaluation mode; on a GPU parts of it get compiled.
-        images: [B, C, H, W], at least as many as the largest batch.
-        target: Class whose logit is explained.
-        batches: Batch sizes to try.
-        repeat: Timed rounds; the shortest counts.
+        model: A timm Swin of version 1 or 2, or a model that contains one, in evaluation mode. On a GPU, parts of it
+            are compiled.
+        images: [B, C, H, W] with B at least the largest batch size.
+        target: Class whose logit the maps explain.
+        batches: Batch sizes to measure.
+        repeat: Number of timed rounds; the shortest counts.
         methods: Names in `METHODS`.
 
     Returns:
-        rows: device, precision, way, batch, ms_a_slice of each measurement; of maps also forward_passes, times_faster
-        (than the straightforward way) and peak_mb, and on a GPU of_matmul_rate. gigaflop: way → matrix products of a
-        slice. mean_change_fp32_to_bf16: of the map of the first method.
+        rows: device, precision, way, batch and ms_a_slice (ms per slice) of each measurement; for maps also
+        forward_passes, times_faster (speed-up over the naive implementation) and peak_mb, and on a GPU of_matmul_rate.
+        gigaflop: way → GFLOP of the matrix products per slice. mean_change_fp32_to_bf16: mean absolute difference
+        between the fp32 and the bf16 map of the first method.
     """
     device, one = images.device.type, images[:1]
-    slow = partial(straightforward, model, one, target)
-    counted = {"forward pass": partial(_forward, model, one), "straightforward": slow}
+    naive = partial(naive_hgi_sam, model, one, target)
+    counted = {"forward pass": partial(_forward, model, one), "straightforward": naive}
     counted["hgi_sam"] = partial(hgi_sam, model, one, target)
-    gigaflop = {way: operations(call) / 1e9 for way, call in counted.items()}
+    gigaflop = {way: count_flops(call) / 1e9 for way, call in counted.items()}
     rate = matmul_rate(repeat) if device == "cuda" else None
     rows: list[dict[str, Any]] = []
     for mode in ("eager", "compiled") if device == "cuda" else ("eager",):
         if mode == "compiled":
             compile_parts(model)
-        straight: dict[Way, Call] = {("fp32", "straightforward", 1): slow} if mode == "eager" else {}
-        rows += _rows(straight | _calls(model, images, target, batches, methods), mode, repeat, device)
+        baseline: dict[Variant, Call] = {("fp32", "straightforward", 1): naive} if mode == "eager" else {}
+        rows += _rows(baseline | _calls(model, images, target, batches, methods), mode, repeat, device)
     for row in rows:
         if "forward_passes" in row:
             row["times_faster"] = rows[0]["ms_a_slice"] / row["ms_a_slice"]
@@ -155,13 +157,13 @@ def measure(
 
 def _calls(
     model: nn.Module, images: Tensor, target: int, batches: Sequence[int], methods: Sequence[str]
-) -> dict[Way, Call]:
-    """A forward pass and a map by each method, in every precision and batch.
+) -> dict[Variant, Call]:
+    """A forward pass and a map of each method, for every precision and batch size.
 
-    Autocast is entered anew by each call: the forward pass pays for casting the weights too.
+    Each call enters autocast itself, so that the forward pass also includes the cost of casting the weights.
     """
     device = images.device.type
-    calls: dict[Way, Call] = {}
+    calls: dict[Variant, Call] = {}
     for precision in DTYPES:
         for batch in batches:
             given = images[:batch]
@@ -171,8 +173,8 @@ def _calls(
     return calls
 
 
-def _rows(calls: Mapping[Way, Call], mode: str, repeat: int, device: str) -> list[dict[str, Any]]:
-    """Time and memory of each call, maps also in forward passes."""
+def _rows(calls: Mapping[Variant, Call], mode: str, repeat: int, device: str) -> list[dict[str, Any]]:
+    """Time and memory of each call; for maps also the time in forward passes."""
     times = {key: time_ms / key[2] for key, time_ms in milliseconds(calls, repeat, device).items()}
     rows = []
     for (precision, way, batch), ms in times.items():
@@ -181,7 +183,7 @@ def _rows(calls: Mapping[Way, Call], mode: str, repeat: int, device: str) -> lis
         if way not in ("straightforward", "forward pass"):
             row["forward_passes"] = ms / times[precision, "forward pass", batch]
         if way != "forward pass":
-            row["peak_mb"] = peak_megabytes(calls[precision, way, batch], device)
+            row["peak_mb"] = peak_memory_mb(calls[precision, way, batch], device)
         rows.append(row)
     return rows
 
@@ -198,7 +200,7 @@ def _forward(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def machine(device: str, work: str = "maps") -> dict[str, Any]:
-    """What it was measured on and with, without naming the machine; `engine`: hash of the code that does the work.
+    """Hardware, software and code hash (`engine`) of a measurement, without the name of the machine.
 
     Args:
         device: "cpu" or "cuda".

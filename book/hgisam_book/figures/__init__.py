@@ -1,6 +1,11 @@
-"""Figures of the book: plotly, one function a figure, from plain arrays and data frames; no model is imported."""
+"""Plotly figures of the book: one function per figure, from plain arrays and data frames, without any model.
 
-from hgisam_book.figures.attention import attention_rows, small_maps, stage_views, window_sums
+`page` holds the shared style, the renderer and the helpers for images. `slices` and `explorer` show slices, masks and
+maps. `charts` has the general charts. `attention`, `training`, `detection`, `baselines` and `sanity` have the figures
+of one topic each.
+"""
+
+from hgisam_book.figures.attention import attention_rows, small_multiples, stage_views, window_sums
 from hgisam_book.figures.baselines import fold_curves, label_budget
 from hgisam_book.figures.charts import (
     counts,
@@ -20,8 +25,16 @@ from hgisam_book.figures.detection import (
     sensitivity_by_size,
 )
 from hgisam_book.figures.explorer import Panels, map_explorer
-from hgisam_book.figures.page import HU_METHODS, METHOD_NAMES, SUBTYPE_COLOURS, TRUTH, finish, shrink, use_book_renderer
-from hgisam_book.figures.sanity import randomisation_steps, removal_curves
+from hgisam_book.figures.page import (
+    HU_METHODS,
+    METHOD_NAMES,
+    SUBTYPE_COLOURS,
+    TRUTH,
+    apply_style,
+    downsample,
+    use_book_renderer,
+)
+from hgisam_book.figures.sanity import deletion_insertion_curves, randomisation_steps
 from hgisam_book.figures.slices import contact_sheet, slice_viewer, window_slider
 from hgisam_book.figures.training import metric_over_time, training_curves
 
@@ -31,14 +44,16 @@ __all__ = [
     "SUBTYPE_COLOURS",
     "TRUTH",
     "Panels",
+    "apply_style",
     "attention_rows",
     "calibration",
     "confusion_by_type",
     "contact_sheet",
     "counts",
+    "deletion_insertion_curves",
     "density_threshold",
     "distributions",
-    "finish",
+    "downsample",
     "fold_curves",
     "hu_histograms",
     "intervals",
@@ -47,14 +62,12 @@ __all__ = [
     "metric_over_time",
     "predicted_types",
     "randomisation_steps",
-    "removal_curves",
     "roc",
     "scatter",
     "score_histogram",
     "sensitivity_by_size",
-    "shrink",
     "slice_viewer",
-    "small_maps",
+    "small_multiples",
     "stage_views",
     "threshold_curves",
     "training_curves",

@@ -1,4 +1,4 @@
-"""Figures of attention: token grids and windows on a slice, one matrix row by row, maps on token grids."""
+"""Figures of attention: token grids and windows of a slice, attention matrices row by row, maps on token grids."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from hgisam_book.figures.page import (
     ORANGE,
     VERMILION,
     Grey,
-    finish,
+    apply_style,
     grey_png,
     image_height,
     picture,
@@ -25,11 +25,11 @@ Floats = npt.NDArray[np.floating]
 
 
 def stage_views(grey: Grey, stages: Sequence[tuple[int, int, int]]) -> go.Figure:
-    """One slice as each stage sees it: averaged to the stage's tokens, with the windows of W-MSA and SW-MSA.
+    """A slice at the token resolution of each Swin stage, with the attention windows of W-MSA and SW-MSA.
 
     Args:
         grey: [H, W] grey values, H = W.
-        stages: (tokens along a side, window in tokens, shift of the shifted blocks in tokens) of each stage.
+        stages: (tokens per side, window size in tokens, shift size of the SW-MSA blocks in tokens) of each stage.
     """
     size = grey.shape[0]
     views, labels = [], []
@@ -45,17 +45,16 @@ def stage_views(grey: Grey, stages: Sequence[tuple[int, int, int]]) -> go.Figure
     steps = [("restyle", [{"source": [s, None], "x": [None, x], "y": [None, y]}, [0, 1]]) for s, x, y in views]
     show_pixels(figure, size, size)
     alt = (
-        "One slice averaged to the token grid of each Swin stage, coarser from stage to stage, with the attention "
-        f"windows as orange lines; the slider goes through {', '.join(labels)}. "
-        "In SW-MSA the lines are shifted by half a window."
+        "One slice averaged to the token grid of each Swin stage, coarser from stage to stage. Orange lines mark the "
+        f"attention windows. Slider steps: {', '.join(labels)}. In SW-MSA the windows are shifted by half a window."
     )
-    height = image_height(size, size, widest_px=460, extra_px=90)
+    height = image_height(size, size, max_width_px=460, extra_px=90)
     sliders = [slider("stage ", labels, steps)]
-    return finish(figure, alt, height, sliders=sliders, showlegend=False, margin={"l": 4, "r": 4, "t": 4, "b": 8})
+    return apply_style(figure, alt, height, sliders=sliders, showlegend=False, margin={"l": 4, "r": 4, "t": 4, "b": 8})
 
 
 def _window_lines(size: int, token_px: float, window: int, shift: int) -> tuple[list[float | None], list[float | None]]:
-    """Lines between attention windows as x and y with gaps; a shift moves them down and to the right."""
+    """Window borders as x and y coordinates with gaps; a shift moves them down and to the right."""
     step = token_px * window
     at = [p - 0.5 for p in np.arange(shift * token_px, size + 0.5, step)]
     at = sorted({*at, -0.5, size - 0.5})
@@ -68,21 +67,21 @@ def _window_lines(size: int, token_px: float, window: int, shift: int) -> tuple[
 
 
 def attention_rows(grey: Grey, attention: Floats, corner: tuple[int, int], window: int, token_px: int) -> go.Figure:
-    """An attention matrix of one window and head, row by row, beside the window on the slice.
+    """An attention matrix of one window and one head, row by row, beside its window on the slice.
 
     Args:
         grey: [H, W] grey values.
-        attention: [N, N] softmax weights, query × key; rows sum to 1.
+        attention: [N, N] attention weights after the softmax, query × key; each row sums to 1.
         corner: (row, col) of the window's first token.
-        window: Tokens along a side, N = window².
-        token_px: Pixels along a token's side.
+        window: Window size in tokens, N = window².
+        token_px: Side of a token in pixels.
     """
     size, (row0, col0) = len(attention), corner
     side = window * token_px
     top, left = row0 * token_px, col0 * token_px
     crop = grey[top : top + side, left : left + side]
     figure = make_subplots(
-        rows=1, cols=2, horizontal_spacing=0.06, subplot_titles=("matrix: query × key", "its window")
+        rows=1, cols=2, horizontal_spacing=0.06, subplot_titles=("attention matrix: query × key", "window on the slice")
     )
     shades = {
         "colorscale": "Cividis",
@@ -119,12 +118,13 @@ def attention_rows(grey: Grey, attention: Floats, corner: tuple[int, int], windo
     show_pixels(figure, size, size, row=1, col=1)
     show_pixels(figure, side, side, row=1, col=2)
     alt = (
-        f"Left, a {size} by {size} attention matrix of one window and one head, rows are queries; right, the window on "
-        "the slice, each token shaded by the attention that the marked query gives it. The slider moves the query."
+        f"Left: the {size} by {size} attention matrix of one window and one head; rows are queries, columns are keys. "
+        "Right: the window on the slice, each token shaded by the attention weight of the marked query. The slider "
+        "selects the query."
     )
     sliders = [slider("query token ", [str(q) for q in range(size)], steps)]
-    height = image_height(1, 2.1, widest_px=720, extra_px=120)
-    return finish(figure, alt, height, sliders=sliders, showlegend=False)
+    height = image_height(1, 2.1, max_width_px=720, extra_px=120)
+    return apply_style(figure, alt, height, sliders=sliders, showlegend=False)
 
 
 def _row_box(query: int) -> list[float]:
@@ -137,18 +137,18 @@ def _token_box(query: int, window: int, token_px: int) -> dict[str, list[float]]
     return {"x": [left, right, right, left, left], "y": [top, top, bottom, bottom, top]}
 
 
-def small_maps(
+def small_multiples(
     values: Floats, titles: Sequence[str], alt: str, *, columns: int, unit: str, shared: bool = True
 ) -> go.Figure:
-    """Small multiples of numeric maps with one colour bar, for what lives on a token grid.
+    """Small multiples of maps on token grids, with one colour bar.
 
     Args:
         values: [n, rows, cols].
-        titles: One a map.
-        alt: What the figure shows.
-        columns: Maps in a row.
-        unit: What the colour means.
-        shared: One colour range for all; otherwise each from its own minimum to its maximum.
+        titles: One per map.
+        alt: Alternative text.
+        columns: Maps per row.
+        unit: Title of the colour bar.
+        shared: One colour range for all maps; otherwise each map is scaled from its minimum to its maximum.
     """
     rows = -(-len(values) // columns)
     titles = [wrapped(title, columns) for title in titles]
@@ -170,25 +170,25 @@ def small_maps(
     bar = {"title": {"text": unit, "side": "top"}, "orientation": "h", "y": 0, "yanchor": "top", "thickness": 10}
     limits = {"cmin": float(values.min()), "cmax": float(values.max())}
     coloraxis = {"colorscale": "Cividis", "colorbar": bar | {"len": 0.7}, **limits}
-    height = image_height(rows * (1.05 + 0.1 * lines), columns, widest_px=min(190 * columns, 760), extra_px=90)
-    return finish(figure, alt, height, coloraxis=coloraxis, margin={"l": 4, "r": 4, "t": 12 + 16 * lines, "b": 8})
+    height = image_height(rows * (1.05 + 0.1 * lines), columns, max_width_px=min(190 * columns, 760), extra_px=90)
+    return apply_style(figure, alt, height, coloraxis=coloraxis, margin={"l": 4, "r": 4, "t": 12 + 16 * lines, "b": 8})
 
 
 def window_sums(unweighted: Floats, weighted: Floats, alt: str) -> go.Figure:
-    """The sum of received attention in every window, without and with gradient weights.
+    """Attention received per window, summed over its tokens, without and with the gradient weights of the heads.
 
     Args:
-        unweighted: [windows], all the same, since rows of attention sum to 1.
+        unweighted: [windows], all equal, because each row of an attention matrix sums to 1.
         weighted: [windows], relative to their mean.
-        alt: What the figure shows.
+        alt: Alternative text.
     """
     figure = go.Figure()
     order = np.arange(1, len(unweighted) + 1)
-    named = [("attention alone", unweighted, ORANGE, "circle"), ("times head weights", weighted, BLUE, "diamond")]
+    named = [("unweighted attention", unweighted, ORANGE, "circle"), ("weighted by head", weighted, BLUE, "diamond")]
     for name, sums, colour, symbol in named:
         marker = {"color": colour, "symbol": symbol, "size": 7}
         hover = "window %{x}: %{y:.3g}<extra></extra>"
         figure.add_trace(go.Scatter(x=order, y=sums, mode="markers", marker=marker, name=name, hovertemplate=hover))
-    figure.update_xaxes(title="window of the block, in reading order")
-    figure.update_yaxes(title="sum in the window / mean", rangemode="tozero")
-    return finish(figure, alt, "380px")
+    figure.update_xaxes(title="window of the block, row by row")
+    figure.update_yaxes(title="sum per window / mean", rangemode="tozero")
+    return apply_style(figure, alt, "380px")

@@ -1,4 +1,4 @@
-"""Charts: counts, distributions, intervals, points."""
+"""General charts: bars, histograms, distributions, confidence intervals, scatter plots, threshold curves."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from hgisam_book.figures.page import (
     PINK,
     SKY,
     VERMILION,
-    finish,
+    apply_style,
 )
 
 Floats = npt.NDArray[np.floating]
@@ -29,23 +29,23 @@ SYMBOLS = ("circle", "diamond", "square", "cross", "triangle-up", "x")
 
 
 def _colour(name: str, number: int) -> str:
-    """The colour of a method, also as "name, gated"; else the next in turn."""
+    """Colour of a method, also of "name, gated"; of any other group the next colour of the palette."""
     return METHOD_COLOURS.get(name.split(",")[0], COLOURS[number % len(COLOURS)])
 
 
 def _label(name: str) -> str:
-    """A method's name for readers, also as "name, gated"; any other as it is."""
+    """Display name of a method, also of "name, gated"; any other name unchanged."""
     method, comma, rest = name.partition(",")
     return METHOD_NAMES.get(method, method) + comma + rest
 
 
 def counts(table: pd.DataFrame, alt: str, *, unit: str) -> go.Figure:
-    """Horizontal bars of counts, one colour a column.
+    """Horizontal bar chart, one colour per column.
 
     Args:
-        table: Index: what is counted; one column a group.
-        alt: What the figure shows.
-        unit: Of the counts.
+        table: Index: categories; one column per group.
+        alt: Alternative text.
+        unit: Unit of the values, title of the axis.
     """
     figure = go.Figure()
     for (name, column), colour, pattern in zip(table.items(), COLOURS, ("", "/", ".", "x"), strict=False):
@@ -55,16 +55,17 @@ def counts(table: pd.DataFrame, alt: str, *, unit: str) -> go.Figure:
         figure.add_trace(bar)
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title=unit)
-    return finish(figure, alt, f"{170 + len(table) * (18 + 14 * len(table.columns))}px")
+    return apply_style(figure, alt, f"{170 + len(table) * (18 + 14 * len(table.columns))}px")
 
 
 def hu_histograms(values: Mapping[str, npt.NDArray[np.number]], *, low: int, high: int, title: str) -> go.Figure:
-    """Densities of HU, one line a group.
+    """Histograms of HU as probability densities, one line per group.
 
     Args:
         values: Name → HU of the group's pixels.
-        low, high: Range of HU shown.
-        title: What the groups are, for the alt text.
+        low: Lower end of the axis in HU.
+        high: Upper end of the axis in HU.
+        title: Description of the groups, for the alternative text.
     """
     edges = np.arange(low, high + 2, 2)
     figure = go.Figure()
@@ -80,27 +81,27 @@ def hu_histograms(values: Mapping[str, npt.NDArray[np.number]], *, low: int, hig
         medians.append(f"{name} {np.median(hu):.0f} HU" if len(hu) else f"{name}: none")
     figure.update_xaxes(title="HU", range=[low, high])
     figure.update_yaxes(title="density", showticklabels=False, rangemode="tozero")
-    return finish(figure, f"Histograms of HU, {title}. Medians: {'; '.join(medians)}.", "400px")
+    return apply_style(figure, f"Histograms of HU, {title}. Medians: {'; '.join(medians)}.", "400px")
 
 
 def distributions(
     table: pd.DataFrame, alt: str, *, value: str, by: str, title: str, limits: tuple[float, float] | None = None
 ) -> go.Figure:
-    """Every value as a point over a violin of its group, so that two humps don't hide in a mean.
+    """Violin plot per group with every value as a point, so that a bimodal distribution stays visible.
 
     Args:
         table: Columns `value` and `by`.
-        alt: What the figure shows.
+        alt: Alternative text.
         value: Column of the numbers.
         by: Column of the groups, in the order of their first appearance; method names get their own colour.
-        title: Of the number axis.
-        limits: Range of the number axis.
+        title: Title of the value axis.
+        limits: Range of the value axis.
     """
     figure = go.Figure()
     for number, (name, group) in enumerate(table.groupby(by, sort=False)):
         colour = _colour(str(name), number)
         points = group[value]
-        if len(points) > 300:  # enough to see the shape, and bytes are dear
+        if len(points) > 300:  # enough for the shape, and keeps the page small
             points = points.sample(300, random_state=0)
         look = {"line_color": colour, "fillcolor": "rgba(128,128,128,0.15)", "marker": {"size": 4, "opacity": 0.6}}
         shape = {
@@ -118,17 +119,17 @@ def distributions(
         figure.add_trace(violin)
     figure.update_yaxes(autorange="reversed")
     figure.update_xaxes(title=title, range=limits)
-    return finish(figure, alt, f"{130 + 85 * table[by].nunique()}px")
+    return apply_style(figure, alt, f"{130 + 85 * table[by].nunique()}px")
 
 
 def intervals(table: pd.DataFrame, alt: str, *, title: str, limits: tuple[float, float] | None = None) -> go.Figure:
-    """Estimates with intervals, a row a label, a colour a method.
+    """Estimates with confidence intervals: one row per label, one colour per method.
 
     Args:
         table: Columns label, method, mean, low, high.
-        alt: What the figure shows.
-        title: Of the number axis.
-        limits: Range of the number axis.
+        alt: Alternative text.
+        title: Title of the value axis.
+        limits: Range of the value axis.
     """
     labels, methods = list(dict.fromkeys(table["label"])), list(dict.fromkeys(table["method"]))
     figure = go.Figure()
@@ -145,15 +146,15 @@ def intervals(table: pd.DataFrame, alt: str, *, title: str, limits: tuple[float,
     ticks = {"tickvals": list(range(len(labels))), "ticktext": labels, "zeroline": False}
     figure.update_yaxes(**ticks, range=[len(labels) - 0.5, -0.5])
     figure.update_xaxes(title=title, range=limits)
-    return finish(figure, alt, f"{150 + 26 * len(labels) * (1 + len(methods) // 2)}px")
+    return apply_style(figure, alt, f"{150 + 26 * len(labels) * (1 + len(methods) // 2)}px")
 
 
 def threshold_curves(chosen: Mapping[str, Mapping[str, Any]], alt: str) -> go.Figure:
-    """Validation Dice against the threshold of each method, and the one that was chosen.
+    """Validation Dice against the threshold, one curve per method, with the selected operating point.
 
     Args:
-        chosen: Method → grid, dice, threshold, validation_dice, as in `thresholds.json`.
-        alt: What the figure shows.
+        chosen: Method → grid, dice, threshold, validation_dice, as stored in `thresholds.json`.
+        alt: Alternative text.
     """
     in_hu = [name for name in chosen if name in HU_METHODS]
     figure = make_subplots(rows=1 + bool(in_hu), cols=1, vertical_spacing=0.22)
@@ -171,14 +172,14 @@ def threshold_curves(chosen: Mapping[str, Mapping[str, Any]], alt: str) -> go.Fi
     figure.update_xaxes(title="threshold of the map", type="log", row=1, col=1)
     if in_hu:
         figure.update_xaxes(title="threshold in HU", row=2, col=1)
-    return finish(figure, alt, "520px")
+    return apply_style(figure, alt, "520px")
 
 
 def density_threshold(found: Mapping[str, Any]) -> go.Figure:
-    """How well areas at or above a density tell slices that bleed from others, and the threshold that this teaches.
+    """AUROC of the area at or above each density for bleeding against other slices, with the selected threshold.
 
     Args:
-        found: grid_hu, auroc and begins_hu, as in `density.json`.
+        found: grid_hu, auroc and begins_hu, as stored in `density.json`.
     """
     grid, auroc, begins = found["grid_hu"], np.round(found["auroc"], 4), found["begins_hu"]
     best = float(auroc[grid.index(begins)])
@@ -186,31 +187,32 @@ def density_threshold(found: Mapping[str, Any]) -> go.Figure:
     line = {"color": BLUE, "width": 2.5}
     figure.add_trace(go.Scatter(x=grid, y=auroc, mode="lines", line=line, name="all thresholds"))
     marker = {"size": 11, "color": VERMILION, "symbol": "diamond"}
-    figure.add_trace(go.Scatter(x=[begins], y=[best], mode="markers", marker=marker, name="the one that is used"))
+    figure.add_trace(go.Scatter(x=[begins], y=[best], mode="markers", marker=marker, name="selected threshold"))
     figure.add_hline(y=0.5, line_dash="dot", line_color="rgba(128,128,128,0.8)", annotation_text="chance")
     figure.update_xaxes(title="threshold in HU")
-    figure.update_yaxes(title="AUROC of the area")
+    figure.update_yaxes(title="AUROC of the dense area")
     alt = (
-        f"AUROC of the dense area of a slice against the density, {grid[0]:.0f} to {grid[-1]:.0f} HU: best {best:.2f} "
-        f"at {begins:.0f} HU, {auroc[0]:.2f} and {auroc[-1]:.2f} at the ends."
+        f"AUROC of the dense area of a slice against the threshold, {grid[0]:.0f} to {grid[-1]:.0f} HU: "
+        f"best {best:.2f} at {begins:.0f} HU, {auroc[0]:.2f} and {auroc[-1]:.2f} at the ends."
     )
-    return finish(figure, alt, "380px")
+    return apply_style(figure, alt, "380px")
 
 
 def scatter(
     table: pd.DataFrame, alt: str, *, x: str, y: str, by: str, titles: Sequence[str], log_x: bool = False,
     identity: bool = False,
 ) -> go.Figure:  # fmt: skip
-    """Points of several groups.
+    """Scatter plot of several groups.
 
     Args:
         table: Columns `x`, `y` and `by`.
-        alt: What the figure shows.
-        x, y: Columns.
+        alt: Alternative text.
+        x: Column of the x values.
+        y: Column of the y values.
         by: Column of the groups; method names get their own colour.
-        titles: Of the x and the y axis.
-        log_x: Logarithmic x axis.
-        identity: Draw the line y = x.
+        titles: Titles of the x and the y axis.
+        log_x: Use a logarithmic x axis.
+        identity: Add the line y = x.
     """
     figure = go.Figure()
     for number, (name, group) in enumerate(table.groupby(by, sort=False)):
@@ -222,7 +224,7 @@ def scatter(
     if identity:
         top = float(table[[x, y]].to_numpy().max())
         line = {"color": "rgba(128,128,128,0.7)", "dash": "dot"}
-        figure.add_trace(go.Scatter(x=[0, top], y=[0, top], mode="lines", line=line, name="equal", hoverinfo="skip"))
+        figure.add_trace(go.Scatter(x=[0, top], y=[0, top], mode="lines", line=line, name="identity", hoverinfo="skip"))
     figure.update_xaxes(title=titles[0], type="log" if log_x else None)
     figure.update_yaxes(title=titles[1])
-    return finish(figure, alt, "440px")
+    return apply_style(figure, alt, "440px")

@@ -1,4 +1,4 @@
-"""Maps of a few slices to leaf through: a slider over layers, a menu of slices, a menu of what is shown."""
+"""Interactive map explorer for a few slices: a slider over layers, a menu of slices, a menu of map kinds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,31 +11,33 @@ import plotly.graph_objects as go
 from hgisam_book.figures.page import (
     TRUTH,
     Grey,
-    finish,
+    apply_style,
+    contour_png,
+    downsample,
     grey_png,
     image_height,
     map_png,
     menu,
-    outline_png,
     picture,
     show_pixels,
-    shrink,
     slider,
 )
 from hgisam_book.figures.slices import GAP_PX, captions, mosaic
 
 Floats = npt.NDArray[np.floating]
 PANEL_PX = 96
-MOST_TOKENS = 64  # along a side of a map; finer ones are averaged, since noise is what compresses least
-LEVELS = 16  # four bits a pixel
+MAX_TOKENS = 64  # per side of a map; finer maps are averaged, because noise compresses badly
+LEVELS = 16  # four bits per pixel
 
 
 @dataclass(frozen=True)
 class Panels:
-    """What one step of the slider shows of each slice.
+    """The panels that one step of the slider shows for each slice.
 
-    `label`: of the step. `titles`: one a panel. `maps`: what is shown → [slice, panel, rows, cols] in [0, 1], on any
-    grid that covers the slice.
+    Attributes:
+        label: Label of the step.
+        titles: One per panel.
+        maps: Kind of map → [slice, panel, rows, cols] in [0, 1], on any grid that covers the slice.
     """
 
     label: str
@@ -53,25 +55,25 @@ def map_explorer(
     columns: int,
     active: int = 0,
 ) -> go.Figure:
-    """Panels over a slice: the slider changes the step, a menu the slice, a second menu what is shown.
+    """Map panels over a slice: a slider selects the step, one menu the slice, a second menu the kind of map.
 
-    Tokens are drawn as squares, so that one sees how coarse they are. All panels of a step are one small PNG.
+    Tokens appear as squares, so that the resolution of the grid is visible. All panels of a step are one small PNG.
 
     Args:
         grey: [slice, H, W] grey values, H = W.
-        truth: [slice, H, W], outlined in every panel.
-        names: One a slice.
-        steps: Each with the same kinds of maps.
-        alt: What the figure shows.
-        columns: Panels in a row.
-        active: Step shown first.
+        truth: [slice, H, W] ground truth, whose contour is drawn in every panel.
+        names: One per slice.
+        steps: All with the same kinds of maps.
+        alt: Alternative text.
+        columns: Panels per row.
+        active: Index of the step shown first.
     """
     kinds, places = list(steps[0].maps), -(-max(len(step.titles) for step in steps) // columns) * columns
-    grey, truth = shrink(grey, PANEL_PX), shrink(truth, PANEL_PX)
+    grey, truth = downsample(grey, PANEL_PX), downsample(truth, PANEL_PX)
     side = len(grey[0])
-    below, outlines = ([mosaic(np.repeat(i[None], places, axis=0), columns) for i in each] for each in (grey, truth))
+    below, contours = ([mosaic(np.repeat(i[None], places, axis=0), columns) for i in each] for each in (grey, truth))
     overlays = [_overlays(step, side, columns, places) for step in steps]
-    sources = [*map(grey_png, below), *overlays[active], *(outline_png(mask, TRUTH) for mask in outlines)]
+    sources = [*map(grey_png, below), *overlays[active], *(contour_png(mask, TRUTH) for mask in contours)]
     figure = go.Figure([picture(source, *below[0].shape) for source in sources])
     changing = list(range(len(names), len(names) + len(overlays[0])))  # kind by kind, slice by slice
     layouts = [_layout(step, side, columns) for step in steps]
@@ -79,7 +81,7 @@ def map_explorer(
         ("update", [{"source": overlay}, layout, changing]) for overlay, layout in zip(overlays, layouts, strict=True)
     ]
     labels = [step.label.replace(" ", "\u00a0") for step in steps]
-    # above the panels: what a small step leaves free is below them
+    # above the panels, because a step with few panels leaves free space below them
     above: dict[str, Any] = {"y": 1, "yanchor": "bottom", "pad": {"t": 0, "b": 12}}
     sliders = [slider("", labels, moves, active, **above)] if len(steps) > 1 else []
     top = {"pad": {"b": 78 if sliders else 6}}
@@ -94,10 +96,10 @@ def map_explorer(
     figure.update_yaxes(constraintoward="top").plotly_restyle({"visible": visible[0]})
     figure.plotly_restyle({"opacity": opacity[0]}, changing)
     figure.update_layout({key.replace(".", "_"): value for key, value in layouts[active].items()})
-    return finish(
+    return apply_style(
         figure,
         alt,
-        image_height(*below[0].shape, widest_px=760, extra_px=130 if sliders else 56),
+        image_height(*below[0].shape, max_width_px=760, extra_px=130 if sliders else 56),
         sliders=sliders,
         updatemenus=menus,
         margin={"l": 4, "r": 4, "t": 120 if sliders else 48, "b": 8},
@@ -105,10 +107,10 @@ def map_explorer(
 
 
 def _overlays(step: Panels, side: int, columns: int, places: int) -> list[str]:
-    """A PNG a kind of map and slice, in this order."""
+    """One PNG per kind of map and slice, in this order."""
     sheets = []
     for maps in step.maps.values():
-        small = shrink(maps.reshape(-1, *maps.shape[2:]), MOST_TOKENS)
+        small = downsample(maps.reshape(-1, *maps.shape[2:]), MAX_TOKENS)
         rows, cols = (np.arange(side) * tokens // side for tokens in small.shape[1:])
         for panels in small[:, rows][..., cols].reshape(*maps.shape[:2], side, side):
             sheet = mosaic(np.pad(panels, ((0, places - len(panels)), (0, 0), (0, 0))), columns)
@@ -117,7 +119,7 @@ def _overlays(step: Panels, side: int, columns: int, places: int) -> list[str]:
 
 
 def _layout(step: Panels, side: int, columns: int) -> dict[str, Any]:
-    """Titles of the panels, and as much of the sheet as the step has panels: few of them are shown larger."""
+    """Panel titles, and axis ranges that fit the number of panels: few panels are shown larger."""
     count, place = len(step.titles), side + GAP_PX
     rows, wide = -(-count // columns), min(count, columns)
     used = count - (rows - 1) * columns

@@ -1,4 +1,4 @@
-"""How a figure gets onto a page: our own plotly renderer, a quiet style, alt texts, slices as PNG."""
+"""Building blocks of all figures: the plotly renderer, the shared style, alternative texts, slices and maps as PNG."""
 
 import base64
 import hashlib
@@ -23,7 +23,7 @@ from hgisam.data.prepared import SUBTYPES
 
 Grey = npt.NDArray[np.uint8]
 
-# Okabe and Ito's colours, told apart by colour-blind readers, on light and dark pages
+# the palette of Okabe and Ito: safe for colour-blind readers, on light and dark pages
 BLUE, ORANGE, GREEN, PINK, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"
 METHOD_COLOURS = {
     "hgi_sam": BLUE,
@@ -54,20 +54,20 @@ METHOD_NAMES = {
     "hu_threshold": "HU threshold",
     "smooth_hu_threshold": "HU threshold, smoothed",
 }
-HU_METHODS = ("hu_threshold", "smooth_hu_threshold")  # whose thresholds are in HU
+HU_METHODS = ("hu_threshold", "smooth_hu_threshold")  # their thresholds are in HU
 SUBTYPE_COLOURS = dict(zip(SUBTYPES, (ORANGE, VERMILION, SKY, GREEN, PINK), strict=True))
 TRUTH = "#F0E442"
-GREY_LEVELS = 64  # of a shown slice; finer steps drown in the noise of a CT and only cost bytes
+GREY_LEVELS = 64  # per displayed slice; finer steps disappear in the noise of CT and only cost bytes
 
-# left and right move the slider, with Shift a second one, up and down the menu, Enter goes round a second menu; the
-# figure takes the focus
-KEYS = """
+# keyboard control of a focused figure: left and right move the slider, with Shift the second slider; up and down change
+# the menu, Enter cycles through the second menu
+KEYBOARD_SCRIPT = """
 const figure = document.getElementById("{plot_id}"), box = figure.closest(".figure-plotly");
 const move = (name, entries, by, round = false) => {
   const [list, number] = name.match(/[a-z]+|[0-9]/g), chosen = (figure.layout[list] || [])[number];
   if (!chosen) return false;
-  const last = chosen[entries].length - 1, wanted = (chosen.active || 0) + by;
-  const next = round && wanted > last ? 0 : Math.min(Math.max(wanted, 0), last);
+  const last = chosen[entries].length - 1, target = (chosen.active || 0) + by;
+  const next = round && target > last ? 0 : Math.min(Math.max(target, 0), last);
   const { method, args } = chosen[entries][next];
   Plotly[method](figure, ...args).then(() => Plotly.relayout(figure, { [`${name}.active`]: next }));
   return true;
@@ -83,21 +83,21 @@ box.addEventListener("keydown", (event) => {
 
 
 class BookRenderer(MimetypeRenderer):  # type: ignore[misc]  # plotly is untyped
-    """Writes a figure as HTML without plotly.js, which the site loads once, and with its alt text.
+    """Plotly renderer that writes a figure as HTML with its alternative text and without plotly.js.
 
-    Nothing but HTML: Jupyter Book warns of every other form of a figure.
+    The site loads plotly.js once. HTML is the only format, because Jupyter Book warns about any other.
     """
 
     def to_mimebundle(self, fig_dict: dict[str, Any]) -> dict[str, Any]:
-        """Renders a figure that went through `finish`.
+        """Render a figure that went through `apply_style`.
 
         Raises:
-            ValueError: If the figure has no alt text.
+            ValueError: If the figure has no alternative text.
         """
         meta = fig_dict["layout"].get("meta") or {}
         if not meta.get("alt"):
-            raise ValueError("a figure without alt text: pass it through finish()")
-        moves = bool(fig_dict["layout"].get("sliders") or fig_dict["layout"].get("updatemenus"))
+            raise ValueError("a figure without alternative text: pass it through apply_style()")
+        interactive = bool(fig_dict["layout"].get("sliders") or fig_dict["layout"].get("updatemenus"))
         digest = hashlib.sha256(json.dumps(fig_dict, sort_keys=True, default=str).encode()).hexdigest()
         html = pio.to_html(
             fig_dict,
@@ -107,27 +107,27 @@ class BookRenderer(MimetypeRenderer):  # type: ignore[misc]  # plotly is untyped
             config={"responsive": True, "displayModeBar": False},
             default_height=meta["height"],
             div_id=f"figure-{digest[:12]}",
-            post_script=KEYS if moves else None,
+            post_script=KEYBOARD_SCRIPT if interactive else None,
         )
         alt = meta["alt"].replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
-        focus = ' tabindex="0"' if moves else ""
+        focus = ' tabindex="0"' if interactive else ""
         return {"text/html": f'<div class="figure-plotly" role="img" aria-label="{alt}"{focus}>{html}</div>'}
 
 
 def use_book_renderer() -> None:
-    """Makes plotly show every figure of this session by `BookRenderer`."""
+    """Make `BookRenderer` the default renderer of plotly in this session."""
     pio.renderers["book"] = BookRenderer()
     pio.renderers.default = "book"
 
 
-def finish(figure: go.Figure, alt: str, height: str = "420px", **layout: Any) -> go.Figure:
-    """Gives a figure the book's style.
+def apply_style(figure: go.Figure, alt: str, height: str = "420px", **layout: Any) -> go.Figure:
+    """Apply the style of the book to a figure, and attach its alternative text.
 
     Args:
         figure: Changed in place.
-        alt: What the figure shows, for those who can't see it.
-        height: CSS; the width is the page's.
-        layout: Further layout settings.
+        alt: Alternative text: what the figure shows, for readers with a screen reader.
+        height: CSS height; the width is that of the page.
+        layout: Further settings of the plotly layout.
     """
     grid = {
         "gridcolor": "rgba(128,128,128,0.3)",
@@ -143,7 +143,7 @@ def finish(figure: go.Figure, alt: str, height: str = "420px", **layout: Any) ->
         font={"size": 13, "color": "#777777"},
         margin={"l": 8, "r": 8, "t": 36, "b": 8},
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0},
-        dragmode=False,  # a finger that scrolls the page shall not zoom
+        dragmode=False,  # scrolling the page with a finger must not zoom the figure
         meta={"alt": alt, "height": height},
     )
     figure.for_each_xaxis(lambda axis: axis.update(title_text=_lines(axis.title.text)))
@@ -151,22 +151,22 @@ def finish(figure: go.Figure, alt: str, height: str = "420px", **layout: Any) ->
 
 
 def _lines(title: str | None) -> str | None:
-    """The title of a number axis in lines that a phone has room for beside the labels of the other axis."""
+    """Axis title wrapped into lines that fit on a phone beside the labels of the other axis."""
     return title and "<br>".join(textwrap.wrap(title, 22))
 
 
-def image_height(rows: float, cols: float, *, widest_px: int = 640, extra_px: int = 60) -> str:
-    """CSS height for an image of rows × cols with `extra_px` of controls, from phone to desktop."""
+def image_height(rows: float, cols: float, *, max_width_px: int = 640, extra_px: int = 60) -> str:
+    """CSS height of a figure with an image of rows × cols and `extra_px` of controls, from phone to desktop."""
     ratio = rows / cols
-    return f"min(calc({92 * ratio:.1f}vw + {extra_px}px), {round(widest_px * ratio) + extra_px}px)"
+    return f"min(calc({92 * ratio:.1f}vw + {extra_px}px), {round(max_width_px * ratio) + extra_px}px)"
 
 
 def png(index: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None = None) -> str:
-    """A PNG as data URI.
+    """Data URI of a PNG.
 
     Args:
         index: [H, W] grey values, or indices into `palette`.
-        palette: [n, 4] red, green, blue, alpha.
+        palette: [n, 4] RGBA.
     """
     mode = "L" if palette is None else "P"
     picture = Image.frombytes(mode, index.shape[::-1], np.ascontiguousarray(index).tobytes())
@@ -180,13 +180,13 @@ def png(index: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8] | None = No
 
 
 def grey_png(grey: Grey) -> str:
-    """[H, W] grey values 0-255 as data URI."""
+    """Data URI of a slice: [H, W] grey values 0-255, quantised to `GREY_LEVELS`."""
     step = 256 // GREY_LEVELS
     return png((grey // step * step).astype(np.uint8))
 
 
 def map_png(values: npt.NDArray[np.floating], levels: int = 32) -> str:
-    """[H, W] in [0, 1] as data URI: plasma colours, the more opaque the higher."""
+    """Data URI of a map: [H, W] in [0, 1] in plasma colours; opacity grows with the value."""
     colours = [[int(v) for v in c[4:-1].split(",")] for c in sample_colorscale("Plasma", np.linspace(0.15, 1, levels))]
     alpha = np.linspace(0, 0.85, levels) * 255
     palette = np.column_stack([np.array(colours), alpha]).astype(np.uint8)
@@ -194,16 +194,16 @@ def map_png(values: npt.NDArray[np.floating], levels: int = 32) -> str:
     return png(np.round(index).astype(np.uint8), palette)
 
 
-def outline_png(mask: npt.NDArray[Any], colour: str) -> str:
-    """The outline just outside a mask [H, W] as data URI, transparent elsewhere."""
+def contour_png(mask: npt.NDArray[Any], colour: str) -> str:
+    """Data URI of the contour of a mask [H, W]: the pixels just outside the mask; all others are transparent."""
     inside = mask > 0
     palette = np.array([(0, 0, 0, 0), (*hex_to_rgb(colour), 255)], dtype=np.uint8)
     return png((binary_dilation(inside) & ~inside).astype(np.uint8), palette)
 
 
-def shrink(images: npt.NDArray[Any], most_px: int) -> npt.NDArray[Any]:
-    """Slices [n, H, W] with sides of at most `most_px`: numbers are averaged, masks (bool) take the nearest pixel."""
-    factor = most_px / max(images.shape[1:])
+def downsample(images: npt.NDArray[Any], max_px: int) -> npt.NDArray[Any]:
+    """Resample slices [n, H, W] to at most `max_px` per side: numbers linearly, masks (bool) by nearest neighbour."""
+    factor = max_px / max(images.shape[1:])
     if factor >= 1:
         return images
     shape = tuple(round(side * factor) for side in images.shape[1:])
@@ -214,13 +214,13 @@ def shrink(images: npt.NDArray[Any], most_px: int) -> npt.NDArray[Any]:
 
 
 def picture(source: str, rows: int, cols: int, *, visible: bool = True, **where: Any) -> go.Image:
-    """An image trace from a data URI, in pixel coordinates."""
+    """Image trace from a data URI, in pixel coordinates."""
     size = {"x0": 0, "y0": 0, "dx": 1, "dy": 1}
     return go.Image(source=source, zsmooth="fast", hoverinfo="skip", visible=visible, **size, **where)
 
 
 def show_pixels(figure: go.Figure, rows: float, cols: float, **where: Any) -> None:
-    """Sets axes to an image: row 0 above, square pixels, nothing drawn."""
+    """Set the axes for an image: row 0 at the top, square pixels, axes hidden."""
     figure.update_xaxes(visible=False, range=[-0.5, cols - 0.5], constrain="domain", fixedrange=True, **where)
     figure.update_yaxes(visible=False, range=[rows - 0.5, -0.5], constrain="domain", fixedrange=True, **where)
     for axis in figure.select_yaxes(**where):
@@ -228,23 +228,23 @@ def show_pixels(figure: go.Figure, rows: float, cols: float, **where: Any) -> No
 
 
 def wrapped(title: str, columns: int) -> str:
-    """A title over one of `columns` images, in lines for which an image on a phone has room; longer words are cut."""
-    most = max(8, 52 // columns)
-    halves = re.sub(rf"\S{{{most + 1},}}", lambda word: f"{word[0][: most - 1]}- {word[0][most - 1 :]}", title)
-    return "<br>".join(textwrap.wrap(halves, most, break_on_hyphens=False))
+    """Title of one of `columns` images, wrapped to the width of an image on a phone; long words are split."""
+    width = max(8, 52 // columns)
+    halves = re.sub(rf"\S{{{width + 1},}}", lambda word: f"{word[0][: width - 1]}- {word[0][width - 1 :]}", title)
+    return "<br>".join(textwrap.wrap(halves, width, break_on_hyphens=False))
 
 
 def slider(
     prefix: str, labels: Sequence[str], steps: Sequence[tuple[str, list[Any]]], active: int = 0, **where: Any
 ) -> dict[str, Any]:
-    """One plotly slider.
+    """Layout entry of a plotly slider.
 
     Args:
-        prefix: Shown before the current label.
-        labels: One a step.
-        steps: (method of Plotly, its arguments) of each step.
-        active: The step that the figure is drawn with.
-        where: Another place than below the figure.
+        prefix: Text before the current label.
+        labels: One per step.
+        steps: (plotly method, its arguments) of each step.
+        active: Index of the step shown first.
+        where: Position, if not below the figure.
     """
     entries = [
         {"label": label, "method": method, "args": arguments}
@@ -258,7 +258,7 @@ def slider(
         "x": 0,
         "minorticklen": 0,
         "ticklen": 0,
-        "font": {"size": 1},  # hides the labels along the slider, which collide; the current one stands above it
+        "font": {"size": 1},  # hides the labels along the slider, which overlap; the current label is above it
         "bgcolor": "rgba(128,128,128,0.35)",
         "activebgcolor": BLUE,
         "steps": entries,
@@ -267,7 +267,7 @@ def slider(
 
 
 def menu(labels: Sequence[str], steps: Sequence[tuple[str, list[Any]]], **where: Any) -> dict[str, Any]:
-    """One plotly dropdown above the figure; arguments as in `slider`."""
+    """Layout entry of a plotly dropdown above the figure; arguments as for `slider`."""
     entries = [
         {"label": label, "method": method, "args": arguments}
         for label, (method, arguments) in zip(labels, steps, strict=True)

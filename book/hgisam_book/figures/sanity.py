@@ -1,4 +1,4 @@
-"""Figures of the sanity checks: maps of a network that forgets, and scores of slices that lose their pixels."""
+"""Figures of the sanity checks: cascading randomisation of weights, and deletion and insertion of pixels."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,17 +8,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from hgisam_book.figures.charts import COLOURS, DASHES, SYMBOLS
-from hgisam_book.figures.page import METHOD_COLOURS, METHOD_NAMES, finish
+from hgisam_book.figures.page import METHOD_COLOURS, METHOD_NAMES, apply_style
 
 PANELS = {"spearman": "rank correlation", "ssim": "structural similarity", "dice": "Dice"}
 GREY = "rgba(128,128,128,0.9)"
 
 
 def randomisation_steps(checks: pd.DataFrame) -> go.Figure:
-    """Likeness of maps to those of the trained network, and Dice, as more and more of it is randomised.
+    """Similarity of maps to those of the trained network, and Dice, along a cascading randomisation of its weights.
 
     Args:
-        checks: Rows of the test "randomisation": method, at, metric, mean, low, high; steps in their order.
+        checks: Rows of the test "randomisation": method, at, metric, mean, low, high; steps in order.
     """
     figure = make_subplots(rows=len(PANELS), cols=1, shared_xaxes=True, vertical_spacing=0.06)
     for name, mine, style in _groups(checks):
@@ -31,47 +31,49 @@ def randomisation_steps(checks: pd.DataFrame) -> go.Figure:
         figure.update_yaxes(title=title.replace(" ", "<br>", 1), rangemode="tozero", row=row, col=1)
     last = checks["at"].iloc[-1]
     left = checks[(checks["at"] == last)].pivot(index="method", columns="metric", values="mean")
-    said = "; ".join(
+    by_method = "; ".join(
         f"{METHOD_NAMES.get(str(name), str(name))} {r['spearman']:.2f} and {r['dice']:.2f}"
         for name, r in left.iterrows()
     )
     alt = (
-        f"Three panels over {checks['at'].nunique()} steps from the trained network on: rank correlation and "
-        f"structural similarity of each method's maps with the trained ones, and Dice. At the step “{last}”, "
-        f"correlation and Dice: {said}."
+        f"Three panels over {checks['at'].nunique()} steps of randomisation, from the trained network on: rank "
+        f"correlation and structural similarity of each method's maps with those of the trained network, and Dice. At "
+        f"the step “{last}”, "
+        f"correlation and Dice: {by_method}."
     )
-    return finish(figure, alt, "640px")
+    return apply_style(figure, alt, "640px")
 
 
-def removal_curves(checks: pd.DataFrame) -> go.Figure:
-    """Score against the share of the brain that was deleted, and inserted, in the order of each map.
+def deletion_insertion_curves(checks: pd.DataFrame) -> go.Figure:
+    """Deletion and insertion curves: score against the share of brain pixels, highest map values first.
 
     Args:
         checks: Rows of the tests "deletion" and "insertion": test, method, at, metric, mean.
     """
     tests = ("deletion", "insertion")
     figure = make_subplots(rows=len(tests), cols=1, shared_xaxes=True, vertical_spacing=0.08)
-    said = []
+    areas_by_method = []
     for name, mine, style in _groups(checks):
         label = METHOD_NAMES.get(name, name)
         areas = mine[mine["metric"] == "auc"].set_index("test")["mean"]
-        said.append(f"{label} {areas['deletion']:.2f} and {areas['insertion']:.2f}")
+        areas_by_method.append(f"{label} {areas['deletion']:.2f} and {areas['insertion']:.2f}")
         for row, test in enumerate(tests, start=1):
             points = mine[(mine["test"] == test) & (mine["metric"] == "score")]
             at = points["at"].astype(float)
             _add_line(figure, name, at, points["mean"], row, hover=": %{y:.2f} at %{x:.1%}", **style)
     for row, test in enumerate(tests, start=1):
         figure.update_yaxes(title=f"score,<br>{test}", range=[-0.02, 1.02], row=row, col=1)
-    figure.update_xaxes(title="share of the brain", tickformat=".0%", row=len(tests), col=1)
+    figure.update_xaxes(title="share of brain pixels", tickformat=".0%", row=len(tests), col=1)
     alt = (
-        "Probability of a bleed against the share of the brain's pixels that were deleted (above) or inserted (below), "
-        f"highest first. Areas under both curves: {'; '.join(said)}."
+        "Predicted probability of bleeding against the share of brain pixels deleted (top) or inserted (bottom), in "
+        "descending order of the map. Areas under the deletion and the insertion curve: "
+        f"{'; '.join(areas_by_method)}."
     )
-    return finish(figure, alt, "600px")
+    return apply_style(figure, alt, "600px")
 
 
 def _add_line(figure: go.Figure, name: str, x: pd.Series, y: pd.Series, row: int, *, hover: str, **look: Any) -> None:
-    """A method's line in one of the panels; the legend has it once, and hides or shows it in all."""
+    """Add the line of a method to one panel; one legend entry controls its lines in all panels."""
     label = METHOD_NAMES.get(name, name)
     legend = {"name": label, "legendgroup": name, "showlegend": row == 1}
     hovertemplate = f"{label}{hover}<extra></extra>"
@@ -80,7 +82,7 @@ def _add_line(figure: go.Figure, name: str, x: pd.Series, y: pd.Series, row: int
 
 
 def _groups(checks: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, dict[str, object]]]]:
-    """Name, rows and look of each method; references, which are no methods, are grey."""
+    """Name, rows and line style of each method; references such as a random order are grey."""
     for number, (name, mine) in enumerate(checks.groupby("method", sort=False)):
         method = str(name)
         other = COLOURS[number % len(COLOURS)] if method in METHOD_NAMES else GREY

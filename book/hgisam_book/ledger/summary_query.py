@@ -1,4 +1,4 @@
-"""What a run's `summary.json` says: on which data it was measured, and single values by their names."""
+"""Queries on the `summary.json` of a run: its data, and single values with their confidence intervals."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,20 +9,20 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from hgisam.errors import InputError
 from hgisam.runs.files import read_json
 
-COMPARED = "dice_slice"  # the metric of a run's paired comparisons
+COMPARED = "dice_slice"  # metric of the paired comparisons
 Finite = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Summary = Mapping[str, Any]
 
 
 class Measured(BaseModel):
-    """A value with its interval; None where nothing could be measured."""
+    """Estimate with its 95 % confidence interval; None where nothing could be measured."""
 
     mean: Finite | None
     ci95: tuple[Finite, Finite] | None
 
 
 class Compared(BaseModel):
-    """A paired comparison of two methods, as far as values are asked of it."""
+    """Paired comparison of two methods, with the keys that queries use."""
 
     a: str
     b: str
@@ -34,39 +34,42 @@ class Compared(BaseModel):
 Comparisons = TypeAdapter(list[Compared])
 
 
-def read_summary(run: Path) -> dict[str, Any]:
-    """What a finished run is known by.
+def read_summary(run: str | Path) -> dict[str, Any]:
+    """Read the `summary.json` of a finished run.
+
+    Args:
+        run: Folder of the run, e.g. "runs/laptop".
 
     Raises:
-        InputError: If it has none, or one that doesn't say on which data and with which profile.
+        InputError: If there is none, or it lacks the profile, the data set or its source.
     """
-    path = run / "summary.json"
+    path = Path(run) / "summary.json"
     if not path.is_file():
         raise InputError(f"run {run}", "no summary.json in it", "a run with results", "Run its notebooks first.")
     summary = read_json(path)
     keys = ("profile", "dataset", "source")
     if not isinstance(summary, dict) or not all(isinstance(summary.get(key), str) for key in keys):
-        raise InputError(str(path), "another content", f"the keys {', '.join(keys)} and figures", "Make it again.")
+        raise InputError(str(path), "other content", f"the keys {', '.join(keys)} and metrics", "Rerun its notebooks.")
     return summary
 
 
-def place_of(summary: Summary) -> str:
-    """On what a run was measured: "CT-ICH" only for the real studies, "phantom", or the name of other data."""
+def data_of(summary: Summary) -> str:
+    """Test data of a run: "CT-ICH" for the real studies only, "phantom", or the name of other data."""
     dataset, source = summary["dataset"], summary["source"]
     if "phantom" in f"{dataset} {source}".lower():
         return "phantom"
     return "CT-ICH" if dataset == source == "ct-ich" else f"{dataset} of {source}"
 
 
-def find(summary: Summary, query: str) -> Measured | None:
-    """The value that a query names; None where the run doesn't have it.
+def find_value(summary: Summary, query: str) -> Measured | None:
+    """Value at a query; None if the run lacks it.
 
     Args:
-        summary: Of a run.
-        query: Keys joined by dots. `comparisons.a.b` is the paired difference a − b, in whichever order it was stored.
+        summary: Content of the run's `summary.json`.
+        query: Keys joined by dots. `comparisons.a.b` is the paired difference a − b, in either order of storage.
 
     Raises:
-        InputError: If there is something else than a value with its interval.
+        InputError: If the query does not lead to a value with an interval.
     """
     section, *keys = query.split(".")
     node = summary.get(section)
@@ -78,7 +81,7 @@ def find(summary: Summary, query: str) -> Measured | None:
                 node = node.get(key) if isinstance(node, Mapping) else None
             measured = None if node is None else Measured.model_validate(node)
     except ValidationError:
-        raise InputError(f"{query} of a summary", repr(node)[:80], "mean and ci95", "Make the run again.") from None
+        raise InputError(f"{query} of a summary", repr(node)[:80], "mean and ci95", "Rerun its notebooks.") from None
     return None if measured is None or measured.mean is None else measured
 
 

@@ -1,4 +1,4 @@
-"""Recorded benchmarks: what `ci/bench_*.py` wrote, as tables and against what was aimed at."""
+"""Recorded benchmarks of `ci/bench_*.py`: tables, and comparison with their targets."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,33 +11,41 @@ from hgisam.runs.files import read_json
 from hgisam_book.figures import METHOD_NAMES
 
 Record = Mapping[str, Any]
-COLUMNS = {
+COLUMNS = {  # key in a record → column heading
     "device": "device",
     "precision": "precision",
-    "way": "way",
+    "way": "variant",
     "batch": "batch",
-    "ms_a_slice": "ms a slice",
+    "ms_a_slice": "ms per slice",
     "forward_passes": "forward passes",
-    "times_faster": "times faster",
-    "images_per_s": "images a second",
-    "bare_images_per_s": "bare steps alone",
-    "of_bare": "of bare steps",
-    "of_matmul_rate": "of the matmul rate",
-    "peak_mb": "peak MB",
+    "times_faster": "speed-up",
+    "images_per_s": "images/s",
+    "bare_images_per_s": "bare steps, images/s",
+    "of_bare": "share of bare steps",
+    "of_matmul_rate": "share of matmul rate",
+    "peak_mb": "peak memory, MB",
 }
 TARGET_MODEL = {"model": "swin_base_patch4_window12_384", "img_size": 384}
-AS_IT_IS = "as it is"  # the way of training that the profile says
+DEFAULT_WAY = "as it is"  # training with the settings of the profile; the names of variants are those in the records
+VARIANT_NAMES = {DEFAULT_WAY: "default", "straightforward": "naive"}
 
 
 @dataclass(frozen=True)
 class Target:
-    """A figure that was aimed at.
+    """Target of a benchmark: a bound on one of its measurements.
 
-    `precision`: "any", or that of a record's rows. `column`: of the rows. `bound`: `least` or most that it may be.
-    `any_model`: of any model, or of `TARGET_MODEL`. `every`: each record has to meet it, not only the best.
+    Attributes:
+        metric: The measurement in words.
+        device: "cpu" or "cuda".
+        precision: Precision of the rows that count, or "any".
+        column: Key of the measurement in the rows.
+        bound: Lower bound if `least`, else upper bound.
+        least: True for a lower bound.
+        any_model: True if records of any model count, else only those of `TARGET_MODEL`.
+        every: True if every record has to meet it, else only the best one.
     """
 
-    text: str
+    metric: str
     device: str
     precision: str
     column: str
@@ -47,82 +55,101 @@ class Target:
     every: bool = False
 
 
-TARGETS = (
-    Target("forward passes a slice", "cpu", "fp32", "forward_passes", 2.3, False),
-    Target("times faster than the straightforward way in fp32", "cpu", "bf16", "times_faster", 4.0, True),
-    Target("mean change of the map from fp32", "cpu", "bf16", "mean_change", 1e-3, False),
-    Target("forward passes a slice", "cuda", "bf16", "forward_passes", 2.5, False),
-    Target("times faster than the straightforward way in fp32", "cuda", "bf16", "times_faster", 20.0, True),
-    Target("share of the card's rate in a bf16 matrix product", "cuda", "bf16", "of_matmul_rate", 0.3, True),
+MAP_TARGETS = (
+    Target("forward passes per slice", "cpu", "fp32", "forward_passes", 2.3, False),
+    Target("speed-up over the naive implementation in fp32", "cpu", "bf16", "times_faster", 4.0, True),
+    Target("mean absolute difference from the fp32 map", "cpu", "bf16", "mean_change", 1e-3, False),
+    Target("forward passes per slice", "cuda", "bf16", "forward_passes", 2.5, False),
+    Target("speed-up over the naive implementation in fp32", "cuda", "bf16", "times_faster", 20.0, True),
+    Target("share of the GPU's rate in a bf16 matrix product", "cuda", "bf16", "of_matmul_rate", 0.3, True),
 )
-LOOP, READING = "the loop, of bare steps", "reading from disk, of the loop"
+LOOP, READING = "training loop, share of bare steps", "reading from disk, relative to the loop"
 TRAINING_TARGETS = (
     Target(LOOP, "cpu", "any", "of_bare", 0.9, True, any_model=True, every=True),
     Target(READING, "cpu", "any", "of_loop", 1.0, True, any_model=True, every=True),
     Target(LOOP, "cuda", "any", "of_bare", 0.9, True, any_model=True, every=True),
     Target(READING, "cuda", "any", "of_loop", 1.0, True, any_model=True, every=True),
-    Target("share of the card's rate in a bf16 matrix product", "cuda", "bf16-mixed", "of_matmul_rate", 0.4, True),
+    Target("share of the GPU's rate in a bf16 matrix product", "cuda", "bf16-mixed", "of_matmul_rate", 0.4, True),
 )
-INGEST = "prepare"  # the way of the one row of a record of `ci/bench_ingest.py`
+INGEST = "prepare"  # "way" of the only row in a record of `ci/bench_ingest.py`
 INGEST_TARGETS = (
-    Target("slices of 512² a core-second", "cpu", "any", "slices_per_s", 50, True, any_model=True, every=True),
-    Target("of bare decoding", "cpu", "any", "of_bare", 0.125, True, any_model=True, every=True),
-    Target("two workers against one", "cpu", "any", "two_workers", 1.8, True, any_model=True, every=True),
-    Target("peak MB of a worker", "cpu", "any", "peak_mb", 1536, False, any_model=True, every=True),
+    Target("slices of 512² per core and second", "cpu", "any", "slices_per_s", 50, True, any_model=True, every=True),
+    Target("share of bare decoding", "cpu", "any", "of_bare", 0.125, True, any_model=True, every=True),
+    Target("speed-up with two workers", "cpu", "any", "two_workers", 1.8, True, any_model=True, every=True),
+    Target("peak memory per worker in MB", "cpu", "any", "peak_mb", 1536, False, any_model=True, every=True),
     Target(
-        "peak MB at many studies against few", "cpu", "any", "memory_growth", 1.1, False, any_model=True, every=True
+        "growth of peak memory with studies",
+        "cpu",
+        "any",
+        "memory_growth",
+        1.1,
+        False,
+        any_model=True,
+        every=True,
     ),
     Target(
-        "prepared slices read at random a second", "cpu", "any", "read_per_s", 1000, True, any_model=True, every=True
+        "random reads of prepared slices per second", "cpu", "any", "read_per_s", 1000, True, any_model=True, every=True
     ),
 )
 
 
-def read_records(folder: Path, work: str = "maps") -> dict[str, Record]:
-    """File name → record, of every `bench_<work>_*.json` of a folder; none where there is no such folder.
+def read_records(folder: str | Path, work: str = "maps") -> dict[str, Record]:
+    """Read all benchmark records `bench_<work>_*.json` of a folder, as file name → record.
 
     Args:
-        folder: Where they lie.
+        folder: Folder of the records; without such a folder the result is empty.
         work: "maps", "train" or "ingest".
 
     Raises:
-        InputError: If one is broken.
+        InputError: If a record is not valid JSON.
     """
-    return {path.name: read_json(path) for path in sorted(folder.glob(f"bench_{work}_*.json"))}
+    return {path.name: read_json(path) for path in sorted(Path(folder).glob(f"bench_{work}_*.json"))}
 
 
 def record_note(name: str, record: Record, *, engine: str) -> str:
-    """Markdown: what a record was measured on, and whether with the code of this hash."""
+    """Markdown description of a record: hardware, software, and whether it was measured with the current code.
+
+    Args:
+        name: File name of the record.
+        record: The record.
+        engine: Hash of the current code.
+    """
     work = "training" if "loader" in record else "map"
-    code = f"the {work} code as it is" if record["engine"] == engine else f"an earlier version of the {work} code"
+    code = f"current {work} code" if record["engine"] == engine else f"an earlier version of the {work} code"
     about = (
         f"**`{name}`**: {record['model']} at {record['img_size']} px; {record['cpu']}, threads: {record['threads']}, "
         f"GPU: {record['gpu']}; torch {record['torch']}, timm {record['timm']}, {code}"
     )
     if (loader := record.get("loader")) is None:
         return about
-    read = f"{loader['slices_per_s']:,.0f} slices a second read from disk by {loader['jobs']} processes"
+    read = f"{loader['slices_per_s']:,.0f} slices/s read from disk by {loader['jobs']} processes"
     return f"{about}; {record['parameters'] / 1e6:.1f} million parameters; {read}"
 
 
-def rows_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Rows of `benchmark.measure` or `throughput.measure_training` as text.
+def record_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Table of the rows of a record, as text.
 
-    A dash where a figure has no meaning, no column where it never has one.
+    Args:
+        rows: Rows of `map_cost.measure_map_cost` or `training_speed.measure_training`. A missing value becomes a dash,
+            a column without values is omitted.
     """
     columns = {column: title for column, title in COLUMNS.items() if any(column in row for row in rows)}
-    named = [row | {"way": _way(row["way"])} for row in rows]
+    named = [row | {"way": _variant(row["way"])} for row in rows]
     return pd.DataFrame([{title: _text(row.get(column, "–")) for column, title in columns.items()} for row in named])
 
 
-def judge(records: Sequence[Record], targets: Sequence[Target] = TARGETS) -> pd.DataFrame:
-    """Each target with the best that any record measured, or the worst if all have to meet it, and whether it was met.
+def compare_with_targets(records: Sequence[Record], targets: Sequence[Target] = MAP_TARGETS) -> pd.DataFrame:
+    """Compare records with targets, one row per target.
 
     Args:
-        records: Of one kind of work, whatever the batch.
-        targets: `TARGETS` of maps, `TRAINING_TARGETS` or `INGEST_TARGETS`.
+        records: Records of one kind of work, of any batch size.
+        targets: `MAP_TARGETS`, `TRAINING_TARGETS` or `INGEST_TARGETS`.
+
+    Returns:
+        Columns device, precision, metric, target (the bound), measured, batch and verdict ("met", "missed", "not run").
+        The measured value is the best of all records, or the worst if every record has to meet the target.
     """
-    judged = []
+    compared = []
     for target in targets:
         rows = [row for record in records if _concerns(target, record) for row in _measured(record)]
         mine = [row for row in rows if target.column in row and _matches(target, row)]
@@ -132,11 +159,11 @@ def judge(records: Sequence[Record], targets: Sequence[Target] = TARGETS) -> pd.
             met = row[target.column] >= target.bound if target.least else row[target.column] <= target.bound
             found = {"measured": _text(row[target.column]), "batch": str(row["batch"])}
             found["verdict"] = "met" if met else "missed"
-        wanted = f"{'≥' if target.least else '≤'} {target.bound:g}"
-        judged.append(
-            {"device": target.device, "precision": target.precision, "target": target.text, "wanted": wanted, **found}
+        bound = f"{'≥' if target.least else '≤'} {target.bound:g}"
+        compared.append(
+            {"device": target.device, "precision": target.precision, "metric": target.metric, "target": bound, **found}
         )
-    return pd.DataFrame(judged)
+    return pd.DataFrame(compared)
 
 
 def _concerns(target: Target, record: Record) -> bool:
@@ -148,10 +175,10 @@ def _matches(target: Target, row: Record) -> bool:
 
 
 def _measured(record: Record) -> list[dict[str, Any]]:
-    """Rows that are judged: of training as the profile says, or of maps and, a row a device, the change of the map."""
+    """Rows that count for targets: training with default settings, ingestion, or maps with their bf16 difference."""
     if "loader" in record:
         read_per_s, rows = record["loader"]["slices_per_s"], record["rows"]
-        return [row | {"of_loop": read_per_s / row["images_per_s"]} for row in rows if row["way"] == AS_IT_IS]
+        return [row | {"of_loop": read_per_s / row["images_per_s"]} for row in rows if row["way"] == DEFAULT_WAY]
     if record["rows"][0]["way"] == INGEST:
         return list(record["rows"])
     rows = [row for row in record["rows"] if str(row["way"]).startswith("hgi_sam")]
@@ -161,10 +188,10 @@ def _measured(record: Record) -> list[dict[str, Any]]:
     return rows
 
 
-def _way(way: str) -> str:
-    """A way for readers: the method's name, and what is not eager."""
+def _variant(way: str) -> str:
+    """Display name of a variant: the method or setting, and its mode unless eager."""
     name, _, mode = way.partition(", ")
-    return METHOD_NAMES.get(name, name) + (f", {mode}" if mode not in ("", "eager") else "")
+    return METHOD_NAMES.get(name, VARIANT_NAMES.get(name, name)) + (f", {mode}" if mode not in ("", "eager") else "")
 
 
 def _text(value: object) -> str:

@@ -1,4 +1,4 @@
-"""From a finished training to a folder that can be given away: half the bytes, a card, and no path of this machine."""
+"""Export of a trained network to a publishable folder: float16 weights, a model card, and no paths of this machine."""
 
 import re
 import shutil
@@ -14,33 +14,43 @@ from hgisam.errors import InputError
 from hgisam.models.checkpoint import SHIPPED, load_checkpoint, load_tensors, save_tensors, shipped_checkpoints
 from hgisam.runs.files import listed, read_json, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
-from hgisam.runs.steps import read_manifest
+from hgisam.runs.manifest import read_manifest
 from hgisam_book.recorded.model_card import model_card
 
-PLACES = {"train": ("checkpoint", "start_from"), "model": ("pretrained", "pretrained_sha256")}  # keys that name files
+# keys of a profile that name files
+PATH_KEYS = {"train": ("checkpoint", "start_from"), "model": ("pretrained", "pretrained_sha256")}
 
 
-def export_checkpoint(train_folder: Path, out: Path) -> Path:
-    """Writes weights in float16, their description, history and manifest, and a card for readers.
+def export_checkpoint(train_folder: str | Path, out: str | Path) -> Path:
+    """Export a training: weights in float16, description, history, manifest, and a model card.
 
     Args:
-        train_folder: `runs/<profile>/train` of a finished training.
-        out: Folder to make; an earlier export there is replaced. Inside the package it becomes a checkpoint that ships.
+        train_folder: Folder of a finished training, `runs/<profile>/train`.
+        out: New folder; an earlier export there is replaced. Inside the package it becomes a shipped checkpoint.
+
+    Returns:
+        The folder `out`.
 
     Raises:
-        InputError: If the training is not finished or of an earlier format, a weight is too large for float16, `out`
-            holds something else, or what would ship was trained on real patients.
+        InputError: If the training is not finished or has an earlier format, a weight is too large for float16, `out`
+            has other content, or a shipped checkpoint would come from real patients.
     """
+    train_folder, out = Path(train_folder), Path(out)
     checkpoint, manifest = load_checkpoint(train_folder), read_manifest(train_folder)
     about = read_json(train_folder / "model.json")
     if not isinstance(about.get("data"), dict) or not isinstance(about.get("classes"), list):
-        raise InputError(f"checkpoint {train_folder}", "no word on its data", "what it saw", "Train again.")
+        raise InputError(
+            f"checkpoint {train_folder}",
+            "no description of its data",
+            "a description of its training data",
+            "Train again.",
+        )
     synthetic = is_phantom(about["data"])
     ships = out.resolve().is_relative_to(SHIPPED.parent.resolve())
     _check_out(out, ships=ships, synthetic=synthetic)
     with whole_folder(out) as folder:
         save_tensors(folder / "model.safetensors", halved(load_tensors(train_folder / "model.safetensors")))
-        write_json(folder / "model.json", about | {"profile": without_places(about["profile"])})
+        write_json(folder / "model.json", about | {"profile": without_paths(about["profile"])})
         shutil.copyfile(train_folder / "train.csv", folder / "train.csv")
         load = out.name if ships else f"path/to/{out.name}"
         card = model_card(checkpoint, about, manifest, load=load, synthetic=synthetic)
@@ -51,7 +61,7 @@ def export_checkpoint(train_folder: Path, out: Path) -> Path:
 
 
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same names with floating-point tensors in float16, others as they are.
+    """Tensors in float16; tensors that are not floating-point keep their type.
 
     Raises:
         InputError: If a value is too large for float16.
@@ -59,50 +69,52 @@ def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     half = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
     for key, value in half.items():
         if not torch.isfinite(value).all():
-            most = f"{tensors[key].abs().max():.3g}"
+            largest = f"{tensors[key].abs().max():.3g}"
             remedy = "Train with more train.weight_decay or a smaller train.learning_rate."
-            raise InputError(f"weight {key}", f"values up to {most}", "what float16 holds (65,504)", remedy)
+            raise InputError(f"weight {key}", f"values up to {largest}", "at most 65,504 (float16)", remedy)
     return half
 
 
-def without_places(profile: Mapping[str, Any]) -> dict[str, Any]:
-    """A profile as JSON without the files that it names, which stand in a manifest's inputs by their hash.
+def without_paths(profile: Mapping[str, Any]) -> dict[str, Any]:
+    """Profile (as JSON) without the paths that it names; the manifest has the hashes of these files.
 
-    Names of shipped checkpoints stay; they mean the same on every machine.
+    Names of shipped checkpoints stay, because they are valid on every machine.
     """
     cleaned = dict(profile)
-    for section, keys in PLACES.items():
+    for section, keys in PATH_KEYS.items():
         values = cleaned[section]
         emptied = {key: None for key in keys if key in values and values[key] not in shipped_checkpoints()}
         cleaned[section] = values | emptied
     return cleaned
 
 
-def portable_manifest(step: Path) -> dict[str, Any]:
-    """The manifest of a finished step without a path of this machine."""
-    manifest = read_manifest(step)
-    return manifest | {"profile": without_places(manifest["profile"])}
+def portable_manifest(step: str | Path) -> dict[str, Any]:
+    """Manifest of a finished step without paths of this machine."""
+    manifest = read_manifest(Path(step))
+    return manifest | {"profile": without_paths(manifest["profile"])}
 
 
 def _check_out(out: Path, *, ships: bool, synthetic: bool) -> None:
-    """Refuses to ship real patients, and to replace anything but an earlier export."""
+    """Check that only phantoms ship, and that only an earlier export is replaced."""
     if ships and not synthetic:
-        remedy = "Give --out a folder outside the package."
+        remedy = "Set --out to a folder outside the package."
         raise InputError(f"checkpoint {out.name}", "trained on real patients", "phantoms, to ship with hgisam", remedy)
     if ships:
         check_name(out.name)
     if ships and out.resolve().parent != SHIPPED.resolve():
-        raise InputError("folder to make", str(out), f"one in {SHIPPED.name}/, or outside the package", "Name another.")
+        raise InputError(
+            "export folder", str(out), f"one in {SHIPPED.name}/, or outside the package", "Choose another."
+        )
     if not is_free(out, listed(out / "manifest.json", "exported")):
-        raise InputError(str(out), "something else", "a new folder, or an earlier export", "Name another folder.")
+        raise InputError(str(out), "other content", "a new folder, or an earlier export", "Choose another folder.")
 
 
 def check_name(name: str) -> str:
-    """The name of a checkpoint, once it is known to be no path.
+    """Check that the name of a checkpoint is not a path, and return it.
 
     Raises:
-        InputError: If it has other characters than letters, digits, - and _.
+        InputError: If it has characters other than letters, digits, - and _.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise InputError("name of a checkpoint", repr(name), "letters, digits, - and _", "Name it phantom-binary.")
+        raise InputError("name of a checkpoint", repr(name), "letters, digits, - and _", "Use e.g. phantom-binary.")
     return name

@@ -1,4 +1,4 @@
-"""The card that goes with a checkpoint: what it is, what it saw, how well it did, what it is for and what not."""
+"""Model card of a checkpoint: architecture, training data, validation metrics, intended use and limitations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from hgisam.models.checkpoint import Checkpoint
 from hgisam.models.networks import network_name
 
-FIGURES = {
+METRICS = {
     "val_auroc": "AUROC of slices, any bleeding",
     "val_auroc_types": "AUROC of slices, mean over the types of bleeding",
     "val_dice": "Dice, mean over the bleeding slices",
@@ -27,19 +27,19 @@ library_name: hgisam
 | Training data | `{name}`, {source}, licence: {licence} |
 | Patients | {patients} |
 | Slices | {slices} |
-| Epoch kept | {epoch} of at most {epochs}, seed {seed} |
+| Selected epoch | {epoch} of at most {epochs}, seed {seed} |
 | Weights | float16 on disk, float32 when loaded |
 | Trained with | torch {torch}, timm {timm}, code {code} |
 
 ## Validation
 
-Of the epoch kept, which was chosen by these figures; they flatter it a little.
+The epoch was selected by these metrics, so they are slightly too optimistic.
 
-| figure | value |
+| metric | value |
 | --- | --- |
 {figures}
 
-Bleeding is said from a probability of {threshold:.3f} on.
+A slice is predicted bleeding if its probability is at least {threshold:.3f}.
 
 ## Use
 
@@ -49,32 +49,32 @@ from hgisam import load_pretrained
 checkpoint = load_pretrained("{load}")
 ```
 
-It is for teaching and for tests of software. It is **never for diagnosis**: no part of it has been examined on patients
-for that, and it is no medical device.
+Intended use: teaching and software tests. It is **never for diagnosis**: it has no clinical evaluation and is not a
+medical device.
 
-## Limits
+## Limitations
 
 - {limit}
 - It expects HU, oriented and cropped as `python -m data_prep` does, and the same windows and pixel pitch.
-- Its probabilities were not calibrated, and one validation split stands behind the figures above.
+- Its probabilities are not calibrated, and the metrics above come from a single validation split.
 
-Licence of the weights: {terms}. `manifest.json` says how they were made.
+Licence of the weights: {terms}. `manifest.json` documents how they were trained.
 """
-SYNTHETIC_LIMIT = "All its patients are synthetic: it knows phantoms, and what it says about a real head means nothing."
-REAL_LIMIT = "Scanners, hospitals and kinds of bleeding that its training data lack are unknown to it."
+SYNTHETIC_LIMIT = "It was trained on synthetic patients (phantoms) only: its predictions on real scans mean nothing."
+REAL_LIMIT = "It may not generalise to scanners, hospitals and types of bleeding beyond its training data."
 
 
 def model_card(
     checkpoint: Checkpoint, about: Mapping[str, Any], manifest: Mapping[str, Any], *, load: str, synthetic: bool
 ) -> str:
-    """Markdown made from a checkpoint's own files.
+    """Model card of a checkpoint as Markdown.
 
     Args:
-        checkpoint: The network.
-        about: Its `model.json`.
-        manifest: That of its training.
-        load: What `load_pretrained` is called with.
-        synthetic: Whether all patients are phantoms.
+        checkpoint: The checkpoint.
+        about: Content of its `model.json`.
+        manifest: Manifest of its training.
+        load: Argument for `load_pretrained` in the example.
+        synthetic: True if all patients are phantoms.
     """
     profile, data, measured = checkpoint.profile, about["data"], about["validation"]
     kind = "phantoms" if synthetic else data["name"]
@@ -95,11 +95,11 @@ def model_card(
         torch=manifest["packages"]["torch"],
         timm=manifest["packages"]["timm"],
         code=f"sha256 {manifest['code_hash'][:16]}",
-        figures="\n".join(f"| {text} | {measured[key]:.3f} |" for key, text in FIGURES.items() if key in measured),
+        figures="\n".join(f"| {text} | {measured[key]:.3f} |" for key, text in METRICS.items() if key in measured),
         threshold=checkpoint.detection_threshold,
         load=load,
         license="apache-2.0" if synthetic else "other",
-        terms="Apache-2.0" if synthetic else "what the licence of the training data leaves open",
+        terms="Apache-2.0" if synthetic else "as far as the licence of the training data permits",
         limit=SYNTHETIC_LIMIT if synthetic else REAL_LIMIT,
         **{key: data[key] for key in ("name", "source", "licence")},
         epoch=measured["epoch"],

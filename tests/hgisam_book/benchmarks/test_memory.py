@@ -1,11 +1,11 @@
-"""Memory of training: counted by hand, and against what is allocated."""
+"""Memory of training: counted by hand, and compared with what is allocated."""
 
 import pytest
 import torch
 from torch import nn
 
 from hgisam.config.profile import Profile
-from hgisam_book.benchmarks.map_cost import peak_megabytes
+from hgisam_book.benchmarks.map_cost import peak_memory_mb
 from hgisam_book.benchmarks.memory import training_memory
 
 
@@ -32,15 +32,15 @@ def test_frozen_weights_need_no_gradient(tiny: Profile, tiny_model: nn.Module) -
     assert all(p.grad is None and p.device.type == "cpu" for p in tiny_model.parameters())
 
 
-def test_it_is_what_is_allocated(tiny: Profile, tiny_model: nn.Module) -> None:
+def test_activations_match_the_allocated_memory(tiny: Profile, tiny_model: nn.Module) -> None:
     images = torch.randn(12, len(tiny.windows), 32, 32)
     tiny_model.train()
     counted = training_memory(tiny_model, images[:2])["image"]
-    peaks = [peak_megabytes(lambda count=count: tiny_model(images[:count]), "cpu") for count in (4, 12)]
+    peaks = [peak_memory_mb(lambda count=count: tiny_model(images[:count]), "cpu") for count in (4, 12)]
     assert counted == pytest.approx((peaks[1] - peaks[0]) / 8, rel=0.15)
 
 
-def test_half_precision_keeps_less(tiny: Profile, tiny_model: nn.Module) -> None:
+def test_half_precision_saves_fewer_bytes(tiny: Profile, tiny_model: nn.Module) -> None:
     images = torch.randn(2, len(tiny.windows), 32, 32)
     full = training_memory(tiny_model, images)
     with torch.autocast("cpu", dtype=torch.bfloat16):

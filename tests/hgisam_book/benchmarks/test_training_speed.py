@@ -1,4 +1,4 @@
-"""Rates of the training loop and of reading."""
+"""Throughput of the training loop and of reading."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from hgisam_book.benchmarks.training_speed import few_batches, loader_rate, meas
 from tests.conftest import TINY, make_prepared
 
 
-def test_rates_of_several_ways(tmp_path: Path) -> None:
+def test_throughput_of_several_variants(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=12))
     ways = [[], ["compute.precision=bf16-mixed"], ["train.batch_size=4"], ["train.accumulate=2"]]
     rows = measure_training("smoke", prepared, ways, overrides=TINY, repeat=1)
-    assert [row["way"] for row in rows] == ["as the profile says", *[way[0] for way in ways[1:]]]
+    assert [row["way"] for row in rows] == ["default", *[way[0] for way in ways[1:]]]
     assert [row["precision"] for row in rows] == ["32-true", "bf16-mixed", "32-true", "32-true"]
     assert [row["batch"] for row in rows] == [8, 8, 4, 8]
     for row in rows:
@@ -27,7 +27,7 @@ def test_rates_of_several_ways(tmp_path: Path) -> None:
     assert rows[3]["peak_mb"] < rows[0]["peak_mb"]  # likewise
 
 
-def test_few_batches_of_both_kinds_in_memory(tmp_path: Path) -> None:
+def test_few_batches_of_both_classes_in_memory(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=24))
     profile = load_profile("smoke", TINY)
     few = few_batches(prepared, profile, 2)

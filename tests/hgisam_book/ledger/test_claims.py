@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ruamel.yaml import YAML
 
 from hgisam.errors import InputError
-from hgisam_book.ledger.claims import SHIPPED, Claim, Ledger, holds, load_ledger, measure, verdicts
+from hgisam_book.ledger.claims import SHIPPED, Claim, Ledger, holds, load_ledger, measured_value, verdicts
 from hgisam_book.ledger.summary_query import Measured, find_value
 
 ROW: dict[str, Any] = {
@@ -160,7 +160,7 @@ def test_the_smoke_profile_is_shown_without_verdict() -> None:
 )
 def test_an_invalid_claim_is_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = tmp_path / "ledger.yaml"
-    path.write_text(yaml.safe_dump({"not_judged": [], "claims": [row(**changes)]}))
+    YAML(typ="safe", pure=True).dump({"not_judged": [], "claims": [row(**changes)]}, path)
     with pytest.raises(InputError, match=message) as caught:
         load_ledger(path)
     assert "\n" not in str(caught.value)
@@ -177,7 +177,7 @@ def test_a_broken_file_is_one_line(tmp_path: Path, text: str) -> None:
 
 def test_an_id_is_unique(tmp_path: Path) -> None:
     path = tmp_path / "ledger.yaml"
-    path.write_text(yaml.safe_dump({"not_judged": [], "claims": [row(), row()]}))
+    YAML(typ="safe", pure=True).dump({"not_judged": [], "claims": [row(), row()]}, path)
     with pytest.raises(InputError, match="the id a is not unique"):
         load_ledger(path)
 

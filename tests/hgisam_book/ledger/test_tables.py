@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from bs4 import BeautifulSoup
 
-from hgisam.runs.files import write_json
 from hgisam.__main__ import main
+from hgisam.runs.files import write_json
 from hgisam_book.ledger.claims import Ledger, load_ledger, verdicts
 from hgisam_book.ledger.tables import WIDTH, count_verdicts, failing, ledger_table
 from tests.hgisam_book.ledger.test_claims import TARGET, full_summary, row, summary

@@ -1,4 +1,4 @@
-"""What is given away: small, with a card made of its own facts, and nothing of the machine that made it."""
+"""Exports: small, with a model card from their own files, and without traces of this machine."""
 
 from pathlib import Path
 from types import UnionType
@@ -19,13 +19,13 @@ from hgisam.pipeline import train_step
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.folders import sha256_of
 from hgisam_book.recorded import export
-from hgisam_book.recorded.export import PLACES, export_checkpoint, halved, without_places
+from hgisam_book.recorded.export import PATH_KEYS, export_checkpoint, halved, without_paths
 from tests.conftest import TINY, make_prepared
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished training on 24 patients, which started from another one in a folder whose name nobody should see."""
+    """A finished training on 24 patients, started from another one in a folder with a private name."""
     runs = tmp_path_factory.mktemp("home-of-alice")
     start_from: Path | str = "null"
     for name in ("trunk", "smoke"):
@@ -35,13 +35,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def synthetic(monkeypatch: pytest.MonkeyPatch, package: Path) -> None:
-    """Lets the test's own set pass for a phantom, and ships to a folder of the test."""
+    """Treat the test data as a phantom, and ship to a folder of the test."""
     monkeypatch.setattr(export, "is_phantom", lambda _: True)
     for module in (export, checkpoints):
         monkeypatch.setattr(module, "SHIPPED", package / "checkpoints")
 
 
-def test_half_precision_keeps_values_and_leaves_numbers_that_count() -> None:
+def test_half_precision_keeps_values_and_integer_tensors() -> None:
     half = halved({"weight": torch.tensor([1.0, 65504.0]), "index": torch.tensor([70000])})
     assert half["weight"].dtype == torch.float16
     assert half["weight"].tolist() == [1.0, 65504.0]
@@ -54,18 +54,18 @@ def test_half_precision_keeps_values_and_leaves_numbers_that_count() -> None:
 def test_scores_of_the_export_are_those_of_the_training(run: Path, tmp_path: Path) -> None:
     loaded = load_pretrained(str(export_checkpoint(run / "train", tmp_path / "small")))
     data = open_prepared(run / "prepared" / "rsna")
-    told = pd.read_parquet(run / "train" / "predictions.parquet")
-    hu, brain = (torch.from_numpy(array[told["row"].to_numpy()]) for array in (data.hu, data.brain))
+    predicted = pd.read_parquet(run / "train" / "predictions.parquet")
+    hu, brain = (torch.from_numpy(array[predicted["row"].to_numpy()]) for array in (data.hu, data.brain))
     with torch.no_grad():
         scores = loaded.probability(loaded.preprocess(hu, brain))
-    np.testing.assert_allclose(scores, told["score"], atol=5e-3)
+    np.testing.assert_allclose(scores, predicted["score"], atol=5e-3)
     assert next(loaded.model.parameters()).dtype == torch.float32
     full, half = (folder / "model.safetensors" for folder in (run / "train", tmp_path / "small"))
     assert half.stat().st_size < 0.6 * full.stat().st_size
     assert set(load_tensors(half)) == set(load_tensors(full))
 
 
-def test_the_card_says_what_the_files_say(run: Path, tmp_path: Path) -> None:
+def test_the_card_agrees_with_the_files(run: Path, tmp_path: Path) -> None:
     folder = export_checkpoint(run / "train", tmp_path / "small")
     card, about = (folder / "README.md").read_text(), read_json(folder / "model.json")
     parameters = sum(p.numel() for p in load_pretrained(str(folder)).model.parameters())
@@ -83,7 +83,7 @@ def test_the_card_says_what_the_files_say(run: Path, tmp_path: Path) -> None:
     assert set(manifest["exported"]) == {path.name for path in folder.iterdir()} - {"manifest.json"}
 
 
-def test_no_place_of_this_machine_is_given_away(run: Path, tmp_path: Path) -> None:
+def test_exports_reveal_no_path_of_this_machine(run: Path, tmp_path: Path) -> None:
     assert "alice" in (run / "train" / "model.json").read_text()
     assert "alice" in (run / "train" / "manifest.json").read_text()
     for path in export_checkpoint(run / "train", tmp_path / "small").iterdir():
@@ -97,7 +97,7 @@ def test_names_of_shipped_checkpoints_stay(tiny: Profile, monkeypatch: pytest.Mo
     values: dict[str, Any] = tiny.model_dump(mode="json")
     values["train"] |= {"checkpoint": "runs/alice/train", "start_from": "phantom-binary"}
     values["model"] |= {"pretrained": "/home/alice/swin.safetensors", "pretrained_sha256": "0" * 64}
-    cleaned = without_places(values)
+    cleaned = without_paths(values)
     assert cleaned["train"] == tiny.model_dump(mode="json")["train"] | {"start_from": "phantom-binary"}
     assert cleaned["model"] == tiny.model_dump(mode="json")["model"]
     assert values["train"]["checkpoint"] == "runs/alice/train"
@@ -120,10 +120,10 @@ def free_text(model: type[BaseModel], above: str = "") -> set[str]:
 
 
 def test_every_key_that_can_hold_a_path_is_known() -> None:
-    """A new one has to be added to `PLACES`, or here if it names no file."""
+    """A new one has to be added to `PATH_KEYS`, or here if it names no file."""
     names = {"windows.name", "model.architecture"}  # the latter is one of timm's
-    places = {f"{section}.{key}" for section, keys in PLACES.items() for key in keys}
-    assert {"model.pretrained", "train.start_from"} <= free_text(Profile) <= places | names
+    paths = {f"{section}.{key}" for section, keys in PATH_KEYS.items() for key in keys}
+    assert {"model.pretrained", "train.start_from"} <= free_text(Profile) <= paths | names
 
 
 def test_only_phantoms_ship(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,22 +133,22 @@ def test_only_phantoms_ship(run: Path, tmp_path: Path, monkeypatch: pytest.Monke
         export_checkpoint(run / "train", package / "checkpoints" / "real")
     synthetic(monkeypatch, package)
     for wrong in (package / "elsewhere", package / "checkpoints" / "a" / "b", package / "checkpoints" / "a b"):
-        with pytest.raises(InputError, match=r"name of a checkpoint|folder to make"):
+        with pytest.raises(InputError, match=r"name of a checkpoint|export folder"):
             export_checkpoint(run / "train", wrong)
     assert not package.exists()
     export_checkpoint(run / "train", package / "checkpoints" / "phantom-test")
-    assert list(shipped.shipped_checkpoints()) == ["phantom-test"]
+    assert list(checkpoints.shipped_checkpoints()) == ["phantom-test"]
     assert load_pretrained("phantom-test").profile.name == "smoke"
     card = (package / "checkpoints" / "phantom-test" / "README.md").read_text()
     assert 'load_pretrained("phantom-test")' in card
-    assert "All its patients are synthetic" in card
+    assert "synthetic patients (phantoms) only" in card
 
 
 def test_only_an_earlier_export_is_replaced(run: Path, tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "README.md").write_text("mine")
     for precious in (tmp_path / "letters", run / "train"):
-        with pytest.raises(InputError, match="something else"):
+        with pytest.raises(InputError, match="other content"):
             export_checkpoint(run / "train", precious)
     (tmp_path / "empty").mkdir()
     for _ in range(2):
@@ -160,7 +160,7 @@ def test_unfinished_trainings_are_refused(run: Path, tmp_path: Path) -> None:
         export_checkpoint(tmp_path / "nowhere", tmp_path / "out")
     old = export_checkpoint(run / "train", tmp_path / "old")
     write_json(old / "model.json", {k: v for k, v in read_json(old / "model.json").items() if k != "data"})
-    with pytest.raises(InputError, match="no word on its data"):
+    with pytest.raises(InputError, match="no description of its data"):
         export_checkpoint(old, tmp_path / "out")
     (old / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"manifest\.json"):

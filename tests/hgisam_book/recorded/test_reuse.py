@@ -1,4 +1,4 @@
-"""Trained before or trained now: what would be the same is taken from a recorded run, and only that."""
+"""Reuse of recorded trainings: only with the same settings and the same slices."""
 
 import shutil
 from dataclasses import replace
@@ -14,11 +14,12 @@ from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import load_tensors
 from hgisam.runs.files import read_json, write_json
-from hgisam.runs.steps import read_manifest
+from hgisam.runs.manifest import read_manifest
+from hgisam.training.adopt import adopt
 from hgisam.training.loop import fit
-from hgisam_book.recorded.reuse import RECORDED, adopt, recorded_training, trained_or_taken, trainings_of
+from hgisam_book.recorded.reuse import RECORDED, recorded_training, reuse_note, trainings_of
 from hgisam_book.recorded.runs import read_runs, record_run
-from hgisam_book.studies import baselines, classifiers, measurements
+from hgisam_book.studies import baselines, classifiers
 from hgisam_book.studies.classifiers import train_classifiers
 from tests.conftest import TINY, make_prepared
 
@@ -36,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Path:
     runs = tmp_path_factory.mktemp("runs")
     for name, splits in (("rsna", ("train", "val")), ("ct-ich", ("val", "test"))):
         make_prepared(runs / "smoke" / "prepared" / name, patients=12, splits=splits)
-    for step in (pipeline.train_step, pipeline.map_step, measurements.evaluate_step):
+    for step in (pipeline.train_step, pipeline.map_step, pipeline.evaluate_step):
         step(profile, runs)
     train_classifiers(profile, runs)
     return runs / "smoke"
@@ -44,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Path:
 
 @pytest.fixture(scope="module")
 def shelf(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with one recorded run, which holds both classifiers."""
+    """A folder with one recorded run that has both classifiers."""
     folder = tmp_path_factory.mktemp("recorded")
     record_run(run, folder / "first", with_checkpoint=True, trainings=["classifiers/*-1"])
     return folder
@@ -61,16 +62,16 @@ def no_training(*_: object) -> None:
     raise AssertionError("trained")
 
 
-def taken(trained: dict[tuple[str, int], Path]) -> list[str]:
+def reused(trained: dict[tuple[str, int], Path]) -> list[str]:
     return [task for (task, _), folder in trained.items() if (folder / RECORDED).is_file()]
 
 
-def test_what_a_recorded_run_holds_is_not_trained_again(
+def test_a_recorded_training_is_reused(
     run: Path, shelf: Path, runs: Path, profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "launch", no_training)
     trained = train_classifiers(profile, runs, shelf)
-    assert taken(trained) == ["binary", "subtype"]
+    assert reused(trained) == ["binary", "subtype"]
     for folder in trained.values():
         first = run / "classifiers" / folder.name
         then, now = (load_tensors(path / "model.safetensors") for path in (first, folder))
@@ -85,11 +86,11 @@ def test_what_a_recorded_run_holds_is_not_trained_again(
         assert record["run"] == "first"
         assert record["manifest"]["duration_s"] == read_manifest(first)["duration_s"]
         assert record["then"] == read_json(first / "model.json")["validation"]["val_auroc"]
-    said = trained_or_taken(trained.values())
-    assert said.startswith("**2 of 2 networks were not trained here.**")
-    assert "`first`" in said
-    assert "`val_auroc`" in said
-    assert trained_or_taken([run / "classifiers" / "binary-1"]) == "None of 1 networks was taken from a recorded run."
+    note = reuse_note(trained.values())
+    assert note.startswith("**2 of 2 networks were reused from a recorded run.**")
+    assert "`first`" in note
+    assert "`val_auroc`" in note
+    assert reuse_note([run / "classifiers" / "binary-1"]) == "None of 1 networks was reused from a recorded run."
     assert trainings_of(runs / "smoke") == sorted(trained.values())
     again = train_classifiers(profile, runs, shelf)
     assert again == trained
@@ -98,26 +99,26 @@ def test_what_a_recorded_run_holds_is_not_trained_again(
 def test_other_settings_are_trained(shelf: Path, runs: Path, profile: Profile) -> None:
     other = load_profile("smoke", [*SHORT, "study.trainings.subtype={task: subtype, train.weight_decay: 0.04}"])
     trained = train_classifiers(other, runs, shelf)
-    assert taken(trained) == ["binary"]
-    assert trained_or_taken(trained.values()).startswith("**1 of 2 networks were not trained here.**")
+    assert reused(trained) == ["binary"]
+    assert reuse_note(trained.values()).startswith("**1 of 2 networks were reused from a recorded run.**")
     for change in ("seed=9", "data.field_of_view_mm=190", "windows.0.width_hu=90", "compute.precision=bf16-mixed"):
         changed = load_profile("smoke", [*SHORT, change])
         assert recorded_training(changed, shelf, "classifiers/binary-1") is None
-    elsewhere = load_profile("smoke", [*SHORT, "seed=1", "compute.jobs=7", "name=mine"])
-    assert recorded_training(elsewhere, shelf, "classifiers/binary-1") == shelf / "first" / "classifiers" / "binary-1"
+    moved = load_profile("smoke", [*SHORT, "seed=1", "compute.jobs=7", "name=mine"])
+    assert recorded_training(moved, shelf, "classifiers/binary-1") == shelf / "first" / "classifiers" / "binary-1"
 
 
 @pytest.mark.parametrize("difference", ["patients", "pixels"])
 def test_other_slices_are_trained(shelf: Path, tmp_path: Path, profile: Profile, difference: str) -> None:
     folder = tmp_path / "smoke" / "prepared" / "rsna"
-    other = {"patients": {"patients": 16}, "pixels": {"patients": 12, "brain_hu": 33}}  # as of another scanner
+    other = {"patients": {"patients": 16}, "pixels": {"patients": 12, "brain_hu": 33}}  # as from another scanner
     make_prepared(folder, **other[difference])
     trained = train_classifiers(profile, tmp_path, shelf)
-    assert taken(trained) == []
+    assert reused(trained) == []
     assert all("epoch" in pd.read_csv(path / "train.csv") for path in trained.values())
 
 
-def test_a_network_that_says_something_else_now_is_trained(
+def test_a_network_with_another_validation_metric_is_trained(
     shelf: Path, runs: Path, tmp_path: Path, profile: Profile
 ) -> None:
     spoilt = tmp_path / "spoilt"
@@ -130,23 +131,23 @@ def test_a_network_that_says_something_else_now_is_trained(
     about = read_json(path)
     del about["validation"]["val_auroc"]
     write_json(path, about)
-    assert taken(train_classifiers(profile, runs, spoilt)) == []
+    assert reused(train_classifiers(profile, runs, spoilt)) == []
 
 
-def test_the_run_s_own_training_is_never_taken(shelf: Path, runs: Path) -> None:
-    """Even where the study's binary classifier is the run's own, and a record holds it."""
+def test_the_own_training_of_the_run_is_never_reused(shelf: Path, runs: Path) -> None:
+    """Even if the binary classifier of the study is that of the run, and a record has it."""
     own = load_profile("smoke", [*SHORT, "study.seeds=[2304]"])
     assert own.seed == 2304
     assert recorded_training(own, shelf, "train") == shelf / "first" / "train"
     trained = train_classifiers(own, runs, shelf)
     assert trained["binary", 2304].name == "train"
-    assert taken(trained) == []
+    assert reused(trained) == []
 
 
-def test_without_a_folder_of_records_all_are_trained_and_a_wrong_one_is_an_error(
+def test_without_records_all_are_trained_and_a_wrong_folder_is_an_error(
     shelf: Path, runs: Path, tmp_path: Path, profile: Profile
 ) -> None:
-    assert taken(train_classifiers(profile, runs)) == []
+    assert reused(train_classifiers(profile, runs)) == []
     with pytest.raises(InputError, match="take_from: got nowhere"):
         train_classifiers(profile, runs, Path("nowhere"))
     spoilt = tmp_path / "spoilt"
@@ -157,14 +158,14 @@ def test_without_a_folder_of_records_all_are_trained_and_a_wrong_one_is_an_error
             recorded_training(profile, spoilt, "classifiers/binary-1")
 
 
-def test_the_laptop_profile_finds_the_networks_that_the_book_holds(
+def test_the_laptop_profile_finds_the_recorded_networks_of_the_book(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Who changes the profile should know that `make book` trains for an hour from then on, until it is recorded."""
-    asked: dict[str, Profile] = {}
+    """A changed profile makes `make book` train for an hour, until the run is recorded again."""
+    trained: dict[str, Profile] = {}
 
     def note(trainings: dict[str, Profile], *_: object) -> list[Path]:
-        asked.update(trainings)
+        trained.update(trainings)
         return [Path(step) for step in trainings]
 
     for module in (classifiers, baselines):
@@ -175,9 +176,9 @@ def test_the_laptop_profile_finds_the_networks_that_the_book_holds(
     train_classifiers(laptop, tmp_path)
     for name in baselines.BASELINES:
         baselines.train_folds(laptop, tmp_path, name, data)
-    assert len(asked) == 6 + 3 * laptop.data.folds
+    assert len(trained) == 6 + 3 * laptop.data.folds
     shelf = Path(__file__).parents[3] / "book" / "recorded"
-    for step, profile in asked.items():
+    for step, profile in trained.items():
         assert recorded_training(profile, shelf, step) == shelf / "laptop-2-cores" / step
 
 
@@ -191,16 +192,16 @@ def test_only_trainings_of_this_run_are_recorded(run: Path, shelf: Path, runs: P
     path = copy / "classifiers" / "binary-1" / "manifest.json"
     manifest = read_json(path)
     write_json(path, {**manifest, "inputs": {"prepared/rsna": "another"}})
-    with pytest.raises(InputError, match="made of other data"):
+    with pytest.raises(InputError, match="trained on other data"):
         record_run(copy, out, trainings=["classifiers/*-1"])
     write_json(path, manifest)
     write_json(path.with_name(RECORDED), {})
-    with pytest.raises(InputError, match="taken from a record"):
+    with pytest.raises(InputError, match="reused from a recorded run"):
         record_run(copy, out, trainings=["classifiers/*-1"])
     assert not out.exists()
 
 
-def test_a_checkpoint_is_taken_instead_of_training(tmp_path: Path, tiny: Profile) -> None:
+def test_a_checkpoint_replaces_the_training(tmp_path: Path, tiny: Profile) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set"))
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()

@@ -1,4 +1,4 @@
-"""Recorded runs: what was packed is read again as it was, and nothing else gets in."""
+"""Recorded runs: reading returns what was packed, and only unchanged files of one run are accepted."""
 
 import json
 import logging
@@ -18,14 +18,14 @@ from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.inference import extraction
 from hgisam.inference.external import evaluate_external, map_external
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_pretrained
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.folders import sha256_of
-from hgisam.runs.steps import read_manifest
+from hgisam.runs.manifest import read_manifest
 from hgisam_book.recorded import runs
 from hgisam_book.recorded.export import export_checkpoint
 from hgisam_book.recorded.runs import read_runs, record_run
-from hgisam_book.studies import measurements
 from tests.conftest import TINY, make_prepared
 
 FILES = {
@@ -37,20 +37,20 @@ WEIGHTS = {"train/model.safetensors", "train/model.json", "train/README.md"}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run whose training took its weights from a folder whose name nobody should see."""
+    """A finished run whose training loaded weights from a folder with a private name."""
     runs = tmp_path_factory.mktemp("home-of-alice")
     for name, splits in (("rsna", ("train", "val")), ("ct-ich", ("val", "test"))):
         make_prepared(runs / "smoke" / "prepared" / name, patients=12, splits=splits)
     pipeline.train_step(load_profile("smoke", TINY), runs)
     profile = load_profile("smoke", [*TINY, f"train.checkpoint={shutil.move(runs / 'smoke/train', runs / 'given')}"])
-    for step in (pipeline.train_step, pipeline.map_step, measurements.evaluate_step):
+    for step in (pipeline.train_step, pipeline.map_step, pipeline.evaluate_step):
         step(profile, runs)
     return runs / "smoke"
 
 
 @pytest.fixture
 def copy(run: Path, tmp_path: Path) -> Path:
-    """The run, to be spoilt."""
+    """A copy of the run, to be modified."""
     return Path(shutil.copytree(run, tmp_path / "run", ignore=shutil.ignore_patterns("prepared")))
 
 
@@ -58,7 +58,7 @@ def files_of(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_was_packed_is_read_again(run: Path, tmp_path: Path) -> None:
+def test_reading_returns_what_was_packed(run: Path, tmp_path: Path) -> None:
     record_run(run, tmp_path / "first", note="A first try.")
     runs = read_runs(tmp_path)
     assert list(runs) == ["first"]
@@ -77,7 +77,7 @@ def test_what_was_packed_is_read_again(run: Path, tmp_path: Path) -> None:
     assert read_runs(tmp_path / "nowhere") == {}
 
 
-def test_all_results_are_recorded_where_the_run_has_them(copy: Path, tmp_path: Path) -> None:
+def test_all_results_are_recorded_if_the_run_has_them(copy: Path, tmp_path: Path) -> None:
     shutil.copytree(copy / "evaluate", copy / "results")
     summary = read_json(copy / "results" / "summary.json") | {"studies": {}}
     write_json(copy / "results" / "summary.json", summary)
@@ -109,7 +109,7 @@ def test_patients_are_numbers(run: Path, tmp_path: Path) -> None:
     assert not list(out.rglob("predictions*"))
 
 
-def test_no_place_of_this_machine_is_given_away(run: Path, tmp_path: Path) -> None:
+def test_records_reveal_no_path_of_this_machine(run: Path, tmp_path: Path) -> None:
     assert "alice" in (run / "train" / "manifest.json").read_text()
     out = record_run(run, tmp_path / "first", with_checkpoint=True)
     for path in out.rglob("*"):
@@ -117,28 +117,28 @@ def test_no_place_of_this_machine_is_given_away(run: Path, tmp_path: Path) -> No
             assert path.is_dir() or secret.encode() not in path.read_bytes(), (path, secret)
 
 
-def test_a_checkpoint_goes_along_if_it_is_small(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_checkpoint_is_recorded(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = record_run(run, tmp_path / "first", with_checkpoint=True)
     assert files_of(out) == FILES | WEIGHTS
     assert load_pretrained(str(out / "train")).profile.name == "smoke"
-    monkeypatch.setattr(runs, "MOST_CHECKPOINT_KB", 1)
+    monkeypatch.setattr(runs, "MAX_CHECKPOINT_KB", 1)
     with pytest.raises(InputError, match="at most 1 kB"):
         record_run(run, tmp_path / "second", with_checkpoint=True)
     assert list(read_runs(tmp_path)) == ["first"]
 
 
-def test_large_metrics_are_left_out(
+def test_large_metrics_are_not_recorded(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(runs, "MOST_METRICS_KB", 1)
+    monkeypatch.setattr(runs, "MAX_METRICS_KB", 1)
     with caplog.at_level(logging.INFO):
         out = record_run(run, tmp_path / "first")
     assert files_of(out) == FILES - {"evaluate/metrics.parquet"}
     assert read_runs(tmp_path)["first"].metrics is None
-    assert "metrics.parquet is left out: more than 1 kB" in caplog.messages
+    assert "metrics.parquet is not recorded: more than 1 kB" in caplog.messages
 
 
-def test_a_gpu_makes_another_tier_only_where_it_was_used(copy: Path, tmp_path: Path) -> None:
+def test_the_gpu_tier_requires_that_the_gpu_was_used(copy: Path, tmp_path: Path) -> None:
     manifest = read_manifest(copy / "train")
     manifest["hardware"]["gpu"] = ["a card"]
     write_json(copy / "train" / "manifest.json", manifest)
@@ -152,21 +152,21 @@ def test_a_gpu_makes_another_tier_only_where_it_was_used(copy: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("name", sorted(FILES - {"record.json"}))
-def test_a_changed_or_lost_file_is_named(run: Path, tmp_path: Path, name: str) -> None:
+def test_a_changed_or_missing_file_is_named(run: Path, tmp_path: Path, name: str) -> None:
     path = record_run(run, tmp_path / "first") / name
     path.write_bytes(path.read_bytes() + b"\n")
-    with pytest.raises(InputError, match=f"{name}: got another content"):
+    with pytest.raises(InputError, match=f"{name}: got other content"):
         read_runs(tmp_path)
     path.unlink()
     with pytest.raises(InputError, match=f"{name}: got no such file"):
         read_runs(tmp_path)
 
 
-def test_only_one_whole_run_is_recorded(copy: Path, tmp_path: Path) -> None:
+def test_only_a_complete_and_consistent_run_is_recorded(copy: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     summary = (copy / "evaluate" / "summary.json").read_text()
     (copy / "evaluate" / "summary.json").write_text(summary.replace("1", "9", 1))
-    with pytest.raises(InputError, match=r"summary\.json: got absent or changed"):
+    with pytest.raises(InputError, match=r"summary\.json: got missing or changed"):
         record_run(copy, out)
     manifest = read_manifest(copy / "maps")
     write_json(copy / "maps" / "manifest.json", manifest | {"inputs": manifest["inputs"] | {"train": "0" * 64}})
@@ -177,28 +177,28 @@ def test_only_one_whole_run_is_recorded(copy: Path, tmp_path: Path) -> None:
         record_run(copy, out)
     assert not out.exists()
     (tmp_path / "run" / "letter").write_text("mine")
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="other content"):
         record_run(copy, copy)
 
 
-def test_an_earlier_record_is_replaced_and_nothing_besides(run: Path, tmp_path: Path) -> None:
+def test_only_an_earlier_record_is_replaced(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     record_run(run, out)
     record_run(run, out, note="two\nlines")
     assert read_json(out / "record.json")["note"] == "two lines"
     (out / "train" / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="other content"):
         record_run(run, out)
     assert (out / "train" / "thesis.txt").is_file()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "record.json").write_text("{}")
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="other content"):
         record_run(run, tmp_path / "mine")
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"profile": []}'])
 @pytest.mark.parametrize("step", ["train", "maps", "evaluate"])
-def test_a_manifest_that_is_none_is_one_line(copy: Path, tmp_path: Path, step: str, content: str) -> None:
+def test_an_invalid_manifest_is_one_line(copy: Path, tmp_path: Path, step: str, content: str) -> None:
     (copy / step / "manifest.json").write_text(content)
     with pytest.raises(InputError, match="expected the manifest of a finished step"):
         record_run(copy, tmp_path / "out")
@@ -207,7 +207,7 @@ def test_a_manifest_that_is_none_is_one_line(copy: Path, tmp_path: Path, step: s
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"dataset": "x", "methods": {"hgi_sam": {"threshold": "0.1"}}}'])
-def test_thresholds_that_are_none_are_one_line(run: Path, copy: Path, tmp_path: Path, content: str) -> None:
+def test_invalid_thresholds_are_one_line(run: Path, copy: Path, tmp_path: Path, content: str) -> None:
     (copy / "evaluate" / "thresholds.json").write_text(content)
     with pytest.raises(InputError, match="expected the thresholds of a run"):
         evaluate_external(copy, run / "prepared" / "ct-ich", tmp_path / "out")
@@ -222,7 +222,7 @@ def test_thresholds_of_another_training_are_refused(run: Path, copy: Path, tmp_p
 
 
 @pytest.mark.parametrize(("step", "before"), [("maps", "train"), ("evaluate", "maps")])
-def test_a_step_that_does_not_say_what_it_read_is_refused(copy: Path, tmp_path: Path, step: str, before: str) -> None:
+def test_a_step_without_its_inputs_is_refused(copy: Path, tmp_path: Path, step: str, before: str) -> None:
     manifest = read_manifest(copy / step)
     del manifest["inputs"][before]
     write_json(copy / step / "manifest.json", manifest)
@@ -231,49 +231,49 @@ def test_a_step_that_does_not_say_what_it_read_is_refused(copy: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("content", ["[]", '{"profile": {}}', "half"])
-def test_a_description_that_is_none_is_one_line(copy: Path, tmp_path: Path, content: str) -> None:
+def test_an_invalid_description_is_one_line(copy: Path, tmp_path: Path, content: str) -> None:
     (copy / "train" / "model.json").write_text(content)
     with pytest.raises(InputError, match=r"checkpoint|model\.json"):
         export_checkpoint(copy / "train", tmp_path / "out")
 
 
-def test_what_was_made_elsewhere_is_replaced_and_nothing_besides(run: Path, tmp_path: Path) -> None:
+def test_only_earlier_external_maps_are_replaced(run: Path, tmp_path: Path) -> None:
     data, out = run / "prepared" / "ct-ich", tmp_path / "out"
     for _ in range(2):
         map_external(run, data, out)
     (out / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="something else"):
+    with pytest.raises(InputError, match="expected a new folder or an earlier result"):
         map_external(run, data, out)
     assert (out / "thesis.txt").is_file()
 
 
-def test_maps_of_other_data_go_on_where_they_were_stopped(
+def test_maps_of_external_data_resume_after_an_interruption(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, real, asked = run / "prepared" / "ct-ich", extraction.maps_of, 0
+    data, maps, calls = run / "prepared" / "ct-ich", SlicePredictor.maps, 0
 
-    def stopped(*arguments: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked == 6:
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
             raise KeyboardInterrupt
-        return real(*arguments)
+        return maps(*arguments)
 
     monkeypatch.setattr(extraction, "BLOCK", 8)
     whole = map_external(run, data, tmp_path / "whole")
-    monkeypatch.setattr(extraction, "maps_of", stopped)
+    monkeypatch.setattr(SlicePredictor, "maps", interrupted)
     with pytest.raises(KeyboardInterrupt):
         map_external(run, data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    before = asked
+    before = calls
     map_external(run, data, tmp_path / "out")
     blocks = -(-len(open_prepared(data).slices) // 8) * len(load_profile("smoke").maps.methods)
-    assert asked - before < blocks
+    assert calls - before < blocks
     assert read_manifest(tmp_path / "out")["outputs"] == read_manifest(whole)["outputs"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
 
 
-def test_a_name_is_no_path(run: Path, tmp_path: Path) -> None:
+def test_a_name_is_not_a_path(run: Path, tmp_path: Path) -> None:
     for name in ("/abs", "../up", "a/b", "", "."):
         with pytest.raises(InputError, match="name of a checkpoint"):
             app(["export", str(run), name, "--out", str(tmp_path / "out")], standalone_mode=False)
