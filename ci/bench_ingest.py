@@ -22,8 +22,8 @@ import psutil
 import pydicom
 
 from data_prep import prepare, write_phantom
-from data_prep.inputs import quiet_readers
-from data_prep.prepare import code_hash
+from data_prep.preparation import code_hash
+from data_prep.raw_folder import quiet_readers
 from hgisam.data.prepared import open_prepared
 from hgisam_book.benchmarks.map_cost import machine
 from hgisam_book.benchmarks.training_speed import loader_rate

@@ -1,4 +1,4 @@
-"""`python -m data_prep phantom | rsna | …`: synthetic studies, and raw studies into prepared data sets."""
+"""`python -m data_prep phantom | rsna | …`: write synthetic studies, or turn raw studies into a prepared data set."""
 
 import logging
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from data_prep import prepare, write_phantom
-from data_prep.prepare import summary
+from data_prep.preparation import summary_line
 from data_prep.study import READERS
 from hgisam.errors import InputError, exit_line
 
@@ -22,28 +22,30 @@ app = typer.Typer(
 
 
 class Layout(StrEnum):
-    """Which public data set the phantom's files look like."""
+    """The public data set whose file layout the phantom takes."""
 
     RSNA = "rsna"
     CT_ICH = "ct-ich"
     CQ500 = "cq500"
 
 
-Jobs = Annotated[int, typer.Option(min=1, help="Processes.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Worker processes.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
 Raw = Annotated[Path, typer.Argument(help="Folder of the raw data set; only read.")]
-Out = Annotated[Path, typer.Argument(help="Folder to make.")]
-ImagePx = Annotated[int, typer.Option(min=8, help="Side of the prepared slices.")]
+Out = Annotated[Path, typer.Argument(help="Output folder.")]
+ImagePx = Annotated[int, typer.Option(min=8, help="Rows and columns of the prepared slices.")]
 Field = Annotated[float, typer.Option(help="Side of the field of view in mm.")]
-Fraction = Annotated[float, typer.Option(help="Share of the patients that validate.")]
-LeaveOut = Annotated[list[Path] | None, typer.Option(help="Prepared set whose patients stay out; may be repeated.")]
-Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds; three or more to be measured on.")]
-KeepIntercept = Annotated[
-    bool, typer.Option("--keep-intercept", help="Don't mend the wrong intercepts of RSNA images.")
+Fraction = Annotated[float, typer.Option(help="Fraction of the patients in the validation split.")]
+LeaveOut = Annotated[
+    list[Path] | None, typer.Option(help="Prepared data set whose patients are excluded; may be repeated.")
 ]
-BrainMasks = Annotated[Path | None, typer.Option(help="Folder of brain masks to import, for NIfTI scans.")]
-Salt = Annotated[Path | None, typer.Option(help="Secret of the hashed ids.", show_default="ids.salt beside OUT")]
-Resume = Annotated[bool, typer.Option("--resume/--afresh", help="Go on with what a stopped run left, or not.")]
+Folds = Annotated[int, typer.Option(min=2, help="Cross-validation folds; at least three to evaluate on.")]
+KeepIntercept = Annotated[bool, typer.Option("--keep-intercept", help="Don't fix the wrong intercepts of RSNA images.")]
+BrainMasks = Annotated[Path | None, typer.Option(help="Folder of brain masks of NIfTI scans to import.")]
+Salt = Annotated[
+    Path | None, typer.Option(help="File with the salt of the hashed ids.", show_default="ids.salt beside OUT")
+]
+Resume = Annotated[bool, typer.Option("--resume/--afresh", help="Resume a stopped run, or start from scratch.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, instead of --jobs.")]
 
 
@@ -51,7 +53,7 @@ Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler
 def phantom(
     out: Out,
     layout: Annotated[Layout, typer.Option(help="Layout of the files.")],
-    patients: Annotated[int, typer.Option(min=1, help="How many patients.")],
+    patients: Annotated[int, typer.Option(min=1, help="Number of patients.")],
     seed: Seed = 0,
     jobs: Jobs = 1,
     matrix: Annotated[int, typer.Option(min=64, help="Rows and columns of a slice.")] = 256,
@@ -63,7 +65,7 @@ def phantom(
 
 
 def _add(kind: str, reader: ModuleType) -> None:
-    """A command for a reader; its help is the first line of the reader's own words."""
+    """Adds the command of a reader; its help is the first line of the reader's docstring."""
 
     @app.command(kind, help=f"Prepare raw studies. {str(reader.__doc__).splitlines()[0]}")
     def command(
@@ -79,7 +81,7 @@ def _add(kind: str, reader: ModuleType) -> None:
                 keep_intercept=keep_intercept, brain_masks=brain_masks, salt=salt, resume=resume,
                 workers=scheduler or jobs,
             )  # fmt: skip
-        typer.echo(summary(out))
+        typer.echo(summary_line(out))
 
 
 for _kind, _reader in READERS.items():
@@ -88,19 +90,19 @@ for _kind, _reader in READERS.items():
 
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """A mistake of the user's is one line and exit code 2, an interruption 130, a failing disk 1."""
+    """Prints an error as one line; exit code 2 for a mistake of the user, 130 for Ctrl-C, 1 for a failing disk."""
     try:
         yield
     except InputError as error:
-        _leave(str(error), 2)
+        _exit(str(error), 2)
     except KeyboardInterrupt:
-        _leave("Stopped; the same command goes on from here.", 130)
+        _exit("Stopped; the same command resumes here.", 130)
     except OSError as error:
         code, line = exit_line(error)
-        _leave(line, code)
+        _exit(line, code)
 
 
-def _leave(line: str, code: int) -> None:
+def _exit(line: str, code: int) -> None:
     typer.echo(line, err=True)
     raise typer.Exit(code)
 

@@ -1,7 +1,7 @@
 """The PhysioNet CT-ICH layout: `ct_scans/049.nii`, `masks/049.nii` and `hemorrhage_diagnosis_raw_ct.csv`.
 
 Source: Hssayeni et al. 2020, Data 5(1):14, doi 10.13026/4nae-zg36. Departs from the released HGI-SAM code: labels are
-joined on patient and slice number, not on the order of files, and a mask is whatever is above 0.
+joined on patient and slice number, not on the order of files; every voxel above 0 belongs to the mask.
 """
 
 from pathlib import Path
@@ -9,66 +9,69 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_prep.inputs import Listing, read_csv, require, some
-from data_prep.nifti import read_masked
-from data_prep.pairs import by_name, check_same, name_of, pairs, scans_and_masks
+from data_prep.nifti import read_scan_with_mask
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
+from data_prep.raw_folder import FIX_CSV, Listing, first_names, read_csv, require
+from data_prep.scan_mask_pairs import check_same_patients, files_by_key, paired_files, scan_and_mask_files, stem_of
 from data_prep.volume import Labels, Study, Volume
 from hgisam.data.prepared import SUBTYPES
 from hgisam.errors import InputError
 
 NAME = "ct-ich"
 LICENCE = "PhysioNet Restricted Health Data License 1.5.0: data use agreement, no sharing"
-TRUTH, REST, PUBLIC = "masks", "test", True
+ANNOTATIONS, MAIN_SPLIT, PUBLIC = "masks", "test", True
 TABLE, SCANS, MASKS = "hemorrhage_diagnosis_raw_ct.csv", "ct_scans", "masks"
 COLUMNS = ("PatientNumber", "SliceNumber", *(name.capitalize() for name in SUBTYPES))
 
 
-def tables(raw: Path) -> list[Path]:
-    """The csv.
+def tables(raw: str | Path) -> list[Path]:
+    """The CSV file of labels.
 
     Raises:
-        InputError: If `raw` has not this layout.
+        InputError: If `raw` has another layout.
     """
     require(raw, [TABLE, f"{SCANS}/", f"{MASKS}/"], "CT-ICH")
-    return [raw / TABLE]
+    return [Path(raw) / TABLE]
 
 
-def images(raw: Path) -> list[Path]:
+def images(raw: str | Path) -> list[Path]:
     """All scans and masks.
 
     Raises:
         InputError: If there is no scan.
     """
-    return scans_and_masks(raw / SCANS, raw / MASKS, "049")
+    return scan_and_mask_files(Path(raw, SCANS), Path(raw, MASKS), "049")
 
 
-def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
-    """Joins scans, masks and labels.
+def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> Listing:
+    """Joins scans, masks and labels on patient and slice number.
 
     Raises:
-        InputError: If keys are missing or left over, or a mask does not fit its scan.
+        InputError: If a scan, mask or label is missing or left over, or the geometry of scan and mask differs.
     """
-    del workers  # headers of 75 files are read at once
+    raw = Path(raw)
+    del workers  # the headers of 75 files are read quickly
     labels, contradictions = read_labels(raw / TABLE)
-    check_same(set(by_name(raw / SCANS)), set(labels), TABLE, "rows for each scan", SCANS)
+    check_same_patients(set(files_by_key(raw / SCANS)), set(labels), TABLE, "rows for each scan", SCANS)
     listing = Listing([], counts={"no_hemorrhage_contradicts_subtypes": contradictions})
-    for key, files, shape in pairs(raw, SCANS, MASKS, listing.skipped):
-        name = public_id(name_of(raw / files[0]))
+    for key, files, shape in paired_files(raw, SCANS, MASKS, listing.skipped):
+        name = public_id(stem_of(raw / files[0]))
         listing.studies.append(Study(name, name, files, _labels_of(key, labels[key], shape[2])))
     return listing
 
 
-def read_labels(path: Path) -> tuple[dict[str, pd.DataFrame], int]:
-    """Reads the csv.
+def read_labels(path: str | Path) -> tuple[dict[str, pd.DataFrame], int]:
+    """Reads the labels of slices from the CSV file.
 
     Returns:
-        Patient number → table of slice number and subtypes; and in how many slices No_Hemorrhage contradicts them.
+        Patient number → table of slice number and subtypes; and the number of slices where No_Hemorrhage contradicts
+        the subtypes.
 
     Raises:
-        InputError: For values that are no numbers, or a slice that is listed twice with different labels.
+        InputError: For values that are no numbers, or different labels for the same slice.
     """
+    path = Path(path)
     table = read_csv(path, COLUMNS)
     numbers = table.iloc[:, :0].copy()
     for column in COLUMNS:
@@ -79,23 +82,23 @@ def read_labels(path: Path) -> tuple[dict[str, pd.DataFrame], int]:
         if not allowed.all():
             got = f"{table[column][~allowed].iloc[0]!r} in row {int(np.flatnonzero(~allowed)[0]) + 2}"
             expected = "0 or 1" if column not in COLUMNS[:2] else "a whole number"
-            raise InputError(f"{path.name} column {column}", got, expected, "Mend the csv.")
+            raise InputError(f"{path.name} column {column}", got, expected, FIX_CSV)
         numbers[column] = values
     text = table["PatientNumber"].str.strip()
-    whole = numbers["PatientNumber"].notna()
+    numeric = numbers["PatientNumber"].notna()
     numbers["PatientNumber"] = [str(int(v)) if ok else t for v, ok, t in zip(
-        numbers["PatientNumber"], whole, text, strict=True
+        numbers["PatientNumber"], numeric, text, strict=True
     )]  # fmt: skip
     numbers = numbers.astype(dict.fromkeys(COLUMNS[1:], "int64")).drop_duplicates()
-    if (twice := numbers.duplicated(list(COLUMNS[:2]))).any():
-        row = numbers[twice].iloc[0]
+    if (repeated := numbers.duplicated(list(COLUMNS[:2]))).any():
+        row = numbers[repeated].iloc[0]
         got = f"different labels for slice {row['SliceNumber']} of patient {row['PatientNumber']}"
-        raise InputError(path.name, got, "one row a slice", "Mend the csv.")
+        raise InputError(path.name, got, "one row per slice", FIX_CSV)
     return {str(key): group for key, group in numbers.groupby("PatientNumber")}, _contradictions(path, table)
 
 
 def _contradictions(path: Path, table: pd.DataFrame) -> int:
-    """Slices where the column No_Hemorrhage, if there is one, says the same as a subtype or nothing at all."""
+    """Number of slices where the optional column No_Hemorrhage equals the maximum of the subtypes."""
     if "No_Hemorrhage" not in pd.read_csv(path, nrows=0).columns:
         return 0
     none = pd.to_numeric(read_csv(path, ["No_Hemorrhage"])["No_Hemorrhage"], errors="coerce").to_numpy()
@@ -104,21 +107,21 @@ def _contradictions(path: Path, table: pd.DataFrame) -> int:
 
 
 def _labels_of(patient: str, table: pd.DataFrame, slices: int) -> Labels:
-    """[slice, 6] in the order as stored; slice numbers count from 1.
+    """Labels [slice, 6] in stored order; slice numbers count from 1.
 
     Raises:
-        InputError: Unless the table has each slice of the scan, and no other.
+        InputError: Unless the table has each slice of the scan and no other.
     """
     numbers = set(table["SliceNumber"])
-    whole = set(range(1, slices + 1))
-    for difference, verb in ((whole - numbers, "no row for"), (numbers - whole, "a row for")):
+    expected = set(range(1, slices + 1))
+    for difference, verb in ((expected - numbers, "no row for"), (numbers - expected, "a row for")):
         if difference:
-            got = f"{verb} slice {some(sorted(difference))} of patient {patient}"
-            raise InputError(TABLE, got, f"slices 1 to {slices}", "Give the csv that belongs to these scans.")
+            got = f"{verb} slice {first_names(sorted(difference))} of patient {patient}"
+            raise InputError(TABLE, got, f"slices 1 to {slices}", "Give the CSV file of these scans.")
     subtypes = table.sort_values("SliceNumber")[list(COLUMNS[2:])].to_numpy()
     return np.concatenate([subtypes.max(axis=1, keepdims=True), subtypes], axis=1).astype(np.int8)
 
 
-def read_study(raw: Path, study: Study) -> Volume:
-    """Reads a scan and its mask; see `read_masked`."""
-    return read_masked(raw, study, None)
+def read_study(raw: str | Path, study: Study) -> Volume:
+    """Reads a scan and its mask; see `read_scan_with_mask`."""
+    return read_scan_with_mask(raw, study, None)

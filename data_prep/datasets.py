@@ -1,19 +1,20 @@
-"""The data contract, `datasets.yaml`: what each data set is, what its owner asks for, how to get and prepare it."""
+"""The catalogue of data sets, `datasets.yaml`: content, licence, download and preparation of each."""
 
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from hgisam.errors import InputError
 
-SHIPPED = Path(__file__).with_name("datasets.yaml")
+CATALOGUE = Path(__file__).with_name("datasets.yaml")
 Text = Annotated[str, Field(min_length=1)]
 
 
 class Dataset(BaseModel):
-    """One of them; `name` is that of its reader, `get` and `prepare` are lines to type."""
+    """One data set; `name` is that of its reader, `get` and `prepare` are shell commands."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,19 +34,19 @@ class Dataset(BaseModel):
     unverified: Text | None
 
 
-def load_datasets(path: Path = SHIPPED) -> list[Dataset]:
-    """Reads the contract.
+def load_datasets(path: str | Path = CATALOGUE) -> list[Dataset]:
+    """Reads the catalogue of data sets.
 
     Raises:
-        InputError: If it is no YAML list of data sets, or two have one name.
+        InputError: If the file is not a YAML list of data sets, or two have the same name.
     """
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content: Any = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
         found = TypeAdapter(list[Dataset]).validate_python(content)
-    except (OSError, yaml.YAMLError, ValidationError) as error:
+    except (OSError, YAMLError, ValidationError) as error:
         first = " ".join(str(error).split())[:120]
-        raise InputError(str(path), f"unreadable ({first})", "a list of data sets", "Mend it.") from None
+        raise InputError(str(path), f"unreadable ({first})", "a list of data sets", "Fix the file.") from None
     names = [dataset.name for dataset in found]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise InputError(str(path), f"{', '.join(sorted(twice))} twice", "each name once", "Mend it.")
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise InputError(str(path), f"{', '.join(sorted(repeated))} twice", "each name once", "Fix the file.")
     return found

@@ -1,7 +1,7 @@
 """DICOM files: grouped into series by their headers, read as HU, sorted by position.
 
-Every reader of DICOM is made of these: it says where the files are and what is known of their slices. Compressed files
-are decoded by pydicom's plugins, of which GDCM knows JPEG, JPEG lossless, JPEG-LS and JPEG 2000.
+Every DICOM reader uses these functions: it lists the files and the labels of their slices. pydicom's plugins decode
+compressed files; GDCM knows JPEG, JPEG lossless, JPEG-LS and JPEG 2000.
 """
 
 from collections import Counter
@@ -14,34 +14,44 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
-from data_prep.inputs import quiet_readers, refused
 from data_prep.parallel import Workers, run_all
 from data_prep.privacy import PublicId
-from data_prep.volume import AIR_HU, NOT_SAID, Floats, Remarks, Study, UnusableError, Volume, canonical, renumbered
+from data_prep.raw_folder import quiet_readers, read_failure
+from data_prep.volume import (
+    AIR_HU,
+    UNKNOWN_VENDOR,
+    Floats,
+    Remarks,
+    Study,
+    UnusableError,
+    Volume,
+    canonical,
+    renumbered,
+)
 
 IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 KIND = ("Modality", "SOPClassUID", "ImageType", "NumberOfFrames")
-HEADERS_A_TASK = 500
-VENDORS = {  # a word in the header's manufacturer → the only names that leave a header
+HEADERS_PER_TASK = 500
+VENDORS = {  # part of the header's Manufacturer → name in the report; no other text of a header gets there
     "ge ": "GE", "general electric": "GE", "siemens": "Siemens", "philips": "Philips", "toshiba": "Toshiba / Canon",
     "canon": "Toshiba / Canon", "hitachi": "Hitachi", "neusoft": "Neusoft", "neurologica": "NeuroLogica",
     "samsung": "NeuroLogica", "united imaging": "United Imaging", "picker": "Picker", "shimadzu": "Shimadzu",
 }  # fmt: skip
-MOST_PIXELS = 4096**2  # of an image; a header that claims more would fill the memory
-UNREADABLE = (  # what broken bytes make pydicom raise
+MAX_PIXELS = 4096**2  # per image; a broken header that claims more would exhaust the memory
+UNREADABLE = (  # exceptions of pydicom for broken files
     InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError,
     RuntimeError, ArithmeticError, IndexError,
 )  # fmt: skip
 
 
 class Series(NamedTuple):
-    """Images that belong together.
+    """One DICOM series: images of one acquisition.
 
     Attributes:
         patient: Public id.
-        study: Public id; of the series too, where the study has several.
+        study: Public id of the study, with that of the series if the study has several.
         files: Relative to the raw folder, sorted.
-        tags: Of each file the values that `find_series` was asked for, as text.
+        tags: The requested header values of each file, as text.
     """
 
     patient: str
@@ -51,34 +61,35 @@ class Series(NamedTuple):
 
 
 def find_series(
-    raw: Path, files: list[str], workers: Workers, public_id: PublicId, *, tags: tuple[str, ...] = ()
+    raw: str | Path, files: list[str], workers: Workers, public_id: PublicId, *, tags: tuple[str, ...] = ()
 ) -> tuple[list[Series], list[tuple[str, str]]]:
-    """Reads all headers and groups the images; a study of several series becomes one for each.
+    """Reads all headers and groups the images into series; each series of a study becomes a study.
 
     Args:
         raw: The raw folder.
-        files: Relative to it.
-        workers: Who reads them.
-        public_id: What ids are called.
-        tags: Keywords of other header fields to bring along; none of them may leave the reader.
+        files: Relative to the raw folder.
+        workers: Processes, or the address of a Dask scheduler.
+        public_id: Function from an id to its public id, see `public_ids`.
+        tags: Keywords of further header fields to read; their values must stay inside the reader.
 
     Returns:
-        The series by patient and study; and (file, reason) of images that cannot be used.
+        The series, sorted by patient and study; and (file, reason) of unusable images.
     """
-    chunks = [files[start : start + HEADERS_A_TASK] for start in range(0, len(files), HEADERS_A_TASK)]
+    raw = Path(raw)
+    chunks = [files[start : start + HEADERS_PER_TASK] for start in range(0, len(files), HEADERS_PER_TASK)]
     headers = [
         header
         for found in run_all(_read_headers, [(raw, c, tags) for c in chunks], workers, "headers")
         for header in found
     ]
     skipped = [(header["file"], header["reason"]) for header in headers if "reason" in header]
-    good = [header for header in headers if "reason" not in header]
-    several = Counter(study for _, study, _ in {tuple(header[tag] for tag in IDENTITY) for header in good})
+    usable = [header for header in headers if "reason" not in header]
+    series_per_study = Counter(study for _, study, _ in {tuple(header[tag] for tag in IDENTITY) for header in usable})
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for header in good:
+    for header in usable:
         patient, study, series = (header[tag] for tag in IDENTITY)
         name = public_id(study)
-        if several[study] > 1:
+        if series_per_study[study] > 1:
             name += "." + public_id(series)
         groups.setdefault((public_id(patient), name), []).append(header)
     listed = [
@@ -100,9 +111,9 @@ def _read_header(raw: Path, file: str, tags: tuple[str, ...]) -> dict[str, str]:
         with quiet_readers():
             header = pydicom.dcmread(raw / file, stop_before_pixels=True, specific_tags=[*IDENTITY, *KIND, *tags])
             identity = {tag: str(header.get(tag) or "").strip() for tag in (*IDENTITY, *tags)}
-            other = _no_slice(header)
+            other = _not_a_slice(header)
     except UNREADABLE as error:
-        return {"file": file, "reason": _why(error)}
+        return {"file": file, "reason": _reason(error)}
     if missing := [tag for tag in IDENTITY if not identity[tag]]:
         return {"file": file, "reason": f"no {' and no '.join(missing)}"}
     if other is not None:
@@ -110,8 +121,8 @@ def _read_header(raw: Path, file: str, tags: tuple[str, ...]) -> dict[str, str]:
     return {"file": file, **identity}
 
 
-def _no_slice(header: pydicom.Dataset) -> str | None:
-    """Why an image is no slice of a CT, if it isn't."""
+def _not_a_slice(header: pydicom.Dataset) -> str | None:
+    """Reason why an image is not a CT slice; None if it is one."""
     if (header.get("Modality") or "CT") != "CT":
         return "not a CT"
     if "Secondary Capture" in UID(str(header.get("SOPClassUID") or "")).name:
@@ -121,11 +132,11 @@ def _no_slice(header: pydicom.Dataset) -> str | None:
     return "several frames" if int(header.get("NumberOfFrames") or 1) > 1 else None
 
 
-def _why(error: BaseException) -> str:
-    """A reason in one line, without paths and without values that might name someone."""
+def _reason(error: BaseException) -> str:
+    """One-line reason for an unreadable file, without paths and without values that may identify a person."""
     if isinstance(error, InvalidDicomError):
         return "not a DICOM file"
-    if reason := refused(error):
+    if reason := read_failure(error):
         return reason
     text = " ".join(str(error).split())
     if isinstance(error, NotImplementedError) or "missing dependencies" in text:
@@ -135,25 +146,26 @@ def _why(error: BaseException) -> str:
     return f"broken DICOM file ({type(error).__name__})"
 
 
-def read_series(raw: Path, study: Study) -> Volume:
+def read_series(raw: str | Path, study: Study) -> Volume:
     """Reads the images of one series.
 
     Args:
         raw: The raw folder.
-        study: Its files, and the labels of each.
+        study: Files of the series and their labels.
 
     Raises:
-        UnusableError: If no image is left, or they do not make an axial stack.
+        UnusableError: If no image is usable, or the images are no axial stack.
     """
+    raw = Path(raw)
     remarks = Remarks()
     slices: list[tuple[int, dict[str, Any]]] = []
     for index, file in enumerate(study.files):
         try:
-            slices.append((index, _read_slice(raw / file, remarks, mend_intercept=study.mend_intercept)))
+            slices.append((index, _read_slice(raw / file, remarks, fix_intercept=study.fix_intercept)))
         except UnusableError as error:
             remarks.skipped.append((file, str(error)))
-    for what in ("hu.shape", "orientation", "spacing"):
-        slices = _majority(slices, what, study, remarks)
+    for name in ("hu.shape", "orientation", "spacing"):
+        slices = _keep_majority(slices, name, study, remarks)
     if not slices:
         raise UnusableError("no image of the series can be used", remarks)
     order = [index for index, _ in slices]
@@ -180,14 +192,14 @@ def read_series(raw: Path, study: Study) -> Volume:
         raise UnusableError(str(error), remarks) from None
 
 
-def _majority(
-    slices: list[tuple[int, dict[str, Any]]], what: str, study: Study, remarks: Remarks
+def _keep_majority(
+    slices: list[tuple[int, dict[str, Any]]], name: str, study: Study, remarks: Remarks
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Leaves out the images that differ from most of their series in shape, orientation or spacing."""
+    """Skips the images that differ from most of their series in shape, orientation or spacing."""
 
     def value(image: dict[str, Any]) -> tuple[float, ...]:
-        raw = image["hu"].shape if what == "hu.shape" else image[what]
-        return tuple(round(float(v), 2) + 0.0 for v in raw)
+        values = image["hu"].shape if name == "hu.shape" else image[name]
+        return tuple(round(float(v), 2) + 0.0 for v in values)
 
     if not slices:
         return slices
@@ -195,16 +207,16 @@ def _majority(
     usual = max(counts, key=lambda key: counts[key])
     for index, image in slices:
         if value(image) != usual:
-            name = {"hu.shape": "size"}.get(what, what)
-            remarks.skipped.append((study.files[index], f"another {name} than the rest of its series"))
+            shown = {"hu.shape": "size"}.get(name, name)
+            remarks.skipped.append((study.files[index], f"another {shown} than the rest of its series"))
     return [(index, image) for index, image in slices if value(image) == usual]
 
 
-def _read_slice(path: Path, remarks: Remarks, *, mend_intercept: bool) -> dict[str, Any]:
-    """HU and geometry of one file.
+def _read_slice(path: Path, remarks: Remarks, *, fix_intercept: bool) -> dict[str, Any]:
+    """HU [row, col] and geometry of one file.
 
     Raises:
-        UnusableError: With the reason.
+        UnusableError: If the file cannot be read, or is not a single image.
     """
     try:
         with quiet_readers():
@@ -216,20 +228,20 @@ def _read_slice(path: Path, remarks: Remarks, *, mend_intercept: bool) -> dict[s
                 "slice_mm": _slice_mm(image),
                 "vendor": _vendor(image),
             }
-            if int(image.get("Rows") or 0) * int(image.get("Columns") or 0) > MOST_PIXELS:
-                raise UnusableError(f"more than {MOST_PIXELS} pixels")
+            if int(image.get("Rows") or 0) * int(image.get("Columns") or 0) > MAX_PIXELS:
+                raise UnusableError(f"more than {MAX_PIXELS} pixels")
             pixels = image.pixel_array
     except UNREADABLE as error:
-        raise UnusableError(_why(error)) from None
+        raise UnusableError(_reason(error)) from None
     if pixels.ndim != 2:
         raise UnusableError(f"{'colour or several frames' if pixels.ndim > 2 else 'no image'}")
-    return {"hu": np.maximum(_to_hu(image, pixels, remarks, mend_intercept=mend_intercept), AIR_HU), **geometry}
+    return {"hu": np.maximum(_to_hu(image, pixels, remarks, fix_intercept=fix_intercept), AIR_HU), **geometry}
 
 
 def _vendor(image: pydicom.Dataset) -> str:
-    """One of `VENDORS`, "other", or that nothing is said: free text stays in the file."""
-    said = f"{image.get('Manufacturer') or ''} ".lower()
-    return next((name for word, name in VENDORS.items() if word in said), "other") if said.strip() else NOT_SAID
+    """Vendor: one of `VENDORS`, "other", or `UNKNOWN_VENDOR`; free text stays in the file."""
+    text = f"{image.get('Manufacturer') or ''} ".lower()
+    return next((name for word, name in VENDORS.items() if word in text), "other") if text.strip() else UNKNOWN_VENDOR
 
 
 def _numbers(image: pydicom.Dataset, tag: str, count: int) -> list[float]:
@@ -244,7 +256,7 @@ def _numbers(image: pydicom.Dataset, tag: str, count: int) -> list[float]:
 
 
 def _slice_mm(image: pydicom.Dataset) -> float:
-    """Distance between slices, or their thickness, or 0: the public set gives neither."""
+    """Distance between slices, else their thickness, else 0; RSNA 2019 gives neither."""
     for tag in ("SpacingBetweenSlices", "SliceThickness"):
         try:
             value = abs(float(image.get(tag)))
@@ -255,19 +267,19 @@ def _slice_mm(image: pydicom.Dataset) -> float:
     return 0.0
 
 
-def _to_hu(image: pydicom.Dataset, pixels: npt.NDArray[Any], remarks: Remarks, *, mend_intercept: bool) -> Floats:
+def _to_hu(image: pydicom.Dataset, pixels: npt.NDArray[Any], remarks: Remarks, *, fix_intercept: bool) -> Floats:
     """Stored values → HU.
 
-    Source of the mended intercept: the known fix of the competition (BitsStored 12, unsigned, RescaleIntercept > -100).
+    Source: the intercept fix is the one known from the competition (BitsStored 12, unsigned, RescaleIntercept > -100).
     """
     slope, intercept = (
         _scale(image, tag, default) for tag, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
     )
-    if mend_intercept and image.BitsStored == 12 and image.PixelRepresentation == 0 and intercept > -100:
+    if fix_intercept and image.BitsStored == 12 and image.PixelRepresentation == 0 and intercept > -100:
         pixels = pixels.astype(np.int32) + 1000
         pixels = np.where(pixels >= 4096, pixels - 4096, pixels)
         intercept = -1000.0
-        remarks.mended["intercept"] = remarks.mended.get("intercept", 0) + 1
+        remarks.fixes["intercept"] = remarks.fixes.get("intercept", 0) + 1
     return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 

@@ -1,4 +1,4 @@
-"""How well the brain mask agrees with the truth, on phantoms, whose brain is known."""
+"""Agreement of the computed brain mask with the true brain, on phantoms."""
 
 from collections.abc import Iterable
 
@@ -11,30 +11,30 @@ from data_prep.volume import Masks, Remarks, Volume
 
 
 def brain_agreement(patients: Iterable[PhantomPatient], settings: Settings) -> pd.DataFrame:
-    """Pixels of the prepared grid, a row a patient.
+    """Dice and errors of the brain mask on the prepared grid, one row per patient.
 
     Args:
         patients: From `make_patient`.
-        settings: The grid.
+        settings: The prepared grid.
 
     Returns:
-        Columns dice (of brain mask and true brain, over all slices), missed (share of the true brain outside of the
-        mask), added (what the mask holds besides, as a share of the true brain), lesion (true pixels of bleeds) and
-        lesion_kept (those inside the mask).
+        Columns dice (of brain mask and true brain, over all slices), missed (false negatives as a fraction of the true
+        brain), added (false positives as a fraction of the true brain), lesion (pixels of bleeds) and lesion_kept
+        (those inside the mask).
     """
     rows = []
     for patient in patients:
-        arrays, _, figures = prepare_volume(_volume(patient, patient.mask), settings)
+        arrays, _, statistics = prepare_volume(_volume(patient, patient.mask), settings)
         truth, _, _ = prepare_volume(_volume(patient, patient.brain.astype(np.uint8)), settings)
-        found, true = arrays["brain"] > 0, truth["mask"] > 0
-        both, whole = float((found & true).sum()), float(true.sum())
+        predicted, true = arrays["brain"] > 0, truth["mask"] > 0
+        both, total = float((predicted & true).sum()), float(true.sum())
         rows.append(
             {
-                "dice": 2 * both / (float(found.sum()) + whole),
-                "missed": 1 - both / whole,
-                "added": (float(found.sum()) - both) / whole,
-                "lesion": figures["lesion_voxels"],
-                "lesion_kept": figures["lesion_voxels"] - figures["lesion_voxels_outside_brain"],
+                "dice": 2 * both / (float(predicted.sum()) + total),
+                "missed": 1 - both / total,
+                "added": (float(predicted.sum()) - both) / total,
+                "lesion": statistics["lesion_voxels"],
+                "lesion_kept": statistics["lesion_voxels"] - statistics["lesion_voxels_outside_brain"],
             }
         )
     return pd.DataFrame(rows)

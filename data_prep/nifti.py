@@ -1,6 +1,6 @@
-"""NIfTI files: opened with care, a mask held to its scan, voxels brought into the one orientation.
+"""NIfTI files: headers checked, scans and masks read in the canonical orientation.
 
-A reader says what the values of a mask mean and leaves the rest to this module.
+A reader gives the meaning of the mask values; this module does the rest.
 """
 
 import zlib
@@ -12,132 +12,141 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.inputs import quiet_readers, refused
+from data_prep.raw_folder import quiet_readers, read_failure
 from data_prep.volume import AIR_HU, Floats, Labels, Masks, Remarks, Study, UnusableError, Volume, canonical
 from hgisam.data.prepared import MASK_VALUES, SUBTYPES
 
 ENDINGS = (".nii", ".nii.gz")
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
-SAME_MM = 0.05  # how far corners of a mask may lie from those of its scan
-MOST_VOXELS = 2**29  # 2,000 slices of 512 x 512; a header that claims more would fill the memory
-UNREADABLE = (  # what broken bytes make nibabel raise
+SAME_MM = 0.05  # tolerance between corners of a mask and of its scan
+MAX_VOXELS = 2**29  # 2,000 slices of 512 x 512; a broken header that claims more would exhaust the memory
+UNREADABLE = (  # exceptions of nibabel for broken files
     nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, TypeError, KeyError, OverflowError,
     zlib.error, MemoryError,
 )  # fmt: skip
 
 
 def open_image(path: Path) -> Any:
-    """The header of a NIfTI file.
+    """Opens a NIfTI file and reads its header.
 
     Raises:
-        UnusableError: If it has none.
+        UnusableError: If it is no readable NIfTI file.
     """
     try:
-        with quiet_readers(), path.open("rb"):  # nibabel takes what it may not read for another format
-            image: Any = nib.load(path, mmap=False)  # a mapped file that shrinks would end the process
+        with quiet_readers(), path.open("rb"):  # open first: nibabel reports a lack of permission as another format
+            image: Any = nib.load(path, mmap=False)  # a mapped file that shrinks would kill the process
             _ = image.affine, image.shape
     except UNREADABLE as error:
-        raise UnusableError(_why(error)) from None
+        raise UnusableError(_reason(error)) from None
     if not isinstance(image, nib.Nifti1Pair):
         raise UnusableError("not a NIfTI file")
     return image
 
 
 def open_mask(path: Path) -> Any:
+    """Opens the NIfTI file of a mask; as `open_image`, but the reason names the mask."""
     try:
         return open_image(path)
     except UnusableError as error:
         raise UnusableError(f"its mask: {error}") from None
 
 
-def _why(error: BaseException) -> str:
-    if reason := refused(error):
+def _reason(error: BaseException) -> str:
+    if reason := read_failure(error):
         return reason
     return f"{'no NIfTI' if isinstance(error, nib.filebasedimages.ImageFileError) else 'a truncated or broken'} file"
 
 
 def shape_of(image: Any) -> tuple[int, int, int]:
-    """Shape without trailing axes of length 1.
+    """Shape of a NIfTI volume, without trailing axes of length 1.
 
     Raises:
-        UnusableError: If it is not one volume of single values.
+        UnusableError: If it is not one volume of scalars, or too large.
     """
     shape = tuple(int(n) for n in image.shape)
     if len(shape) < 3 or any(n != 1 for n in shape[3:]) or min(shape) < 1:
         raise UnusableError(f"shape {' × '.join(map(str, shape))} is not one volume")
-    if np.prod(shape, dtype=float) > MOST_VOXELS:
-        raise UnusableError(f"{np.prod(shape, dtype=float):.0f} voxels, more than {MOST_VOXELS}")
+    if np.prod(shape, dtype=float) > MAX_VOXELS:
+        raise UnusableError(f"{np.prod(shape, dtype=float):.0f} voxels, more than {MAX_VOXELS}")
     if image.get_data_dtype().fields is not None or np.issubdtype(image.get_data_dtype(), np.complexfloating):
         raise UnusableError("colour or complex values")
     return shape[0], shape[1], shape[2]
 
 
 def has_geometry(image: Any) -> bool:
+    """True if the header has an orientation (qform or sform)."""
     return bool(int(image.header["qform_code"]) or int(image.header["sform_code"]))
 
 
-def read_masked(raw: Path, study: Study, meaning: Mapping[int, str] | None) -> Volume:
-    """Reads a scan and its mask, the two files of a study.
+def read_scan_with_mask(raw: str | Path, study: Study, meaning: Mapping[int, str] | None) -> Volume:
+    """Reads a study of two files, a scan and its mask.
 
     Args:
         raw: The raw folder.
-        study: Where it says that no labels are known (-1), they are those of the mask.
-        meaning: Value of the mask → name in `MASK_VALUES`; None where whatever is above 0 bleeds, of no said type.
+        study: If its labels are not annotated (-1), those of the mask are used.
+        meaning: Value of the mask → name in `MASK_VALUES`; None if every voxel above 0 bleeds and subtypes are unknown.
 
     Raises:
-        UnusableError: If one of the files is broken, the mask has other values, or the slices are not axial.
+        UnusableError: If a file is broken, the mask has unknown values, or the slices are not axial.
     """
+    raw = Path(raw)
     scan, mask, remarks = open_image(raw / study.files[0]), open_mask(raw / study.files[1]), Remarks()
     hu = _read_hu(raw / study.files[0], scan, remarks)
     try:
-        drawn = _meant(voxels_of(raw / study.files[1], mask), meaning)
+        annotated = _to_mask_values(voxels_of(raw / study.files[1], mask), meaning)
     except UnusableError as error:
         raise UnusableError(f"its mask: {error}", remarks) from None
     labels = study.labels
     if (labels[:, 0] < 0).all():
-        labels = labels_of_mask(drawn, told=meaning is not None and "unspecified" not in meaning.values())
-    found, said = drawn.any(axis=(1, 2)), labels[:, 0] == 1
+        labels = labels_of_mask(annotated, subtypes_known=meaning is not None and "unspecified" not in meaning.values())
+    in_mask, labelled = annotated.any(axis=(1, 2)), labels[:, 0] == 1
     remarks.disagreements = {
-        "label_without_mask": int((said & ~found).sum()), "mask_without_label": int((found & ~said).sum()),
+        "label_without_mask": int((labelled & ~in_mask).sum()),
+        "mask_without_label": int((in_mask & ~labelled).sum()),
     }  # fmt: skip
-    return oriented(hu, drawn, labels, scan.affine, remarks)
+    return to_canonical(hu, annotated, labels, scan.affine, remarks)
 
 
-def read_scan(raw: Path, study: Study) -> Volume:
-    """Reads a scan without a mask, the only file of a study.
+def read_scan(raw: str | Path, study: Study) -> Volume:
+    """Reads a study of one file, a scan without a mask.
 
     Raises:
-        UnusableError: If it is broken, or the slices are not axial.
+        UnusableError: If the file is broken, or the slices are not axial.
     """
-    scan, remarks = open_image(raw / study.files[0]), Remarks()
-    return oriented(_read_hu(raw / study.files[0], scan, remarks), None, study.labels, scan.affine, remarks)
+    path, remarks = Path(raw, study.files[0]), Remarks()
+    scan = open_image(path)
+    return to_canonical(_read_hu(path, scan, remarks), None, study.labels, scan.affine, remarks)
 
 
 def _read_hu(path: Path, scan: Any, remarks: Remarks) -> Floats:
-    """HU [slice, row, col] as stored, nothing below `AIR_HU`."""
+    """HU [slice, row, col] in stored order, clipped below at `AIR_HU`."""
     hu = voxels_of(path, scan).astype(np.float32)
-    if (holes := ~np.isfinite(hu)).any():
-        hu[holes] = AIR_HU
-        remarks.mended["not_finite"] = 1
-    if looks_offset(hu):
+    if (not_finite := ~np.isfinite(hu)).any():
+        hu[not_finite] = AIR_HU
+        remarks.fixes["not_finite"] = 1
+    if has_hu_offset(hu):
         raise UnusableError("values are not HU: nothing below 0 and tissue near 1040; subtract the offset")
     if not has_geometry(scan):
-        remarks.mended["orientation_assumed"] = 1
+        remarks.fixes["orientation_assumed"] = 1
     return np.maximum(hu, np.float32(AIR_HU))
 
 
 def voxels_of(path: Path, image: Any) -> npt.NDArray[Any]:
-    """[slice, row, col] = the file's axes 3, 2, 1, scaled as its header says."""
+    """Voxels [slice, row, col], which are the file's axes 3, 2, 1, scaled by its header.
+
+    Raises:
+        UnusableError: If the file is broken.
+    """
     try:
         with quiet_readers():
             voxels: npt.NDArray[Any] = np.asanyarray(image.dataobj)
     except UNREADABLE as error:
-        raise UnusableError(_why(error)) from None
+        raise UnusableError(_reason(error)) from None
     return voxels.reshape(image.shape[:3]).transpose(2, 1, 0)
 
 
-def _meant(values: npt.NDArray[Any], meaning: Mapping[int, str] | None) -> Masks:
-    """ScoreMaps of a file → `MASK_VALUES`."""
+def _to_mask_values(values: npt.NDArray[Any], meaning: Mapping[int, str] | None) -> Masks:
+    """Values of the file → `MASK_VALUES`."""
     if meaning is None:
         return np.where(values > 0, np.uint8(MASK_VALUES["unspecified"]), np.uint8(0))
     mask = np.zeros(values.shape, np.uint8)
@@ -150,16 +159,21 @@ def _meant(values: npt.NDArray[Any], meaning: Mapping[int, str] | None) -> Masks
     return mask
 
 
-def labels_of_mask(mask: Masks, *, told: bool) -> Labels:
-    """[slice, 6] what is drawn in each slice; subtypes are -1 where the mask doesn't tell them and something bleeds."""
+def labels_of_mask(mask: Masks, *, subtypes_known: bool) -> Labels:
+    """Labels [slice, 6] of a mask [slice, row, col]; the subtypes of a bleeding slice are -1 if they are unknown."""
     bleeds = np.asarray(mask.any(axis=(1, 2)))
     types = np.stack([(mask == MASK_VALUES[name]).any(axis=(1, 2)) for name in SUBTYPES], axis=1).astype(np.int8)
-    if not told:
+    if not subtypes_known:
         types[bleeds] = -1
     return np.concatenate([bleeds[:, None].astype(np.int8), types], axis=1)
 
 
-def oriented(hu: Floats, mask: Masks | None, labels: Labels, affine: npt.NDArray[Any], remarks: Remarks) -> Volume:
+def to_canonical(hu: Floats, mask: Masks | None, labels: Labels, affine: npt.NDArray[Any], remarks: Remarks) -> Volume:
+    """Turns NIfTI voxels [slice, row, col] into the canonical orientation, by the affine of their header.
+
+    Raises:
+        UnusableError: If the affine is invalid, or the slices are not axial.
+    """
     steps = affine[:3, :3] * RAS_TO_LPS[:, None]  # columns: steps along the file's axes 1, 2, 3 in mm
     if not np.isfinite(affine).all() or (np.linalg.norm(steps, axis=0) <= 0).any():
         raise UnusableError("no usable voxel spacing in the header")
@@ -170,10 +184,10 @@ def oriented(hu: Floats, mask: Masks | None, labels: Labels, affine: npt.NDArray
     )  # fmt: skip
 
 
-def looks_offset(hu: Floats) -> bool:
-    """Whether a scan holds HU + 1024 or so: nothing below 0, and far more around 1040 than below it.
+def has_hu_offset(hu: Floats) -> bool:
+    """True if a scan holds about HU + 1024: nothing below 0, and many more voxels near 1040 than between 200 and 900.
 
-    In true HU the range 200 to 900 holds bone, in offset values almost nothing but the edges of the head.
+    In true HU the range 200 to 900 is bone; with an offset it is almost nothing but the edges of the head.
     """
     if hu.min() < 0:
         return False

@@ -1,22 +1,22 @@
-"""Where a set is made: raw data and foreign folders stay untouched, a stopped run goes on, a whole set stays."""
+"""The output folder of a preparation: protects other folders, resumes a stopped run, detects a finished data set."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from data_prep.inputs import contents
+from data_prep.raw_folder import contents
 from hgisam.errors import InputError
 from hgisam.runs.folders import MARK, check_named, is_free, resumed_folder
 
 WRITTEN = {"dataset.json", "slices.parquet", "slices.zarr"}
 
 
-def check_places(raw: Path, out: Path) -> None:
-    """Keeps raw data and foreign folders safe.
+def check_folders(raw: Path, out: Path) -> None:
+    """Checks that `out` can be written without touching raw data or other folders.
 
     Raises:
-        InputError: If `out` and `raw` lie in each other, or `out` is something that was not made here.
+        InputError: If `out` and `raw` overlap, or `out` exists and is not a prepared data set.
     """
     check_named(out)
     if not raw.is_dir():
@@ -40,31 +40,31 @@ def _is_prepared(out: Path) -> bool:
     return not names or ("dataset.json" in names and names <= WRITTEN | {"boxes.parquet"})
 
 
-def is_done(out: Path, fingerprint: str, newest_ns: int) -> bool:
-    """Whether `out` is whole, of the same input and settings, and younger than its raw files."""
+def is_up_to_date(out: Path, fingerprint: str, newest_ns: int) -> bool:
+    """True if `out` is complete, made from the same input and settings, and newer than its raw files."""
     try:
         meta = json.loads((out / "dataset.json").read_text())
-        whole = all((out / name).exists() for name in (*WRITTEN, *meta["hashes"]))
-        return bool(whole and meta["fingerprint"] == fingerprint and _age_ns(out / "dataset.json") >= newest_ns)
+        complete = all((out / name).exists() for name in (*WRITTEN, *meta["hashes"]))
+        return bool(complete and meta["fingerprint"] == fingerprint and _mtime_ns(out / "dataset.json") >= newest_ns)
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
-def _age_ns(path: Path) -> int:
+def _mtime_ns(path: Path) -> int:
     return path.stat().st_mtime_ns
 
 
 @contextmanager
 def open_partial(partial: Path, fingerprint: str, newest_ns: int, *, resume: bool) -> Iterator[Path]:
-    """The folder for parts, for this process alone: what a stopped run left if it fits and is wanted, else empty.
+    """Locks the folder of parts for this process; keeps the parts of a stopped run if they match and `resume` is set.
 
     Raises:
-        InputError: If something stands there that was not made here, or another process works there.
+        InputError: If `partial` exists and holds no parts, or another process has locked it.
     """
     mark = partial / MARK
     if not mark.is_file() and not is_free(partial):
-        raise InputError(f"{partial}", contents(partial), "nothing, or parts of an earlier run", "Move it away.")
-    outdated = mark.is_file() and _age_ns(mark) < newest_ns
+        raise InputError(f"{partial}", contents(partial), "nothing, or parts of an earlier run", "Rename or remove it.")
+    outdated = mark.is_file() and _mtime_ns(mark) < newest_ns
     with resumed_folder(partial, fingerprint, afresh=outdated or not resume):
         (partial / "parts").mkdir(exist_ok=True)
         yield partial

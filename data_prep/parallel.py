@@ -1,4 +1,4 @@
-"""Many tasks on many cores, of this machine or of a cluster, in order, with a bar."""
+"""Parallel map over processes of this machine or of a Dask cluster, with a progress bar."""
 
 import multiprocessing
 import os
@@ -29,40 +29,47 @@ as_completed: Any = distributed.as_completed
 def run_all(
     function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]], workers: Workers, label: str
 ) -> list[Result]:
-    """Calls `function(*arguments[i])` for each i; results in the order of the arguments.
+    """Calls `function(*arguments[i])` for each i; returns the results in the order of the arguments.
 
-    The first exception of a worker stops the rest and is raised as it was; Ctrl-C stops all of them, and so does a kill
-    of this process.
+    The first exception of a worker stops the others and is raised unchanged. Ctrl-C stops all workers, and so does a
+    kill of this process. A script that asks for several processes needs `if __name__ == "__main__"`.
 
     Args:
-        function: Importable by its name; its results travel between processes, so keep them small.
-        arguments: One tuple a call.
-        workers: Processes, of which 1 works in this one; or the address of a scheduler, whose workers must see the same
-            folders under the same names.
-        label: For the progress bar.
+        function: Importable by its name. Its results are sent between processes, so keep them small.
+        arguments: One tuple per call.
+        workers: Number of processes, where 1 means this process; or the address of a Dask scheduler, whose workers must
+            see the same folders under the same paths.
+        label: Label of the progress bar.
 
     Raises:
-        InputError: If no scheduler answers there, it has no workers, they have another version of this package, or
-            they die.
+        InputError: If the scheduler does not answer, has no workers, or its workers have another version of this
+            package or are killed repeatedly.
     """
     if isinstance(workers, str):
         return _run_on_cluster(function, arguments, workers, label)
+    if workers == 1 or len(arguments) < 2:
+        return [function(*values) for values in tqdm(arguments, desc=label, disable=None)]
+    return _run_on_machine(function, arguments, workers, label)
+
+
+def _run_on_machine(
+    function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]], processes: int, label: str
+) -> list[Result]:
+    """`run_all` on several processes of this machine."""
     tasks = [delayed(function, pure=False, traverse=False)(*values) for values in arguments]
     # dask sets PYTHONHASHSEED for its workers and leaves it set
     seed = os.environ.get("PYTHONHASHSEED")
-    settings: dict[str, Any] = {"scheduler": "synchronous"}
-    if workers > 1 and len(tasks) > 1:
-        settings = {
-            "scheduler": "processes", "num_workers": min(workers, len(tasks)), "chunksize": 1,
-            "initializer": _begin_worker,
-        }  # fmt: skip
+    settings: dict[str, Any] = {
+        "scheduler": "processes", "num_workers": min(processes, len(tasks)), "chunksize": 1,
+        "initializer": _begin_worker,
+    }  # fmt: skip
     try:
-        # a server that has loaded the code starts workers at once; they inherit none of this process's threads
+        # a fork server that has imported the module starts workers quickly; they inherit no threads of this process
         multiprocessing.set_forkserver_preload([function.__module__])
         with dask.config.set({"multiprocessing.context": "forkserver"}), TqdmCallback(desc=label, disable=None):
             return list(compute(*tasks, **settings))
     except Exception as error:
-        # dask wraps what a worker raised together with its traceback
+        # dask wraps the exception of a worker together with its traceback
         raise getattr(error, "exception", error) from None
     finally:
         if seed is None:
@@ -72,6 +79,7 @@ def run_all(
 def _run_on_cluster(
     function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]], address: str, label: str
 ) -> list[Result]:
+    """`run_all` on the workers of a Dask scheduler."""
     if not arguments:
         return []
     with _client(address) as client:
@@ -82,10 +90,9 @@ def _run_on_cluster(
                 future.key: result for future, result in tqdm(done, total=len(futures), desc=label, disable=None)
             }
         except distributed.KilledWorker:
-            remedy = "Look at their memory and their logs; the same command goes on from here."
-            raise InputError(
-                "Dask workers", "several that died of the same task", "workers that live", remedy
-            ) from None
+            remedy = "Check their memory and their logs; the same command resumes here."
+            got, expected = "workers killed repeatedly on one task", "workers that finish it"
+            raise InputError("Dask workers", got, expected, remedy) from None
         finally:
             client.cancel(futures)
         return [results[future.key] for future in futures]
@@ -93,7 +100,7 @@ def _run_on_cluster(
 
 @contextmanager
 def _client(address: str) -> Iterator[Any]:
-    """A connection to a scheduler whose workers have this version of this package."""
+    """Connection to a Dask scheduler whose workers have the same version of this package."""
     remedy = "Start `dask scheduler` and on each machine `dask worker ADDRESS`, in the same environment as this."
     try:
         client = Client(address, timeout=CONNECT_S, set_as_default=False)
@@ -110,5 +117,6 @@ def _client(address: str) -> Iterator[Any]:
 
 
 def _begin_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and stops its workers
+    """Initialises a worker process: Ctrl-C is left to the parent, and the worker ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent receives it too and stops its workers
     end_with_parent()

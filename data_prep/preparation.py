@@ -1,8 +1,8 @@
-"""Raw studies → a prepared data set: study by study, in parallel, going on where it was stopped.
+"""Preparation of a data set from raw studies: in parallel over studies, resumed after a stop.
 
-Each study becomes a part, `OUT.partial/parts/<digest of its ids and files>.npz` and `.json`; when all are there they
-are streamed into `OUT`, which appears whole or not at all. Memory holds one study a process, whatever the size of the
-set.
+Each study becomes a part, `OUT.partial/parts/<digest of its ids and files>.npz` and `.json`. The finished parts are
+streamed into `OUT`, which appears complete or not at all. Memory holds one study per process, whatever the size of the
+data set.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 
 from data_prep import rsna
-from data_prep.imported_brains import brain_files, with_brains
-from data_prep.inputs import Listing, listing_hash, some
+from data_prep.imported_brain_masks import add_brain_masks, list_brain_masks
+from data_prep.output_folder import check_folders, is_up_to_date, open_partial
 from data_prep.parallel import Workers, run_all
-from data_prep.places import check_places, is_done, open_partial
 from data_prep.privacy import SALT, public_ids, read_salt
-from data_prep.report import report_on
+from data_prep.raw_folder import Listing, first_names, listing_hash
+from data_prep.report import build_report
 from data_prep.split import split_patients
 from data_prep.study import READERS, Settings, prepare_study, read_part
 from data_prep.volume import Study
@@ -36,48 +36,50 @@ log = logging.getLogger(__name__)
 
 def prepare(
     kind: str,
-    raw: Path,
-    out: Path,
+    raw: str | Path,
+    out: str | Path,
     *,
     image_px: int = 128,
     field_of_view_mm: float = 200.0,
     validation_fraction: float = 0.2,
     folds: int = 5,
     seed: int = 0,
-    leave_out: Sequence[Path] = (),
+    leave_out: Sequence[str | Path] = (),
     keep_intercept: bool = False,
-    brain_masks: Path | None = None,
-    salt: Path | None = None,
+    brain_masks: str | Path | None = None,
+    salt: str | Path | None = None,
     resume: bool = True,
     workers: Workers = 1,
 ) -> Path:
-    """Makes a prepared data set, goes on with one that was stopped, or finds it done.
+    """Makes a prepared data set; resumes a stopped run, and returns at once if the data set is up to date.
 
     Args:
-        kind: Name of one of `READERS`, which says whether the patients train or test; some of them validate.
-        raw: Folder in that layout; it is only read.
-        out: Folder to make. One that this function made from other input or settings is replaced at the end.
-        image_px: Side of the square slices.
-        field_of_view_mm: Side of the field, centred on the brain.
-        validation_fraction: Share of the patients that validate.
-        folds: Cross-validation folds.
-        seed: Of the split.
-        leave_out: Prepared sets whose patients must not be in this one, because they are evaluated on.
-        keep_intercept: Take the intercept of RSNA images as it is stored, also where it is known to be wrong.
-        brain_masks: Folder of brain masks of the scans, which are NIfTI files, to import instead of finding brains.
-        salt: File of the secret that hashes of ids depend on; `ids.salt` beside `out` if not said.
-        resume: Go on with the parts that a stopped run left; else make all of them again.
+        kind: Name of one of `READERS`, which decides between training and test split; some patients go to validation.
+        raw: Raw folder in the layout of that reader; only read.
+        out: Output folder. A data set that this function made from other input or settings is replaced at the end.
+        image_px: Rows and columns of the prepared slices.
+        field_of_view_mm: Side of the square field of view, centred on the brain.
+        validation_fraction: Fraction of the patients in the validation split.
+        folds: Number of cross-validation folds.
+        seed: Seed of the split.
+        leave_out: Prepared data sets whose patients are excluded from this one, because they serve for evaluation.
+        keep_intercept: Keep the stored intercept of RSNA images, even if it is known to be wrong.
+        brain_masks: Folder of brain masks to import instead of computing them; the scans must be NIfTI files.
+        salt: File of the salt for the hashed ids; default: `ids.salt` beside `out`.
+        resume: Reuse the parts of a stopped run; otherwise make all of them again.
         workers: Processes, or the address of a Dask scheduler; the result does not depend on it.
 
     Returns:
         `out`.
 
     Raises:
-        InputError: For whatever the user can mend: layout, labels that fit no image, masks that do not fit their scans.
+        InputError: For mistakes that the user can fix: another layout, labels of other images, masks of other scans.
     """
     raw, out = Path(raw), Path(out)
+    brain_masks = None if brain_masks is None else Path(brain_masks)
+    salt = None if salt is None else Path(salt)
     _check_arguments(kind, image_px, field_of_view_mm, validation_fraction, folds, seed, keep_intercept, workers)
-    check_places(raw, out)
+    check_folders(raw, out)
     reader = READERS[kind]
     tables, images = reader.tables(raw), reader.images(raw)
     parameters = {
@@ -85,49 +87,50 @@ def prepare(
         "validation_fraction": float(validation_fraction), "folds": int(folds), "seed": int(seed),
         "keep_intercept": keep_intercept,
     }  # fmt: skip
-    brains = brain_files(brain_masks)
-    others = [open_prepared(Path(path)) for path in leave_out]
+    imported = list_brain_masks(brain_masks)
+    excluded = [open_prepared(Path(path)) for path in leave_out]
     input_hash = listing_hash(raw, images, tables)
-    away = sorted(other.fingerprint for other in others)
-    phantom = _phantom(raw)
+    excluded_fingerprints = sorted(other.fingerprint for other in excluded)
+    phantom = _phantom_record(raw)
     if salt is not None and not salt.is_file():
-        remedy = "Name the file that an earlier preparation made, or leave --salt out."
-        raise InputError(f"salt {salt}", "no such file", "the secret of an earlier preparation", remedy)
+        remedy = "Give the file of an earlier preparation, or omit --salt."
+        raise InputError(f"salt {salt}", "no such file", "the salt of an earlier preparation", remedy)
     salt = salt or out.parent / SALT
     salted = "" if phantom or reader.PUBLIC else hashlib.sha256(read_salt(salt)).hexdigest()
-    fingerprint = _digest([kind, parameters, input_hash, code_hash(), bool(phantom), away, salted, brains])
+    decisive = [kind, parameters, input_hash, code_hash(), bool(phantom), excluded_fingerprints, salted, imported]
+    fingerprint = _digest(decisive)
     newest = max(path.stat().st_mtime_ns for path in (*tables, *images))
-    if is_done(out, fingerprint, newest):
-        log.info("%s is done already", out)
+    if is_up_to_date(out, fingerprint, newest):
+        log.info("%s is up to date", out)
         return out
     with open_partial(partial_of(out), fingerprint, newest, resume=resume) as partial:
-        if is_done(out, fingerprint, newest):  # by a process that was waited for
+        if is_up_to_date(out, fingerprint, newest):  # another process made it while this one waited for the lock
             shutil.rmtree(partial)
             return out
         listing: Listing = reader.list_studies(raw, workers, str if phantom else public_ids(salt, public=reader.PUBLIC))
         if keep_intercept:
-            listing.studies = [replace(study, mend_intercept=False) for study in listing.studies]
+            listing.studies = [replace(study, fix_intercept=False) for study in listing.studies]
         if brain_masks is not None:
-            listing.studies = with_brains(listing.studies, brain_masks)
-        _leave_out(listing, {str(patient) for other in others for patient in other.slices["patient"]})
-        labelled = reader.TRUTH == "masks" or any((study.labels >= 0).any() for study in listing.studies)
+            listing.studies = add_brain_masks(listing.studies, brain_masks)
+        _exclude_patients(listing, {str(patient) for other in excluded for patient in other.slices["patient"]})
+        labelled = reader.ANNOTATIONS == "masks" or any((study.labels >= 0).any() for study in listing.studies)
         settings = Settings(kind, int(image_px), float(field_of_view_mm), labelled)
         parts = _make_parts(listing.studies, raw, partial, settings, workers)
         slices = _table(parts)
         numbers = (
             {} if reader.PUBLIC else {path.relative_to(raw).as_posix(): n for n, path in enumerate(images, start=1)}
         )
-        report = report_on(parts, listing, len(images), numbers)
+        report = build_report(parts, listing, len(images), numbers)
         if slices.empty:
             reasons = [f"{s['file']}: {s['reason']}" for s in report["skipped"]]
-            got = f"none that can be used ({some(reasons, 3) or 'no labels'})"
-            raise InputError(f"{kind} studies in {raw}", got, "at least one", "Look at the files.")
+            got = f"none that can be used ({first_names(reasons, 3) or 'no labels'})"
+            raise InputError(f"{kind} studies in {raw}", got, "at least one", "Check the files.")
         labels = slices.groupby("patient")[list(LABELS)].max()
-        dealt = split_patients(
-            labels, rest=reader.REST, validation_fraction=validation_fraction, folds=folds, seed=seed
+        assigned = split_patients(
+            labels, main_split=reader.MAIN_SPLIT, validation_fraction=validation_fraction, folds=folds, seed=seed
         )
-        slices["split"] = [dealt[patient][0] for patient in slices["patient"]]
-        slices["fold"] = [dealt[patient][1] for patient in slices["patient"]]
+        slices["split"] = [assigned[patient][0] for patient in slices["patient"]]
+        slices["fold"] = [assigned[patient][1] for patient in slices["patient"]]
         info = {
             "name": kind, "source": "phantom" if phantom else reader.NAME,
             "licence": phantom.get("licence", "synthetic studies, no patient data") if phantom else reader.LICENCE,
@@ -135,25 +138,26 @@ def prepare(
             "report": report,
         }  # fmt: skip
         write_prepared(
-            out, slices=slices, blocks=_blocks(parts, image_px), size_px=image_px, with_mask=reader.TRUTH == "masks",
-            info=info, boxes=_boxes(parts) if reader.TRUTH == "boxes" else None,
+            out, slices=slices, blocks=_blocks(parts, image_px), size_px=image_px,
+            with_mask=reader.ANNOTATIONS == "masks", info=info,
+            boxes=_boxes(parts) if reader.ANNOTATIONS == "boxes" else None,
         )  # fmt: skip
         shutil.rmtree(partial)
     return out
 
 
-def summary(out: Path) -> str:
-    """One line: what was read, skipped and written."""
-    meta = json.loads((out / "dataset.json").read_text())
+def summary_line(out: str | Path) -> str:
+    """One line on a prepared data set: files and studies read and skipped, slices written."""
+    meta = json.loads(Path(out, "dataset.json").read_text())
     counts, report = meta["counts"], meta["report"]
-    told = {
+    exceptions = {
         "patients left out": report["left_out"]["patients"],
-        "images at a place that another has": report["duplicates"],
+        "duplicate images": report["duplicates"],
         "labels without an image": report.get("labels_without_image", {}).get("count", 0),
     }
     return (
         f"{meta['name']}: {report['files']} files, {report['studies']} studies read, {len(report['skipped'])} skipped"
-        f"{''.join(f', {count} {what}' for what, count in told.items() if count)}; "
+        f"{''.join(f', {count} {what}' for what, count in exceptions.items() if count)}; "
         f"{counts['slices']} slices of {counts['patients']} patients written to {out}"
     )
 
@@ -181,15 +185,14 @@ def _check_arguments(
             raise InputError(name, value, expected, "Change it.")
 
 
-def _phantom(raw: Path) -> dict[str, Any]:
-    """What the phantom says about itself; empty for real studies."""
+def _phantom_record(raw: Path) -> dict[str, Any]:
+    """Content of the phantom's `phantom.json`; empty for real studies."""
     path = raw / "phantom.json"
     try:
         return dict(json.loads(path.read_text())) if path.is_file() else {}
     except (ValueError, TypeError) as error:
-        raise InputError(
-            str(path), f"unreadable ({error})", "the phantom's own words", "Write the phantom again."
-        ) from None
+        got, expected = f"unreadable ({error})", "the record of a phantom"
+        raise InputError(str(path), got, expected, "Write the phantom again.") from None
 
 
 def _digest(value: Any) -> str:
@@ -197,41 +200,43 @@ def _digest(value: Any) -> str:
 
 
 def code_hash() -> str:
-    """SHA-256 of the modules that decide what a part holds."""
+    """SHA-256 of the modules that determine the content of a part."""
     return _digest([path.read_bytes().hex() for path in sorted(Path(__file__).parent.glob("*.py"))])
 
 
-def _leave_out(listing: Listing, patients: set[str]) -> None:
-    """Takes the studies of some patients off the list, and counts them for the report."""
-    mine = [study for study in listing.studies if study.patient in patients]
+def _exclude_patients(listing: Listing, patients: set[str]) -> None:
+    """Removes the studies of some patients from a listing, and counts them for the report."""
+    excluded = [study for study in listing.studies if study.patient in patients]
     listing.studies = [study for study in listing.studies if study.patient not in patients]
-    listing.counts["left_out"] = {"patients": len({study.patient for study in mine}), "studies": len(mine)}
+    listing.counts["left_out"] = {"patients": len({study.patient for study in excluded}), "studies": len(excluded)}
 
 
 def _make_parts(
     studies: Sequence[Study], raw: Path, partial: Path, settings: Settings, workers: Workers
 ) -> list[tuple[Path, dict[str, Any]]]:
-    """Makes the parts that are not there yet.
+    """Makes the missing parts.
 
     Returns:
-        (stem, content of its json) of each study, in order.
+        (stem, content of its JSON file) of each part, in the order of the studies.
     """
     stems = [partial / "parts" / _digest([study.patient, study.study, study.files])[:32] for study in studies]
-    todo = [
+    missing = [
         (raw, study, stem, settings)
         for study, stem in zip(studies, stems, strict=True)
         if not stem.with_suffix(".json").is_file()
     ]
-    run_all(prepare_study, todo, workers, settings.kind)
+    run_all(prepare_study, missing, workers, settings.kind)
     return [(stem, json.loads(stem.with_suffix(".json").read_text())) for stem in stems]
 
 
 def _table(parts: Sequence[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:
+    """One row per slice, joined over the parts; empty if no part has slices."""
     frames = [pd.DataFrame(content["rows"]) for _, content in parts if content["rows"].get("patient")]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def _blocks(parts: Sequence[tuple[Path, dict[str, Any]]], px: int) -> Iterator[StudyArrays]:
+    """HU, brain mask and mask [slice, px, px] of each part that has slices."""
     for stem, content in parts:
         if content["rows"].get("patient"):
             arrays = read_part(stem.with_suffix(".npz"), px)
@@ -239,7 +244,7 @@ def _blocks(parts: Sequence[tuple[Path, dict[str, Any]]], px: int) -> Iterator[S
 
 
 def _boxes(parts: Sequence[tuple[Path, dict[str, Any]]]) -> pd.DataFrame:
-    """The boxes of all studies, with the row of each one's slice in the whole set."""
+    """Boxes of all parts, one row per box; column row is the slice's row in the data set."""
     counts = [len(content["rows"].get("patient", ())) for _, content in parts]
     starts = np.cumsum([0, *counts])
     found = [

@@ -1,6 +1,6 @@
-"""Patient and study ids: kept where a public set has made them anonymous, hashed with a secret salt everywhere else.
+"""Public ids of patients and studies: kept if a public data set has anonymised them, else hashed with a secret salt.
 
-Nothing else about a person is read: no name, birth date, accession number or free text reaches an output or a log.
+No other personal data is read: no name, birth date, accession number or free text reaches an output or a log.
 """
 
 import hashlib
@@ -12,52 +12,51 @@ from functools import cache
 from pathlib import Path
 
 from hgisam.errors import InputError
+from hgisam.runs.folders import whole_file
 
-# ids that the publishers of the sets made up: RSNA `ID_0a1b2c3d`, CT-ICH `049`, CQ500 `CQ500-CT-427`
+# anonymous ids of public data sets: RSNA `ID_0a1b2c3d`, CT-ICH `049`, CQ500 `CQ500-CT-427`
 ANONYMOUS = re.compile(r"ID_[0-9a-zA-Z]{6,12}|[0-9]{3}|CQ500-CT-[0-9]{1,3}")
 SALT = "ids.salt"
 PublicId = Callable[[str], str]
 
 
-def read_salt(path: Path) -> bytes:
-    """The secret that hashes depend on; made, for the owner's eyes only, where there is none yet.
+def read_salt(path: str | Path) -> bytes:
+    """Reads the secret salt of the hashes; creates it, readable by its owner only, if the file does not exist.
 
     Args:
-        path: Of the file. Sets whose patients are to be recognised in each other share one. Without it nobody can tell
-            whose id a hash is, and nobody can make the same hashes again.
+        path: File of the salt. Data sets that share patients should share it. Without it, hashes can be neither
+            attributed to ids nor reproduced.
 
     Raises:
-        InputError: If it holds no such secret.
+        InputError: If the file holds no valid salt.
     """
+    path = Path(path)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.tmp")
-        scratch.unlink(missing_ok=True)
-        scratch.touch(mode=0o600)
-        scratch.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
-        scratch.replace(path)
-    remedy = "Give the file that an earlier preparation made, or none."
+        with whole_file(path) as scratch:
+            scratch.touch(mode=0o600)
+            scratch.write_text(secrets.token_hex(32) + "\n", encoding="ascii")
+    remedy = "Give the file of an earlier preparation, or none."
     try:
         text = path.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
-        raise InputError(
-            f"salt {path}", "a file that can't be read", "a text of 16 characters or more", remedy
-        ) from None
+        expected = "a text of 16 characters or more"
+        raise InputError(f"salt {path}", "a file that can't be read", expected, remedy) from None
     if len(text) < 16:
         raise InputError(f"salt {path}", f"{len(text)} characters", "16 or more", remedy)
     return text.encode()
 
 
-def public_ids(salt: Path, *, public: bool) -> PublicId:
-    """A function that gives the id under which a patient or study is known downstream.
+def public_ids(salt: str | Path, *, public: bool) -> PublicId:
+    """Function from the id of a patient or study to its public id.
 
     Args:
-        salt: File of the secret, see `read_salt`; opened, or made, for the first id that has to be hashed.
-        public: Whether the set is one of those. In a folder of somebody's own a short number may be a hospital's.
+        salt: File of the salt, see `read_salt`; read, or created, when the first id is hashed.
+        public: True for a public data set. In a private folder a short number may be an id of the hospital.
 
     Returns:
-        The id itself if its form is that of the public sets and this is one, else `h_` and 16 hexadecimal digits of its
-        HMAC-SHA-256: without the salt a hash of a short hospital number could be found by trying all numbers.
+        A function that keeps an anonymous id of a public data set, and turns any other id into `h_` and 16 hexadecimal
+        digits of its HMAC-SHA-256. Without the salt, trying all numbers would reveal a short hospital number.
     """
 
     secret = cache(lambda: read_salt(salt))

@@ -1,4 +1,4 @@
-"""The raw folder: what is in it, whether it changed, and words for what is missing."""
+"""The raw folder: listing, required files, CSV tables, a hash of the content, and error messages."""
 
 import difflib
 import errno
@@ -18,17 +18,18 @@ import pydicom
 from data_prep.volume import Study
 from hgisam.errors import InputError
 
-NAMED = 20  # how many of a long list are named in a report or an error
+MAX_NAMES = 20  # names of a long list that a report gives
+FIX_CSV = "Fix the CSV file."
 
 
 @dataclass
 class Listing:
-    """What a reader found before it opened any image.
+    """The studies of a raw folder, as a reader lists them before it opens any image.
 
     Attributes:
-        studies: In the order in which they are prepared.
+        studies: In the order of preparation.
         skipped: (file, reason) of files that cannot be used.
-        counts: Anything else for the report.
+        counts: Further entries of the report.
     """
 
     studies: list[Study]
@@ -36,61 +37,63 @@ class Listing:
     counts: dict[str, Any] = field(default_factory=dict)
 
 
-def refused(error: BaseException) -> str | None:
-    """Why the system did not give a file, without its path; None where the file was given and its content is wrong."""
-    if isinstance(error, FileNotFoundError):  # nibabel raises it without saying more
+def read_failure(error: BaseException) -> str | None:
+    """Reason of the operating system for not opening a file, without its path; None if the content is at fault."""
+    if isinstance(error, FileNotFoundError):  # nibabel raises it without strerror
         return f"cannot be read: {os.strerror(errno.ENOENT)}"
     return f"cannot be read: {error.strerror}" if isinstance(error, OSError) and error.strerror else None
 
 
-def some(names: Sequence[object], shown: int = 5) -> str:
-    """The first few of a list, as text."""
+def first_names(names: Sequence[object], shown: int = 5) -> str:
+    """The first few names of a list, as text."""
     text = ", ".join(str(name) for name in names[:shown])
     return f"{text} and {len(names) - shown} more" if len(names) > shown else text
 
 
-def counted(names: Sequence[str]) -> dict[str, Any]:
-    """A list for the report: how many, and the first of them."""
-    return {"count": len(names), "first": sorted(names)[:NAMED]}
+def count_and_first(names: Sequence[str]) -> dict[str, Any]:
+    """Summary of a list for the report: its length and its first names."""
+    return {"count": len(names), "first": sorted(names)[:MAX_NAMES]}
 
 
 def contents(folder: Path) -> str:
-    """What a folder holds, in words, for an error message."""
+    """Description of a folder's content for an error message."""
     if not folder.exists():
         return "no such folder"
     if not folder.is_dir():
         return "a file"
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
-    return f"a folder with {some(names)}" if names else "an empty folder"
+    return f"a folder with {first_names(names)}" if names else "an empty folder"
 
 
-def entries_below(raw: Path) -> list[Path]:
-    """Whatever is no folder in a tree, sorted, without hidden ones; links to folders are not followed.
+def entries_below(raw: str | Path) -> list[Path]:
+    """All entries of a tree that are not folders, sorted, without hidden ones; links to folders are not followed.
 
     Raises:
         InputError: If a folder can't be listed.
     """
+    raw = Path(raw)
 
     def fail(error: OSError) -> None:
         where = Path(str(error.filename)).relative_to(raw)
-        remedy = "Make it readable, or move it away."
+        remedy = "Make it readable, or move it to another place."
         raise InputError(f"folder {where} of {raw}", error.strerror, "a folder that can be listed", remedy)
 
     walk = os.walk(raw, onerror=fail)
     return sorted(Path(folder) / name for folder, _, names in walk for name in names if name[0] != ".")
 
 
-def require(raw: Path, entries: Sequence[str], layout: str) -> None:
-    """Makes sure that a raw folder has its files and folders.
+def require(raw: str | Path, entries: Sequence[str], layout: str) -> None:
+    """Checks that a raw folder has the files and folders of its layout.
 
     Args:
-        raw: The folder.
-        entries: Names in it; one that ends in "/" is a folder.
+        raw: The raw folder.
+        entries: Names in it; a name that ends in "/" is a folder.
         layout: Name of the layout, for the message.
 
     Raises:
-        InputError: Names what is there and what is expected.
+        InputError: If an entry is missing.
     """
+    raw = Path(raw)
     for entry in entries:
         path = raw / entry.rstrip("/")
         if not (path.is_dir() if entry.endswith("/") else path.is_file()):
@@ -100,21 +103,23 @@ def require(raw: Path, entries: Sequence[str], layout: str) -> None:
 
 
 def read_csv(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
-    """Reads the named columns of a csv as text, and those of the optional ones that it has.
+    """Reads columns of a CSV file as text; optional ones only if present.
 
     Raises:
-        InputError: If it cannot be read, is empty, or lacks a column.
+        InputError: If the file cannot be read, has no rows, or lacks a column.
     """
-    remedy = "Give the csv of the data set as it was published."
+    remedy = "Give the CSV file as it was published."
     try:
         header = pd.read_csv(path, nrows=0, encoding="utf-8-sig")
         names = {str(name).strip(): name for name in header.columns}
         if missing := [column for column in columns if column not in names]:
-            raise InputError(f"{path.name} columns", some(list(names), 10) or "none", some(missing, 10), remedy)
-        wanted = [names[column] for column in (*columns, *optional) if column in names]
-        table = pd.read_csv(path, usecols=wanted, dtype=str, encoding="utf-8-sig", keep_default_na=False)
+            raise InputError(
+                f"{path.name} columns", first_names(list(names), 10) or "none", first_names(missing, 10), remedy
+            )
+        selected = [names[column] for column in (*columns, *optional) if column in names]
+        table = pd.read_csv(path, usecols=selected, dtype=str, encoding="utf-8-sig", keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise InputError(path.name, f"an unreadable file ({error})", "a csv", remedy) from None
+        raise InputError(path.name, f"an unreadable file ({error})", "a CSV file", remedy) from None
     table.columns = pd.Index([str(name).strip() for name in table.columns])
     for name in sorted(names.keys() - {*columns, *optional}):
         if near := difflib.get_close_matches(name, optional, n=1, cutoff=0.75):
@@ -125,7 +130,7 @@ def read_csv(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()
 
 
 def listing_hash(raw: Path, files: Sequence[Path], tables: Sequence[Path]) -> str:
-    """SHA-256 of the names and sizes of all files and the content of the tables; independent of where the folder is."""
+    """SHA-256 of the names and sizes of all files and the content of the tables; independent of the folder's path."""
     digest = hashlib.sha256()
     for path in files:
         digest.update(os.fsencode(path.relative_to(raw)) + f" {path.stat().st_size}\n".encode())
@@ -136,7 +141,7 @@ def listing_hash(raw: Path, files: Sequence[Path], tables: Sequence[Path]) -> st
 
 @contextmanager
 def quiet_readers() -> Iterator[None]:
-    """Keeps the file libraries from warning about values that they read all the same; a warning may hold an id."""
+    """Silences warnings of pydicom and nibabel about values that they can read; a warning may contain an id."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "nibabel.global")]
     levels = [logger.level for logger in loggers]
     try:

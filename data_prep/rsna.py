@@ -1,4 +1,4 @@
-"""The RSNA 2019 layout: `stage_2_train.csv` with six rows an image, and `stage_2_train/ID_*.dcm`.
+"""The RSNA 2019 layout: `stage_2_train.csv` with six rows per image, and `stage_2_train/ID_*.dcm`.
 
 Source: Flanders et al. 2020, Radiology: Artificial Intelligence 2(3):e190211.
 """
@@ -9,54 +9,56 @@ import numpy as np
 import pandas as pd
 
 from data_prep.dicom import find_series, read_series
-from data_prep.inputs import Listing, counted, read_csv, require, some
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
+from data_prep.raw_folder import FIX_CSV, Listing, count_and_first, first_names, read_csv, require
 from data_prep.volume import Study, Volume
 from hgisam.data.prepared import LABELS
 from hgisam.errors import InputError
 
 NAME = "rsna"
 LICENCE = "RSNA 2019 terms: non-commercial research and education, cite, no re-identification"
-TRUTH, REST, PUBLIC = None, "train", True
+ANNOTATIONS, MAIN_SPLIT, PUBLIC = None, "train", True
 TABLE, FOLDER = "stage_2_train.csv", "stage_2_train"
 
 
-def tables(raw: Path) -> list[Path]:
-    """The csv.
+def tables(raw: str | Path) -> list[Path]:
+    """The CSV file of labels.
 
     Raises:
-        InputError: If `raw` has not this layout.
+        InputError: If `raw` has another layout.
     """
     require(raw, [TABLE, f"{FOLDER}/"], "RSNA")
-    return [raw / TABLE]
+    return [Path(raw) / TABLE]
 
 
-def images(raw: Path) -> list[Path]:
+def images(raw: str | Path) -> list[Path]:
     """All DICOM files, sorted.
 
     Raises:
         InputError: If there is none.
     """
-    files = sorted(path for path in (raw / FOLDER).glob("*.dcm") if path.is_file())
+    folder = Path(raw, FOLDER)
+    files = sorted(path for path in folder.glob("*.dcm") if path.is_file())
     if not files:
-        raise InputError(f"{raw / FOLDER}", "no .dcm file", "ID_*.dcm", "Unpack the images into it.")
+        raise InputError(f"{folder}", "no .dcm file", "ID_*.dcm", "Unpack the images into it.")
     return files
 
 
-def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
-    """Groups the images into series and gives each its labels.
+def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> Listing:
+    """Groups the images into series and adds their labels.
 
     Raises:
-        InputError: If the csv contradicts itself or no label belongs to any image.
+        InputError: If labels contradict each other, or none belongs to an image.
     """
-    labels, twice = read_labels(raw / TABLE)
+    raw = Path(raw)
+    labels, repeated = read_labels(raw / TABLE)
     files = [f"{FOLDER}/{path.name}" for path in images(raw)]
-    seen = {Path(file).stem for file in files}
-    if not any(name in labels.index for name in seen):
+    present = {Path(file).stem for file in files}
+    if not any(name in labels.index for name in present):
         raise InputError(
-            TABLE, f"labels of {some(list(labels.index), 2)}", f"labels of {some(sorted(seen), 2)}",
-            "Give the csv that belongs to these images.",
+            TABLE, f"labels of {first_names(list(labels.index), 2)}", f"labels of {first_names(sorted(present), 2)}",
+            "Give the CSV file of these images.",
         )  # fmt: skip
     found, skipped = find_series(raw, files, workers, public_id)
     unlabelled = [-1] * len(LABELS)
@@ -67,52 +69,54 @@ def list_studies(raw: Path, workers: Workers, public_id: PublicId) -> Listing:
             study,
             members,
             np.array([known.get(Path(m).stem, unlabelled) for m in members], np.int8),
-            mend_intercept=True,
+            fix_intercept=True,
         )
         for patient, study, members, _ in found
     ]
     counts = {
-        "duplicate_label_rows": twice,
-        "labels_without_image": counted([name for name in labels.index if name not in seen]),
+        "duplicate_label_rows": repeated,
+        "labels_without_image": count_and_first([name for name in labels.index if name not in present]),
     }
     return Listing(studies, skipped, counts)
 
 
-def read_labels(path: Path) -> tuple[pd.DataFrame, int]:
-    """Reads the csv.
+def read_labels(path: str | Path) -> tuple[pd.DataFrame, int]:
+    """Reads the labels of images from the CSV file.
 
     Returns:
-        One row an image (index: image id), columns `LABELS`, 0 or 1, -1 in all of them where some are missing; and the
-        number of rows that repeat another.
+        One row per image (index: image id), columns `LABELS`: 0 or 1, or -1 in all of them if some are missing; and the
+        number of duplicate rows.
 
     Raises:
         InputError: For ids or labels of another form, or labels of one image that contradict each other.
     """
+    path = Path(path)
     table = read_csv(path, ["ID", "Label"])
     parts = table["ID"].str.rpartition("_")
     image, kind = parts[0].str.strip(), parts[2].str.strip()
     value = table["Label"].str.strip().replace({"0.0": "0", "1.0": "1"})
     if not (known := kind.isin(LABELS) & (image != "")).all():
         got = repr(table["ID"][~known].iloc[0])
-        raise InputError(f"{path.name} column ID", got, f"<image>_<{'|'.join(LABELS)}>", "Mend the csv.")
+        raise InputError(f"{path.name} column ID", got, f"<image>_<{'|'.join(LABELS)}>", FIX_CSV)
     if not (valid := value.isin(["0", "1"])).all():
         got = f"{value[~valid].iloc[0]!r} for {table['ID'][~valid].iloc[0]}"
-        raise InputError(f"{path.name} column Label", got, "0 or 1", "Mend the csv.")
+        raise InputError(f"{path.name} column Label", got, "0 or 1", FIX_CSV)
     rows = pd.DataFrame({"image": image, "kind": kind, "value": value.astype("int8")})
     unique = rows.drop_duplicates()
-    twice = len(rows) - len(unique)
-    if (contrary := unique.duplicated(["image", "kind"])).any():
-        names = sorted(set(unique["image"][contrary]))
-        raise InputError(f"{path.name}", f"0 and 1 for the same label of {some(names)}", "one value", "Mend the csv.")
+    repeated = len(rows) - len(unique)
+    if (contradictory := unique.duplicated(["image", "kind"])).any():
+        names = sorted(set(unique["image"][contradictory]))
+        got = f"0 and 1 for the same label of {first_names(names)}"
+        raise InputError(path.name, got, "one value", FIX_CSV)
     wide = unique.pivot(index="image", columns="kind", values="value").reindex(columns=list(LABELS))
     subtypes = wide[list(LABELS[1:])].max(axis=1)
-    if (contrary := (wide["any"] == 0) & (subtypes == 1)).any():
-        got = f"any = 0 with a subtype = 1 for {some(sorted(wide.index[contrary]))}"
-        raise InputError(f"{path.name}", got, "any = 1 where a subtype is 1", "Mend the csv.")
+    if (contradictory := (wide["any"] == 0) & (subtypes == 1)).any():
+        got = f"any = 0 with a subtype = 1 for {first_names(sorted(wide.index[contradictory]))}"
+        raise InputError(path.name, got, "any = 1 where a subtype is 1", FIX_CSV)
     wide[wide.isna().any(axis=1)] = -1
-    return wide.astype("int8"), twice
+    return wide.astype("int8"), repeated
 
 
-def read_study(raw: Path, study: Study) -> Volume:
+def read_study(raw: str | Path, study: Study) -> Volume:
     """Reads the images of one series; see `read_series`."""
     return read_series(raw, study)

@@ -1,4 +1,4 @@
-"""Scans and the masks that were drawn on them: two folders of NIfTI files with the same names."""
+"""Pairs of scan and mask: two folders of NIfTI files with the same names."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.inputs import Listing, some
 from data_prep.nifti import ENDINGS, SAME_MM, has_geometry, open_image, open_mask, shape_of
 from data_prep.privacy import PublicId
+from data_prep.raw_folder import Listing, first_names
 from data_prep.volume import Study, UnusableError
 from hgisam.data.prepared import LABELS
 from hgisam.errors import InputError
@@ -16,44 +16,44 @@ from hgisam.errors import InputError
 REMEDY = "Give the data set as it was published."
 
 
-def files_in(folder: Path) -> list[Path]:
-    """All .nii and .nii.gz files of a folder, sorted; hidden ones are not listed."""
+def nifti_files(folder: Path) -> list[Path]:
+    """All .nii and .nii.gz files of a folder, sorted, without hidden ones."""
     return sorted(
         path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.name[0] != "." and path.is_file()
     )
 
 
-def name_of(path: Path) -> str:
+def stem_of(path: Path) -> str:
     """A file's name without .nii or .nii.gz."""
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-def key_of(path: Path) -> str:
-    """What a file is known by: its name; one of digits alone is a number, so that `049` and `49` are one."""
-    name = name_of(path)
-    return str(int(name)) if name.isdigit() else name
+def match_key(path: Path) -> str:
+    """Key that matches a scan with its mask and labels: the stem; digits become a number, so `049` matches `49`."""
+    stem = stem_of(path)
+    return str(int(stem)) if stem.isdigit() else stem
 
 
-def scans_and_masks(scans: Path, masks: Path, example: str) -> list[Path]:
-    """The files of two folders, scans first.
+def scan_and_mask_files(scans: Path, masks: Path, example: str) -> list[Path]:
+    """Lists the files of two folders, scans first.
 
     Raises:
         InputError: If there is no scan.
     """
-    if not (found := files_in(scans)):
+    if not (found := nifti_files(scans)):
         raise InputError(f"{scans}", "no .nii file", f"{example}.nii or {example}.nii.gz", "Unpack the scans into it.")
-    return [*found, *files_in(masks)]
+    return [*found, *nifti_files(masks)]
 
 
-def by_name(folder: Path) -> dict[str, Path]:
-    """Key → file.
+def files_by_key(folder: Path) -> dict[str, Path]:
+    """Files of a folder by `match_key`.
 
     Raises:
-        InputError: If two files have one name.
+        InputError: If two files have the same key.
     """
     found: dict[str, Path] = {}
-    for path in files_in(folder):
-        key = key_of(path)
+    for path in nifti_files(folder):
+        key = match_key(path)
         if key in found:
             got = f"{found[key].name} and {path.name}"
             raise InputError(f"{folder.name} of patient {key}", got, "one file", "Remove one of them.")
@@ -61,26 +61,27 @@ def by_name(folder: Path) -> dict[str, Path]:
     return found
 
 
-def pairs(
+def paired_files(
     raw: Path, scans: str, masks: str, skipped: list[tuple[str, str]]
 ) -> Iterator[tuple[str, tuple[str, str], tuple[int, int, int]]]:
-    """Scans and their masks, which have one name in two folders of `raw`, held to each other.
+    """Pairs scans and masks by name and checks that their geometry agrees.
 
     Args:
         raw: The raw folder.
         scans, masks: Folders in it.
-        skipped: Gets (file, reason) of what can't be opened.
+        skipped: Gets (file, reason) of unreadable files.
 
     Yields:
-        Name, the two files relative to `raw`, shape along the file's axes.
+        Key, the two files relative to `raw`, shape along the file's axes.
 
     Raises:
-        InputError: If a scan or a mask is alone, or a mask does not fit its scan.
+        InputError: If a scan has no mask, a mask no scan, or their geometry differs.
     """
-    found, drawn = by_name(raw / scans), by_name(raw / masks)
-    check_same(set(found), set(drawn), f"{masks}/", "a mask file for each scan, also for one without bleeding", scans)
-    for name in sorted(found, key=lambda key: (len(key), key)):
-        files = (f"{scans}/{found[name].name}", f"{masks}/{drawn[name].name}")
+    scan_of, mask_of = files_by_key(raw / scans), files_by_key(raw / masks)
+    expected = "a mask file for each scan, also for one without bleeding"
+    check_same_patients(set(scan_of), set(mask_of), f"{masks}/", expected, scans)
+    for key in sorted(scan_of, key=lambda key: (len(key), key)):
+        files = (f"{scans}/{scan_of[key].name}", f"{masks}/{mask_of[key].name}")
         try:
             scan = open_image(raw / files[0])
             shape = shape_of(scan)
@@ -88,53 +89,54 @@ def pairs(
         except UnusableError as error:
             skipped.append((files[0], str(error)))
             continue
-        check_mask(files[1], scan, mask)
-        yield name, files, shape
+        check_mask_geometry(files[1], scan, mask)
+        yield key, files, shape
 
 
-def list_masked(
-    raw: Path, scans: str, masks: str, ids: Callable[[str], tuple[str, str]], public_id: PublicId
+def list_masked_studies(
+    raw: str | Path, scans: str, masks: str, ids: Callable[[str], tuple[str, str]], public_id: PublicId
 ) -> Listing:
-    """The studies of a set that has no labels but its masks.
+    """Lists the studies of a data set whose only annotations are masks.
 
     Args:
-        raw, scans, masks: As for `pairs`.
-        ids: Name of a file → patient and study, as the publisher calls them.
-        public_id: What we call them.
+        raw, scans, masks: See `paired_files`.
+        ids: Function from a file's stem to the published ids of patient and study.
+        public_id: Function from an id to its public id, see `public_ids`.
 
     Raises:
-        InputError: As `pairs` does.
+        InputError: See `paired_files`.
     """
+    raw = Path(raw)
     listing = Listing([])
-    for _, files, shape in pairs(raw, scans, masks, listing.skipped):
-        patient, study = map(public_id, ids(name_of(raw / files[0])))
+    for _, files, shape in paired_files(raw, scans, masks, listing.skipped):
+        patient, study = map(public_id, ids(stem_of(raw / files[0])))
         listing.studies.append(Study(patient, study, files, np.full((shape[2], len(LABELS)), -1, np.int8)))
     return listing
 
 
-def check_same(scans: set[str], others: set[str], what: str, expected: str, folder: str) -> None:
-    """Holds the names of masks or labels to those of the scans in `folder`.
+def check_same_patients(scans: set[str], others: set[str], what: str, expected: str, folder: str) -> None:
+    """Checks that masks or labels have the same keys as the scans in `folder`.
 
     Raises:
-        InputError: If some are missing or left over.
+        InputError: If keys are missing or left over.
     """
     if missing := sorted(scans - others):
-        raise InputError(what, f"nothing for patient {some(missing)}", expected, REMEDY)
+        raise InputError(what, f"nothing for patient {first_names(missing)}", expected, REMEDY)
     if extra := sorted(others - scans):
-        raise InputError(what, f"patient {some(extra)}, who has no file in {folder}/", expected, REMEDY)
+        raise InputError(what, f"patient {first_names(extra)}, who has no file in {folder}/", expected, REMEDY)
 
 
-def check_mask(name: str, scan: Any, mask: Any) -> None:
-    """Holds a mask to its scan; one whose header has no orientation at all is taken to be stored as its scan is.
+def check_mask_geometry(name: str, scan: Any, mask: Any) -> None:
+    """Checks that a mask has the geometry of its scan; without any orientation in its header, only shape and spacing.
 
     Args:
-        name: Of the mask, for the message.
+        name: File name of the mask, for the message.
         scan, mask: From `open_image`.
 
     Raises:
         InputError: If shape or geometry differ.
     """
-    remedy = "Give the mask that was drawn on this scan."
+    remedy = "Give the mask of this scan."
     got = " × ".join(map(str, mask.shape))
     try:
         fits = shape_of(mask) == shape_of(scan)
@@ -150,4 +152,4 @@ def check_mask(name: str, scan: Any, mask: Any) -> None:
         off = np.abs(np.subtract(scan.header.get_zooms()[:3], mask.header.get_zooms()[:3])).max()
     if not off <= SAME_MM:
         got = f"voxels up to {off:.1f} mm away from those of its scan"
-        raise InputError(f"{name} geometry", got, "orientation, spacing and place of its scan", remedy)
+        raise InputError(f"{name} geometry", got, "orientation, spacing and position of its scan", remedy)

@@ -1,7 +1,7 @@
-"""Who trains, who validates, who tests: patients, never slices, each kind of bleed alike in every part.
+"""Patient-wise split into training, validation and test, stratified by subtype of the bleed.
 
-Patients are dealt like cards, kind by kind. The stratified splitters of scikit-learn refuse a kind that has one
-patient, and may leave one that has a few out of the validation altogether.
+The stratified splitters of scikit-learn refuse a stratum of one patient, and may leave a small one out of the
+validation split altogether.
 """
 
 import numpy as np
@@ -10,19 +10,19 @@ import pandas as pd
 from hgisam.data.prepared import SUBTYPES
 from hgisam.errors import InputError
 
-CLEAR = "none"
+NO_BLEED = "none"
 
 
 def split_patients(
-    labels: pd.DataFrame, *, rest: str, validation_fraction: float, folds: int, seed: int
+    labels: pd.DataFrame, *, main_split: str, validation_fraction: float, folds: int, seed: int
 ) -> dict[str, tuple[str, int]]:
-    """Deals patients into splits and folds, each kind evenly.
+    """Assigns patients to splits and cross-validation folds, stratified by subtype.
 
     Args:
-        labels: One row a patient (index), columns `LABELS`: 1 where any slice of the patient has it.
-        rest: "train" or "test", the split of those who don't validate.
-        validation_fraction: Share of the patients of each kind that validate; never all of a kind, and one of a kind
-            that has at least two.
+        labels: One row per patient (index), columns `LABELS`: 1 if any slice of the patient has the label.
+        main_split: "train" or "test", the split of all patients who are not in the validation split.
+        validation_fraction: Fraction of each stratum in the validation split; at least one patient of a stratum of two
+            or more, and never a whole stratum.
         folds: Number of cross-validation folds.
         seed: Same seed, same split, whatever the order of `labels`.
 
@@ -30,41 +30,42 @@ def split_patients(
         Patient → (split, fold).
 
     Raises:
-        InputError: If fewer than two patients are left to train and validate on.
+        InputError: If a training set has fewer than two patients.
     """
     if len(labels) < 2:
-        if rest == "train":
-            got, remedy = f"{len(labels)} patient", "Add studies, so that one can validate."
+        if main_split == "train":
+            got, remedy = f"{len(labels)} patient", "Add studies of another patient, for validation."
             raise InputError("training set", got, "at least two patients", remedy)
-        return {str(patient): (rest, 0) for patient in labels.index}
+        return {str(patient): (main_split, 0) for patient in labels.index}
     rng = np.random.default_rng(seed)
-    kinds = kinds_of(labels.sort_index(), fewest=int(np.ceil(1 / validation_fraction)))
-    dealt = [[str(patient) for patient in rng.permutation(group.index)] for _, group in kinds.groupby(kinds)]
-    validating = {patient for group in dealt for patient in group[: _share(len(group), validation_fraction)]}
-    if not validating:  # one of each kind; one that does not bleed is the lesser loss
-        validating = {str(kinds.index[int(np.argmax(kinds == CLEAR))])}
+    strata = strata_of(labels.sort_index(), min_patients=int(np.ceil(1 / validation_fraction)))
+    shuffled = [[str(patient) for patient in rng.permutation(group.index)] for _, group in strata.groupby(strata)]
+    validation = {patient for group in shuffled for patient in group[: _count_of(len(group), validation_fraction)]}
+    if not validation:  # each stratum has one patient; one without a bleed is the lesser loss
+        validation = {str(strata.index[int(np.argmax(strata == NO_BLEED))])}
     return {
-        patient: ("val" if patient in validating else rest, position % folds)
-        for position, patient in enumerate(patient for group in dealt for patient in group)
+        patient: ("val" if patient in validation else main_split, position % folds)
+        for position, patient in enumerate(patient for group in shuffled for patient in group)
     }
 
 
-def kinds_of(labels: pd.DataFrame, *, fewest: int) -> pd.Series:
-    """The kind of each patient: the rarest type of bleed that it has.
+def strata_of(labels: pd.DataFrame, *, min_patients: int) -> pd.Series:
+    """Stratum of each patient: the rarest of its subtypes.
 
     Args:
-        labels: One row a patient, columns `LABELS`.
-        fewest: A kind with fewer patients than this becomes "any", which also holds bleeds of no said type.
+        labels: One row per patient, columns `LABELS`.
+        min_patients: A stratum of fewer patients joins "any", as do bleeds whose subtype is not annotated.
 
     Returns:
-        One of `SUBTYPES`, "any" or "none" a patient.
+        One of `SUBTYPES`, "any" or "none" per patient.
     """
-    typed = labels[list(SUBTYPES)] == 1
-    rarest = typed.mul(1 / typed.sum().clip(lower=1)).idxmax(axis=1)
-    kinds = rarest.where(typed.any(axis=1), "any")
-    kinds = kinds.where(kinds.map(kinds.value_counts()) >= fewest, "any")
-    return kinds.where(labels["any"] == 1, CLEAR)
+    present = labels[list(SUBTYPES)] == 1
+    rarest = present.mul(1 / present.sum().clip(lower=1)).idxmax(axis=1)
+    strata = rarest.where(present.any(axis=1), "any")
+    strata = strata.where(strata.map(strata.value_counts()) >= min_patients, "any")
+    return strata.where(labels["any"] == 1, NO_BLEED)
 
 
-def _share(count: int, fraction: float) -> int:
+def _count_of(count: int, fraction: float) -> int:
+    """Validation patients of a stratum of `count`: at least one and never all, but none of a single patient."""
     return min(max(round(count * fraction), 1), count - 1) if count > 1 else 0

@@ -1,4 +1,4 @@
-"""One study: read, brought onto the prepared grid, its brain found, and kept as a part of the data set."""
+"""One study: read, resampled to the prepared grid, its brain mask computed, and stored as a part of the data set."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,17 +12,18 @@ import pandas as pd
 from numcodecs import Blosc
 
 from data_prep import bhsd, cq500, ct_ich, folder, instance, rsna
-from data_prep.brain import brain_mask, fitted_to_bone
+from data_prep.brain import brain_mask, fit_to_bone
 from data_prep.grid import Grid, Resampler, pixel_weights
-from data_prep.imported_brains import read_brain
+from data_prep.imported_brain_masks import read_brain_mask
 from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
 from hgisam.data.prepared import LABELS, MASK_VALUES
+from hgisam.runs.folders import whole_file
 
-# Each has NAME, LICENCE, TRUTH (what is drawn: "masks", "boxes" or None), REST (the split of patients who don't
-# validate), PUBLIC (whether names of files may stand in a report), and the functions tables, images, list_studies and
-# read_study.
+# Each has NAME, LICENCE, ANNOTATIONS ("masks", "boxes" or None), MAIN_SPLIT (split of the patients who are not in the
+# validation split), PUBLIC (True if a report may give names of files), and the functions tables, images, list_studies
+# and read_study.
 READERS: dict[str, ModuleType] = {reader.NAME: reader for reader in (rsna, ct_ich, bhsd, instance, cq500, folder)}
-WORK_PX_MM = 2.0  # grid on which the brain is found
+WORK_PX_MM = 2.0  # grid on which the brain mask is computed
 TYPICAL_SLICE_MM = 5.0
 CODEC: Any = Blosc(cname="lz4", clevel=5, shuffle=Blosc.SHUFFLE)
 PART_TYPES = {"hu": np.int16, "brain": np.uint8, "mask": np.uint8}
@@ -31,7 +32,14 @@ HEAD_HU = -300.0
 
 @dataclass(frozen=True)
 class Settings:
-    """What the prepared grid looks like; whether slices without labels stay out."""
+    """Reader, prepared grid, and whether slices without labels are dropped.
+
+    Attributes:
+        kind: Name of the reader.
+        image_px: Rows and columns of a slice.
+        field_of_view_mm: Side of the square field of view.
+        labelled: Drop slices without labels.
+    """
 
     kind: str
     image_px: int
@@ -40,23 +48,23 @@ class Settings:
 
     @property
     def pixel_mm(self) -> float:
-        """Pitch of the prepared grid."""
+        """Pixel pitch of the prepared grid in mm."""
         return self.field_of_view_mm / self.image_px
 
 
 def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> None:
-    """Reads one study, brings it onto the grid, finds its brain, and writes its part.
+    """Reads one study, resamples it, computes its brain mask, and writes its part.
 
     Args:
         raw: Raw folder.
-        study: What to read.
+        study: The listed study.
         stem: The part's path without suffix; `.npz` is written before `.json`, each under a temporary name first.
-        settings: The grid.
+        settings: The prepared grid.
     """
     try:
         volume: Volume = READERS[settings.kind].read_study(raw, study)
-        imported = read_brain(study.brain, volume) if study.brain else None
-        arrays, rows, figures = prepare_volume(volume, settings, imported)
+        imported = read_brain_mask(study.brain, volume) if study.brain else None
+        arrays, rows, statistics = prepare_volume(volume, settings, imported)
     except UnusableError as error:
         skipped = [*error.remarks.skipped, (study.files[0], str(error))]
         remarks = asdict(error.remarks) | {"skipped": skipped}
@@ -66,7 +74,7 @@ def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> No
     _write_part(stem.with_suffix(".npz"), arrays)
     content = {
         "rows": ids | {column: rows[column].tolist() for column in rows},
-        "remarks": asdict(volume.remarks), "study": study.study, **figures,
+        "remarks": asdict(volume.remarks), "study": study.study, **statistics,
     }  # fmt: skip
     _write_json(stem.with_suffix(".json"), content)
 
@@ -74,22 +82,22 @@ def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> No
 def prepare_volume(
     volume: Volume, settings: Settings, imported: Bools | None = None
 ) -> tuple[dict[str, npt.NDArray[Any]], pd.DataFrame, dict[str, Any]]:
-    """Brings a study onto the prepared grid.
+    """Resamples a study to the prepared grid and computes its brain mask.
 
     Args:
         volume: The study.
-        settings: The grid.
-        imported: Its brain mask [slice, row, col], if it need not be found.
+        settings: The prepared grid.
+        imported: Brain mask [slice, row, col] to use instead of computing one.
 
     Returns:
-        Arrays hu, brain and, with masks, mask [slice, px, px] of the slices that have labels; their rows without ids,
-        split and fold; and figures for the report.
+        Arrays hu, brain and, if the data set has masks, mask [slice, px, px] of the labelled slices; their rows of the
+        slice table without ids, split and fold; and statistics for the report.
 
     Raises:
-        UnusableError: If none of them has.
+        UnusableError: If no slice has a label.
     """
-    wanted = (volume.labels[:, 0] >= 0) | (not settings.labelled)
-    if not wanted.any():
+    selected = (volume.labels[:, 0] >= 0) | (not settings.labelled)
+    if not selected.any():
         raise UnusableError("none of its slices has a label", volume.remarks)
     work_grid = Grid.covering(volume, WORK_PX_MM)
     working = Resampler(volume, work_grid)
@@ -97,24 +105,24 @@ def prepare_volume(
     spacing_mm = float(np.median(np.diff(volume.positions_mm))) if len(volume.hu) > 1 else volume.slice_mm
     if spacing_mm <= 0:
         spacing_mm = TYPICAL_SLICE_MM
-        volume.remarks.mended["slice_mm_assumed"] = 1
+        volume.remarks.fixes["slice_mm_assumed"] = 1
     work_mm = (spacing_mm, work_grid.pixel_mm, work_grid.pixel_mm)
     work_brain = brain_mask(work_hu, work_mm) if imported is None else working.mask(imported)
     head = work_hu > HEAD_HU
     grid = Grid.centred(_centre_mm(work_brain, head, work_grid), settings.image_px, settings.pixel_mm)
-    kept = volume.keep(wanted)
+    kept = volume.keep(selected)
     resampler = Resampler(kept, grid)
     hu = resampler.hu()
     if imported is None:
-        found = _on_grid(work_brain[wanted], work_grid, grid)
-        brain = fitted_to_bone(hu, found, (spacing_mm, grid.pixel_mm, grid.pixel_mm))
+        coarse = _on_grid(work_brain[selected], work_grid, grid)
+        brain = fit_to_bone(hu, coarse, (spacing_mm, grid.pixel_mm, grid.pixel_mm))
     else:
-        brain = resampler.mask(imported[wanted])
+        brain = resampler.mask(imported[selected])
     arrays: dict[str, npt.NDArray[Any]] = {
         "hu": np.clip(np.rint(hu), AIR_HU, 32767).astype(np.int16), "brain": brain.astype(np.uint8)
     }  # fmt: skip
     gaps = np.diff(volume.positions_mm)
-    figures: dict[str, Any] = {
+    statistics: dict[str, Any] = {
         "widest_gap": float(gaps.max() / spacing_mm) if len(gaps) else 1.0,
         "tilt_deg": _tilt_deg(volume),
         "brain_voxels": int(brain.sum()),
@@ -125,18 +133,18 @@ def prepare_volume(
     if kept.mask is not None:
         lesion = resampler.lesion()
         arrays["mask"] = lesion
-        figures |= {
+        statistics |= {
             "lesion_voxels": int((lesion > 0).sum()),
             "lesion_voxels_outside_brain": int(((lesion > 0) & ~brain).sum()),
             "lesion_outside_field": resampler.lost_fraction_of_lesion(),
         }
     if len(kept.boxes):
-        figures |= _boxes_on(grid, kept)
-    return arrays, _rows(kept, grid, spacing_mm), figures
+        statistics |= _boxes_on(grid, kept)
+    return arrays, _rows(kept, grid, spacing_mm), statistics
 
 
 def _boxes_on(grid: Grid, volume: Volume) -> dict[str, Any]:
-    """The boxes in pixels of the grid, cut at its field; and how many lie wholly outside."""
+    """Boxes in pixels of the grid, clipped to its field of view; and the number of boxes outside of it."""
     first, *steps = grid.native(volume)
     slices = volume.boxes[:, 0].astype(int)
     native = volume.boxes[:, 2:].reshape(-1, 2, 2)  # [box, corner, axis]
@@ -152,15 +160,15 @@ def _boxes_on(grid: Grid, volume: Volume) -> dict[str, Any]:
 
 
 def _tilt_deg(volume: Volume) -> float:
-    """By how much the stack of slices leans; their own plane is not turned."""
+    """Gantry tilt in degrees, from the drift of the slices."""
     if len(volume.hu) < 2:
         return 0.0
-    lean_mm = np.hypot(*(volume.drift_px[-1] * (volume.row_mm, volume.col_mm)))
-    return float(np.rad2deg(np.arctan2(lean_mm, volume.positions_mm[-1])))
+    tilt_mm = np.hypot(*(volume.drift_px[-1] * (volume.row_mm, volume.col_mm)))
+    return float(np.rad2deg(np.arctan2(tilt_mm, volume.positions_mm[-1])))
 
 
 def _centre_mm(brain: Bools, head: Bools, grid: Grid) -> tuple[float, float]:
-    """Middle (row, col) of the brain's extent, of the head's where no brain was found, of the image where neither."""
+    """Centre (row, col) of the bounding box of the brain, else of the head, else of the image, in mm."""
     shadow = next((np.asarray(m.any(axis=0)) for m in (brain, head) if m.any()), np.ones(head.shape[1:], bool))
     rows, cols = np.flatnonzero(shadow.any(axis=1)), np.flatnonzero(shadow.any(axis=0))
     return (
@@ -170,7 +178,7 @@ def _centre_mm(brain: Bools, head: Bools, grid: Grid) -> tuple[float, float]:
 
 
 def _on_grid(mask: Bools, source: Grid, target: Grid) -> Bools:
-    """A mask from one grid on another, by linear interpolation and a cut at one half."""
+    """Resamples a mask from one grid to another: linear interpolation, threshold one half."""
     step = target.pixel_mm / source.pixel_mm
     by_row = pixel_weights((target.row0_mm - source.row0_mm) / source.pixel_mm, step, target.rows, source.rows)
     by_col = pixel_weights((target.col0_mm - source.col0_mm) / source.pixel_mm, step, target.cols, source.cols)
@@ -182,7 +190,7 @@ def _on_grid(mask: Bools, source: Grid, target: Grid) -> Bools:
 
 
 def _fraction_outside(mask: Bools, source: Grid, field: Grid) -> float:
-    """Fraction of a mask that lies outside the field of another grid."""
+    """Fraction of a mask outside the field of view of another grid."""
     total = int(mask.sum())
     if not total:
         return 0.0
@@ -195,7 +203,7 @@ def _fraction_outside(mask: Bools, source: Grid, field: Grid) -> float:
 
 
 def _rows(volume: Volume, grid: Grid, spacing_mm: float) -> pd.DataFrame:
-    """One row a slice with the columns that the study itself decides."""
+    """The slice table of a study, one row per slice, without ids, split and fold."""
     count, native_rows, native_cols = volume.hu.shape
     first, step_row, step_col = grid.native(volume)
     gaps = np.diff(volume.positions_mm)
@@ -218,7 +226,7 @@ def _rows(volume: Volume, grid: Grid, spacing_mm: float) -> pd.DataFrame:
 
 
 def read_part(path: Path, px: int) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a part, [slice, px, px]."""
+    """Reads the arrays of a part, each [slice, px, px]."""
     with np.load(path, allow_pickle=False) as packed:
         return {
             name: np.frombuffer(CODEC.decode(packed[name]), PART_TYPES[name]).reshape(-1, px, px)
@@ -227,15 +235,12 @@ def read_part(path: Path, px: int) -> dict[str, npt.NDArray[Any]]:
 
 
 def _write_part(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
-    """Compressed by a codec that is many times faster than that of numpy."""
-    scratch = path.with_suffix(".npz.tmp")
+    """Writes a part, compressed with LZ4, which is many times faster than numpy's zip."""
     packed: dict[str, Any] = {name: np.frombuffer(CODEC.encode(array), np.uint8) for name, array in arrays.items()}
-    with scratch.open("wb") as handle:
-        np.savez(handle, **packed)
-    scratch.replace(path)
+    with whole_file(path) as scratch, scratch.open("wb") as file:
+        np.savez(file, **packed)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    scratch = path.with_suffix(".json.tmp")
-    scratch.write_text(json.dumps(content))
-    scratch.replace(path)
+    with whole_file(path) as scratch:
+        scratch.write_text(json.dumps(content))

@@ -1,4 +1,4 @@
-"""A study in memory, in the one orientation that everything downstream knows."""
+"""A study in memory, in the canonical orientation."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ Coordinates = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Masks = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.int8]
-Boxes = npt.NDArray[np.float64]  # [box, 6] slice, value of MASK_VALUES, then edges in pixels: row0, col0, row1, col1
+Boxes = npt.NDArray[np.float64]  # [box, 6] slice, value of MASK_VALUES, then edges in px: row0, col0, row1, col1
 
-AIR_HU = -1024  # the lowest value kept; stands for everything outside the image
+AIR_HU = -1024  # lower bound of HU, and the value outside the image
 SAME_POSITION_MM = 0.01
-PIXEL_MM = (0.05, 10.0)  # what the pixels of a head CT can measure; others were given in another unit
-NOT_SAID = "not said"
+PIXEL_MM = (0.05, 10.0)  # plausible pixel pitch of a head CT; other values were given in another unit
+UNKNOWN_VENDOR = "unknown"
 
 
 def no_boxes() -> Boxes:
@@ -25,63 +25,66 @@ def no_boxes() -> Boxes:
     return np.zeros((0, 6))
 
 
-def renumbered(boxes: Boxes, places: Mapping[int, int]) -> Boxes:
-    """The boxes of the slices that are in `places`, each with its slice's new number there."""
-    kept = boxes[[int(slice_) in places for slice_ in boxes[:, 0]]]
-    return np.column_stack([[places[int(slice_)] for slice_ in kept[:, 0]], kept[:, 1:]]) if len(kept) else no_boxes()
+def renumbered(boxes: Boxes, new_index: Mapping[int, int]) -> Boxes:
+    """The boxes of the slices in `new_index` (old slice index → new one), with the new slice indices."""
+    kept = boxes[[int(slice_) in new_index for slice_ in boxes[:, 0]]]
+    if not len(kept):
+        return no_boxes()
+    return np.column_stack([[new_index[int(slice_)] for slice_ in kept[:, 0]], kept[:, 1:]])
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a reader lists: where a study's files are, and the labels of its slices in the order of the files.
+    """A listed study: its files, and the labels of its slices in the order of the files.
 
     Attributes:
         patient: Public id.
-        study: Public id, unique in the set.
+        study: Public id, unique in the data set.
         files: Paths relative to the raw folder.
-        labels: [slice, 6] 0 or 1 in the order of `hgisam.data.prepared.LABELS`; -1 for what nobody said: all of a slice
-            without labels, the subtypes of one that is only known to bleed.
-        mend_intercept: Undo the wrong intercept that some images of RSNA 2019 have.
-        boxes: Drawn around bleeds, in the order and the pixels of the files; edges count from that of the first pixel.
-        brain: File of its brain mask, where one is imported.
+        labels: [slice, 6] 0 or 1 in the order of `hgisam.data.prepared.LABELS`; -1 if not annotated: all labels of an
+            unlabelled slice, the subtypes of a slice that bleeds without known subtype.
+        fix_intercept: Undo the wrong intercept that some images of RSNA 2019 have.
+        boxes: Annotated boxes of bleeds, in the order and the pixels of the files; edges count from the edge of the
+            first pixel.
+        brain: File of an imported brain mask.
     """
 
     patient: str
     study: str
     files: tuple[str, ...]
     labels: Labels
-    mend_intercept: bool = False
+    fix_intercept: bool = False
     boxes: Boxes = field(default_factory=no_boxes)
     brain: Path | None = None
 
 
 @dataclass
 class Remarks:
-    """What happened while a study was read.
+    """Remarks on the reading of a study, for the report.
 
     Attributes:
-        skipped: (file, reason) of what was left out.
-        mended: Defect → how many files or slices of the study had it.
-        duplicates: Images left out because another of the series lies at the same place.
+        skipped: (file, reason) of skipped files.
+        fixes: Defect → number of files or slices of the study in which it was fixed.
+        duplicates: Number of images skipped because another of the series has the same position.
         unlabelled: Images without labels.
-        disagreements: Slices whose label and mask contradict each other, by kind.
-        vendor: Who built the scanner, where the header says so.
+        disagreements: Number of slices whose label and mask contradict each other, by kind.
+        vendor: Vendor of the scanner.
     """
 
     skipped: list[tuple[str, str]] = field(default_factory=list)
-    mended: dict[str, int] = field(default_factory=dict)
+    fixes: dict[str, int] = field(default_factory=dict)
     duplicates: int = 0
     unlabelled: list[str] = field(default_factory=list)
     disagreements: dict[str, int] = field(default_factory=dict)
-    vendor: str = NOT_SAID
+    vendor: str = UNKNOWN_VENDOR
 
 
 class UnusableError(Exception):
-    """A file or study that cannot be used: goes into the report with its reason, and never stops a run.
+    """An unusable file or study; the report names it with its reason, the run continues.
 
     Args:
         reason: One line, without paths.
-        remarks: What was noted about the study before.
+        remarks: Remarks on the study so far.
     """
 
     def __init__(self, reason: str, remarks: Remarks | None = None) -> None:
@@ -91,21 +94,21 @@ class UnusableError(Exception):
 
 @dataclass
 class Volume:
-    """A study: slice 0 is the lowest, row 0 anterior, col 0 the patient's right.
+    """A study in the canonical orientation: slice 0 is the lowest, row 0 anterior, col 0 the patient's right.
 
     Attributes:
         hu: [slice, row, col].
-        mask: [slice, row, col] values of `hgisam.data.prepared.MASK_VALUES`, or None where the set has no masks.
+        mask: [slice, row, col] values of `hgisam.data.prepared.MASK_VALUES`, or None if the data set has no masks.
         labels: [slice, 6], see `Study.labels`.
         row_mm: Distance between rows.
         col_mm: Distance between columns.
         positions_mm: [slice] along the normal of the slices, 0 for the lowest.
-        drift_px: [slice, 2] (row, col) by which a slice's first pixel is displaced against that of the lowest slice;
-            not zero where the gantry was tilted.
-        source_index: [slice] index in the source's own order.
-        slice_mm: Distance between slices that the header gives, 0 where it gives none.
-        remarks: For the report.
-        boxes: Drawn around bleeds, as `Study.boxes`, in the order and orientation of `hu`.
+        drift_px: [slice, 2] displacement (row, col) of a slice's first pixel against that of the lowest slice; not zero
+            if the gantry was tilted.
+        source_index: [slice] index in stored order.
+        slice_mm: Distance between slices by the header, 0 if it has none.
+        remarks: Remarks for the report.
+        boxes: Annotated boxes as in `Study.boxes`, in the order and orientation of `hu`.
     """
 
     hu: Floats
@@ -121,7 +124,7 @@ class Volume:
     boxes: Boxes = field(default_factory=no_boxes)
 
     def keep(self, slices: npt.NDArray[np.bool_]) -> "Volume":
-        """The study with only some of its slices."""
+        """The study with a subset of its slices."""
         return Volume(
             hu=self.hu[slices],
             mask=None if self.mask is None else self.mask[slices],
@@ -152,18 +155,19 @@ def canonical(
     """Turns a stack of slices, stored in any order and orientation, into a `Volume`.
 
     Args:
-        hu: [slice, row, col] as stored.
-        mask: The same, or None.
-        labels: [slice, 6] as stored.
-        origins_mm: [slice, 3] place of each slice's first pixel in DICOM's patient system (left, posterior, superior).
+        hu: [slice, row, col] in stored order.
+        mask: The same shape, or None.
+        labels: [slice, 6] in stored order.
+        origins_mm: [slice, 3] position of each slice's first pixel in DICOM's patient coordinates (left, posterior,
+            superior).
         col_step_mm: [3] step from one column to the next.
         row_step_mm: [3] step from one row to the next.
-        slice_mm: Distance between slices that the header gives, or 0.
-        remarks: Taken over; slices at a place that is taken already are left out and counted there.
-        boxes: As stored, see `Study.boxes`.
+        slice_mm: Distance between slices by the header, or 0.
+        remarks: Kept in the volume; slices at the position of another one are dropped and counted as duplicates.
+        boxes: See `Study.boxes`.
 
     Raises:
-        UnusableError: If the slices are not axial, or a length is missing.
+        UnusableError: If the slices are not axial, or a spacing or position is missing or implausible.
     """
     lengths = np.linalg.norm(col_step_mm), np.linalg.norm(row_step_mm)
     if not np.isfinite([*lengths, *origins_mm.ravel()]).all() or min(lengths) <= 0:

@@ -1,4 +1,4 @@
-"""The scan itself: slabs through a posed head, then the scanner's blur, calibration, noise and artefacts."""
+"""Simulation of the scan: slabs through a posed head, then blur, calibration, noise and artefacts of the scanner."""
 
 from dataclasses import dataclass
 
@@ -8,13 +8,13 @@ from scipy import ndimage
 
 from data_prep.phantom.anatomy import AIR_HU
 from data_prep.phantom.canvas import SUBARACHNOID, Canvas
+from data_prep.phantom.painting_grid import SHAPE, STEP_MM, Floats
 from data_prep.phantom.pose import Pose, slice_heights_mm, template_index
 from data_prep.phantom.scanner import Scanner, calibrate, head_rest, metal_star, noise, response
-from data_prep.phantom.space import SHAPE, STEP_MM, Floats
 
-VISIBLE_MM2 = 40.0  # a bleed that covers less of a slice is neither labelled nor outlined there
+VISIBLE_MM2 = 40.0  # a bleed with a smaller area in a slice is neither in its labels nor in its mask
 MASK_FRACTION = 0.5
-SUBARACHNOID_FRACTION = 0.35  # it is mixed with fluid, and outlined where it is seen
+SUBARACHNOID_FRACTION = 0.35  # lower, since subarachnoid blood is mixed with fluid
 SAMPLE_MM = 1.25
 SLICES_AT_ONCE = 6
 
@@ -26,8 +26,8 @@ class Slabs:
     Attributes:
         hu: Density.
         outside_mm: Signed distance to the inner table, positive outside.
-        blood: Fraction that is a bleed.
-        kind: Which bleed, 1-5, where there is any.
+        blood: Fraction of blood.
+        kind: Subtype of the bleed, 1-5; 0 for none.
     """
 
     hu: Floats
@@ -36,8 +36,8 @@ class Slabs:
     kind: npt.NDArray[np.uint8]
 
 
-def take_slabs(head: Floats, canvas: Canvas, pose: Pose, scanner: Scanner, samples: int) -> Slabs:
-    """Averages the head over each slice's true thickness."""
+def average_slabs(head: Floats, canvas: Canvas, pose: Pose, scanner: Scanner, samples: int) -> Slabs:
+    """Averages the head [z, y, x] over the thickness of each slice."""
     heights = slice_heights_mm(pose, scanner.thickness_mm)
     parts = max(2, round(scanner.thickness_mm / STEP_MM))
     inner = (((np.arange(parts) + 0.5) / parts - 0.5) * scanner.thickness_mm).astype(np.float32)
@@ -46,8 +46,8 @@ def take_slabs(head: Floats, canvas: Canvas, pose: Pose, scanner: Scanner, sampl
     kind.ravel()[canvas.template.inside] = canvas.kind
     kind = np.where(kind > 0, kind, ndimage.grey_dilation(kind, (3, 3, 3))).astype(np.uint8) if canvas.bleeds else kind
     shape = (heights.size, samples, samples)
-    hu, outside_mm, share_of_blood = (np.zeros(shape, np.float32) for _ in range(3))
-    out = Slabs(hu, outside_mm, share_of_blood, np.zeros(shape, np.uint8))
+    hu, outside_mm, blood_fraction = (np.zeros(shape, np.float32) for _ in range(3))
+    out = Slabs(hu, outside_mm, blood_fraction, np.zeros(shape, np.uint8))
     for start in range(0, heights.size, SLICES_AT_ONCE):
         block = slice(start, min(start + SLICES_AT_ONCE, heights.size))
         planes = (heights[block, None] + inner).ravel()
@@ -55,7 +55,7 @@ def take_slabs(head: Floats, canvas: Canvas, pose: Pose, scanner: Scanner, sampl
         split = (-1, parts, samples, samples)
         values = ndimage.map_coordinates(head, index, order=1, mode="constant", cval=AIR_HU)
         out.hu[block] = values.reshape(split).mean(axis=1)
-        middle = index.reshape(3, *split)[:, :, parts // 2]  # smooth enough for one plane a slab
+        middle = index.reshape(3, *split)[:, :, parts // 2]  # smooth enough for one plane per slab
         out.outside_mm[block] = ndimage.map_coordinates(canvas.template.outside_mm, middle, order=1, mode="nearest")
         if canvas.bleeds:
             share = _sampled_blood(blood, index).reshape(split)
@@ -66,7 +66,7 @@ def take_slabs(head: Floats, canvas: Canvas, pose: Pose, scanner: Scanner, sampl
 
 
 def _sampled_blood(blood: Floats, index: Floats) -> Floats:
-    """Blood fraction at the sample points; looks only where there is some near."""
+    """Blood fraction at the sample points, interpolated only near blood."""
     out = np.zeros(index.shape[1:], np.float32)
     near = np.ones(index.shape[1:], bool)
     for axis, box in enumerate(ndimage.find_objects((blood > 0).astype(np.uint8))[0] if blood.any() else ()):
@@ -76,10 +76,17 @@ def _sampled_blood(blood: Floats, index: Floats) -> Floats:
     return out
 
 
-def expose(
+def simulate_images(
     slabs: Slabs, scanner: Scanner, matrix: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Images, masks and brain of a scan, each [slice, row, col], from its slabs."""
+    """Simulates images, mask and brain of a scan, each [slice, row, col], from its slabs.
+
+    Args:
+        slabs: From `average_slabs`.
+        scanner: Its blur, calibration, noise and artefacts.
+        matrix: Rows and columns of a slice.
+        rng: Random generator of noise and artefacts.
+    """
     samples = slabs.hu.shape[1]
     pixel_mm = scanner.field_mm / matrix
     blur = scanner.blur_mm * samples / scanner.field_mm
@@ -101,7 +108,7 @@ def expose(
 
 
 def drop_invisible(mask: npt.NDArray[np.uint8], pixel_mm2: float) -> None:
-    """Erases a type from the slices of a mask [slice, row, col] where it covers less than `VISIBLE_MM2`."""
+    """Removes a subtype from the slices of a mask [slice, row, col] where its area is below `VISIBLE_MM2`."""
     for kind in range(1, 6):
         area = (mask == kind).sum(axis=(1, 2)) * pixel_mm2
         for index in np.flatnonzero((area > 0) & (area < VISIBLE_MM2)):
@@ -109,7 +116,7 @@ def drop_invisible(mask: npt.NDArray[np.uint8], pixel_mm2: float) -> None:
 
 
 def _blur_by_motion(hu: Floats, scanner: Scanner, rng: np.random.Generator) -> None:
-    """In some scans the patient moves during a few slices: a ghost, shifted and turned."""
+    """Adds motion artefacts to a few slices of some scans: a shifted ghost."""
     if rng.random() > 0.08:
         return
     first, count = int(rng.integers(hu.shape[0])), int(rng.integers(1, 7))
@@ -121,7 +128,7 @@ def _blur_by_motion(hu: Floats, scanner: Scanner, rng: np.random.Generator) -> N
 
 
 def _add_shading_and_noise(hu: Floats, scanner: Scanner, rng: np.random.Generator) -> None:
-    """Cupping over the head, and noise that is strongest in its middle and where much bone lies in the slice."""
+    """Adds cupping over the head, and noise that is strongest in its centre and in slices with much bone."""
     _, rows, cols = hu.shape
     pixel_mm = scanner.field_mm / rows
     r, c = (pixel_mm * (np.arange(n) - (n - 1) / 2) for n in (rows, cols))
@@ -131,20 +138,20 @@ def _add_shading_and_noise(hu: Floats, scanner: Scanner, rng: np.random.Generato
     for index in range(hu.shape[0]):
         body = hu[index] > -400
         bone = float(((hu[index] > 300) & (radius < 1)).sum()) * pixel_mm**2
-        strength = scanner.noise_hu * (1 + 0.35 * min(bone / 6000, 1.0)) * (1.08 - 0.25 * np.minimum(radius, 1.3) ** 2)
-        hu[index] += cup * body + grain[index] * strength
+        sigma_hu = scanner.noise_hu * (1 + 0.35 * min(bone / 6000, 1.0)) * (1.08 - 0.25 * np.minimum(radius, 1.3) ** 2)
+        hu[index] += cup * body + grain[index] * sigma_hu
 
 
 def _add_objects(hu: Floats, brain: npt.NDArray[np.bool_], scanner: Scanner, rng: np.random.Generator) -> None:
-    """The head rest, and now and then a clip or coil with its streaks."""
+    """Adds the head rest, and rarely a clip or coil with its streak artefacts."""
     rows, cols = hu.shape[1:]
     pixel_mm = scanner.field_mm / rows
-    if scanner.rest:
+    if scanner.has_head_rest:
         solid = np.flatnonzero((hu[:, :, cols // 3 : -(cols // 3)] > -300).any(axis=(0, 2)))
         back_mm = (float(solid.max()) - rows / 2) * pixel_mm if solid.size else 100.0
         rest = head_rest((rows, cols), pixel_mm, back_mm, rng)
-        there = np.isfinite(rest) & (hu < -300)
-        hu[there] = (hu + 1000 + np.nan_to_num(rest))[there]
+        in_rest = np.isfinite(rest) & (hu < -300)
+        hu[in_rest] = (hu + 1000 + np.nan_to_num(rest))[in_rest]
     if rng.random() < 0.025 and brain.any():
         index, row, col = (int(v) for v in rng.choice(np.argwhere(brain[:: max(1, len(brain) // 8)])))
         index *= max(1, len(brain) // 8)

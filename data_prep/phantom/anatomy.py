@@ -1,11 +1,11 @@
-"""A patient's head without disease: tissue densities in template space, before pose and scanner."""
+"""The healthy head of a patient: tissue densities in template space, before pose and scanner."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from data_prep.phantom.face import Part, face_parts
-from data_prep.phantom.space import SHAPE, STEP_MM, Floats, axes_mm, ellipsoid, smooth_noise, soft_step
+from data_prep.phantom.painting_grid import SHAPE, STEP_MM, Floats, axes_mm, ellipsoid, smooth_noise, soft_step
 from data_prep.phantom.template import Template
 
 AIR_HU = -1000.0
@@ -13,13 +13,13 @@ AIR_HU = -1000.0
 
 @dataclass(frozen=True)
 class Build:
-    """How one patient is built, apart from size and pose.
+    """Anatomical parameters of one patient, apart from size and pose.
 
     Attributes:
         atrophy: 0 (young, tight sulci) to 1 (wide sulci and ventricles).
-        ventricle_growth_mm: How far the ventricles' walls lie outside the template's.
+        ventricle_growth_mm: Distance of the ventricles' walls to those of the template, positive outwards.
         grey_hu, white_hu, csf_hu: Mean densities.
-        skull_scale: Factor on the skull's thickness.
+        skull_scale: Factor of the skull's thickness.
         bone_hu: Density of compact bone.
         diploe_hu: Density between the tables.
         scalp_mm: Thickness of the scalp.
@@ -38,8 +38,8 @@ class Build:
     sinus_opacity: float
 
 
-def draw_build(rng: np.random.Generator) -> Build:
-    """Draws a patient; the ranges cover adults from 18 to 95."""
+def sample_build(rng: np.random.Generator) -> Build:
+    """Samples the anatomical parameters of a patient; the ranges cover adults from 18 to 95."""
     atrophy = float(rng.beta(1.4, 1.6))
     grey_hu = float(rng.normal(38, 1.5))
     hydrocephalus_mm = float(rng.uniform(2, 4)) if rng.random() < 0.06 else 0.0
@@ -58,10 +58,11 @@ def draw_build(rng: np.random.Generator) -> Build:
 
 
 def brain_hu(template: Template, build: Build, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
-    """Density of the cavity's contents, and where there is fluid.
+    """Densities and fluid fractions of the intracranial cavity.
 
     Returns:
-        HU, fluid fraction in sulci and cisterns, fluid fraction in the ventricles; each [N], of `template.inside`.
+        HU, fluid fraction in sulci and cisterns, fluid fraction in the ventricles; each [N], the voxels
+        `template.inside`.
     """
     local = smooth_noise(rng, 45).ravel()[template.inside]
     threshold = 0.56 - 0.24 * build.atrophy - 0.05 * local
@@ -75,7 +76,7 @@ def brain_hu(template: Template, build: Build, rng: np.random.Generator) -> tupl
     grey = np.clip((template.grey_in - 0.5) * 1.5 + 0.5, 0, 1)
     tissue = build.white_hu + (build.grey_hu - build.white_hu) * grey
     tissue += 1.2 * smooth_noise(rng, 10).ravel()[template.inside] + 1.0 * local
-    if build.atrophy > 0.45:  # leukoaraiosis: dark white matter around the ventricles of the old
+    if build.atrophy > 0.45:  # leukoaraiosis: dark white matter around the ventricles of old patients
         near = np.exp(-np.clip(template.ventricle_mm_in - growth, 0, None) / 6)
         tissue -= (build.atrophy - 0.45) * rng.uniform(4, 22) * near * (1 - grey)
     fluid = np.maximum(sulci, ventricles)
@@ -83,7 +84,7 @@ def brain_hu(template: Template, build: Build, rng: np.random.Generator) -> tupl
 
 
 def _skull_thickness_mm(build: Build, rng: np.random.Generator) -> Floats:
-    """Thickness of the vault at every voxel of the grid, thin at temples and orbits, thick at the brow. [Z, Y, X]"""
+    """Thickness of the vault at every voxel [Z, Y, X]: thin at temples and orbits, thick at the brow."""
     x, y, z = axes_mm()
     thin = 2.6 * np.exp(-((((np.abs(x) - 66) / 16) ** 2) + ((y - 5) / 38) ** 2 + ((z + 8) / 28) ** 2))
     thick = 3.0 * np.exp(-(((x / 22) ** 2) + ((y + 104) / 16) ** 2 + ((z + 5) / 22) ** 2))
@@ -94,7 +95,7 @@ def _skull_thickness_mm(build: Build, rng: np.random.Generator) -> Floats:
 
 
 def paint_head(template: Template, build: Build, brain: Floats, rng: np.random.Generator) -> Floats:
-    """The whole head in template space: vault, scalp, face and the given brain. HU [Z, Y, X]."""
+    """HU [Z, Y, X] of the whole head in template space: vault, scalp, face and the given brain [N]."""
     out = template.outside_mm
     parts, skin_mm = face_parts()
     skull_mm = _skull_thickness_mm(build, rng)
@@ -141,5 +142,5 @@ def _fill_sinuses(hu: Floats, build: Build, rng: np.random.Generator) -> None:
         if rng.random() < build.sinus_opacity:
             where, norm = ellipsoid(centre, (18, 20, 18))
             block = hu[where]
-            level = axes_mm()[1][:, where[1]] < centre[1] + rng.uniform(-12, 20)  # supine: fluid lies posterior
+            level = axes_mm()[1][:, where[1]] < centre[1] + rng.uniform(-12, 20)  # supine: fluid collects posteriorly
             block[(norm < 1.2) & (block < -300) & level] = rng.uniform(5, 40)

@@ -1,7 +1,7 @@
-"""The five kinds of intracranial hemorrhage, painted where they lie and as they look.
+"""The five subtypes of intracranial hemorrhage, with their sites, shapes and densities.
 
-Source: shapes, sites and densities as in radiology textbooks (e.g. Osborn's Brain, 2nd ed.); fresh clot
-55-80 HU, clot of one to two weeks near grey matter, unclotted or anaemic blood in between.
+Source: radiology textbooks (e.g. Osborn's Brain, 2nd ed.); fresh clot 55-80 HU, clot of one to two weeks near grey
+matter, unclotted or anaemic blood in between.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from data_prep.phantom.canvas import (
     Canvas,
     fill_lowest,
 )
-from data_prep.phantom.space import Bools, Floats, Point
+from data_prep.phantom.painting_grid import Bools, Floats, Point
 
 IPH_SITES: dict[str, Point] = {
     "putamen": (28, 0, 3),
@@ -41,23 +41,23 @@ SAH_SITES: dict[str, tuple[Point, float]] = {  # centre, spread in mm
 }
 
 
-def draw_age(rng: np.random.Generator) -> tuple[str, float]:
-    """Age of a clot and its mean density in HU."""
+def sample_age(rng: np.random.Generator) -> tuple[str, float]:
+    """Samples the age of a clot and its mean density in HU."""
     age = str(rng.choice(["fresh", "hyperacute", "subacute"], p=[0.68, 0.14, 0.18]))
     low, high = {"fresh": (55, 76), "hyperacute": (50, 62), "subacute": (40, 52)}[age]
     return age, float(rng.uniform(low, high))
 
 
 def clot_hu(canvas: Canvas, age: str, mean_hu: float, rng: np.random.Generator) -> Floats:
-    """Density inside a clot [N]: mottled; swirled when hyperacute; sometimes layered, the cells at the back."""
+    """Density [N] inside a clot: mottled, with a swirl sign if hyperacute."""
     hu = mean_hu + rng.uniform(2, 4.5) * canvas.noise(rng, 7) + rng.uniform(1, 4) * canvas.noise(rng, 18)
     if age == "hyperacute":  # unclotted blood between the clots
         hu -= rng.uniform(8, 18) * np.clip(canvas.noise(rng, 11) - 0.2, 0, 1)
     return np.clip(hu, 32, 88).astype(np.float32)
 
 
-def layered(canvas: Canvas, hu: Floats, fraction: Floats, rng: np.random.Generator) -> Floats:
-    """The same density with a fluid level: cells sink to the back of a patient who lies supine."""
+def add_fluid_level(canvas: Canvas, hu: Floats, fraction: Floats, rng: np.random.Generator) -> Floats:
+    """Adds a fluid-fluid level to a density [N]: cells sink posteriorly in a supine patient."""
     y = canvas.template.xyz_in[:, 1]
     inside = fraction > 0.5
     if not inside.any():
@@ -69,11 +69,11 @@ def layered(canvas: Canvas, hu: Floats, fraction: Floats, rng: np.random.Generat
 def _compartment(canvas: Canvas, centre: Point) -> Bools:
     """Voxels on the same side of the tentorium as `centre`."""
     below = below_tentorium(canvas)
-    return np.asarray(below == below[int(np.argmin(canvas.away_mm(centre)))])
+    return np.asarray(below == below[int(np.argmin(canvas.distance_mm(centre)))])
 
 
 def below_tentorium(canvas: Canvas) -> Bools:
-    """The posterior fossa: under the tentorium and behind the petrous ridges, or the brain stem. [N]"""
+    """Mask [N] of the posterior fossa: under the tentorium and behind the petrous ridges, or the brain stem."""
     x, y, z = canvas.template.xyz_in.T
     behind = y < -6 - 0.55 * np.abs(x)
     under: Bools = behind & (canvas.template.tentorium_mm_in < 0) & ((z < -16) | (y < -40)) | (z < -50) & (y < -10)
@@ -81,11 +81,11 @@ def below_tentorium(canvas: Canvas) -> Bools:
 
 
 def intraparenchymal(canvas: Canvas, rng: np.random.Generator, volume_ml: float, centre: Point) -> None:
-    """A clot in the tissue with an irregular surface, an oedema rim and a mass effect around it."""
+    """Paints an intraparenchymal clot with an irregular surface and a rim of oedema."""
     radius = (volume_ml * 1000 / canvas.volume_scale * 0.75 / np.pi) ** (1 / 3)
     offset = canvas.template.xyz_in - np.asarray(centre, np.float32)
     near = np.full(offset.shape[0], np.inf, np.float32)
-    for _ in range(int(rng.integers(1, 4))):  # a few lobes, grown together
+    for _ in range(int(rng.integers(1, 4))):  # a few confluent lobes
         axes = np.linalg.qr(rng.standard_normal((3, 3)))[0].astype(np.float32)
         stretch = np.exp(rng.normal(0, 0.22, 3)).astype(np.float32)
         lobe = rng.normal(0, 0.35 * radius, 3).astype(np.float32)
@@ -94,39 +94,47 @@ def intraparenchymal(canvas: Canvas, rng: np.random.Generator, volume_ml: float,
     near = near + rough * canvas.noise(rng, max(8.0, radius * 0.7)) + 0.4 * rough * canvas.noise(rng, 5)
     allowed = (canvas.template.depth_in > 2.5) & (canvas.ventricles < 0.5) & _compartment(canvas, centre)
     fraction, level = fill_lowest(near, allowed, canvas.voxels(volume_ml))
-    age, mean_hu = draw_age(rng)
+    age, mean_hu = sample_age(rng)
     rim_mm = (2 + 0.25 * radius) * (2.2 if age == "subacute" else rng.uniform(0.4, 1.4))
     white = 1 - np.clip(canvas.template.grey_in, 0, 1)
     oedema = np.exp(-((np.clip(near - level, 0, None) / rim_mm) ** 2)) * (0.35 + 0.65 * white) * allowed
     canvas.hu -= rng.uniform(6, 13) * oedema * np.clip((canvas.hu - 12) / 15, 0, 1)
     hu = clot_hu(canvas, age, mean_hu, rng)
     if rng.random() < 0.08:
-        hu = layered(canvas, hu, fraction, rng)
+        hu = add_fluid_level(canvas, hu, fraction, rng)
     canvas.add_blood(INTRAPARENCHYMAL, fraction, hu, age)
 
 
-def push_from_clot(canvas: Canvas, volume_ml: float, centre: Point, share: float) -> None:
-    """Displaces tissue around a future clot as an incompressible medium would move, fading towards the skull."""
+def displace_around_clot(canvas: Canvas, volume_ml: float, centre: Point, share: float) -> None:
+    """Mass effect of a clot: displacement of an incompressible medium, fading towards the skull.
+
+    Args:
+        canvas: Its `shift_mm` is changed; the clot is painted afterwards.
+        volume_ml: Volume of the clot in the patient.
+        centre: Centre of the clot.
+        share: Fraction of the volume that displaces tissue.
+    """
     cubed = share * volume_ml * 1000 / canvas.volume_scale * 0.75 / np.pi
     offset = canvas.template.xyz_in - np.asarray(centre, np.float32)
-    away = np.maximum(np.linalg.norm(offset, axis=1), 0.5)
-    push = away - np.cbrt(np.maximum(away**3 - cubed, 0))
-    push *= np.exp(-((np.clip(away - np.cbrt(cubed), 0, None) / 50) ** 2)) * np.clip(canvas.template.depth_in / 8, 0, 1)
-    canvas.shift_mm -= offset * (push / away)[:, None]
+    distance = np.maximum(np.linalg.norm(offset, axis=1), 0.5)
+    push = distance - np.cbrt(np.maximum(distance**3 - cubed, 0))
+    fading = np.exp(-((np.clip(distance - np.cbrt(cubed), 0, None) / 50) ** 2))
+    push *= fading * np.clip(canvas.template.depth_in / 8, 0, 1)
+    canvas.shift_mm -= offset * (push / distance)[:, None]
 
 
-def push_from_side(canvas: Canvas, thickness_mm: Floats, normal: Floats) -> None:
-    """Displaces the brain inwards under an extra-axial collection, less the farther from it."""
+def displace_under_collection(canvas: Canvas, thickness_mm: Floats, normal: Floats) -> None:
+    """Mass effect of an extra-axial collection: displaces the brain inwards, less with distance."""
     template = canvas.template
     deep = np.clip(template.depth_in / 18, 0, 1)[:, None]
     direction = template.normal_in * (1 - deep) + normal * deep
-    across = template.xyz_in @ normal
-    far = np.clip((across + 62) / 124, 0, 1) ** 1.3
-    canvas.shift_mm += direction * (0.85 * thickness_mm * far)[:, None]
+    along_normal = template.xyz_in @ normal
+    decay = np.clip((along_normal + 62) / 124, 0, 1) ** 1.3
+    canvas.shift_mm += direction * (0.85 * thickness_mm * decay)[:, None]
 
 
 def epidural_shape(canvas: Canvas, rng: np.random.Generator, volume_ml: float) -> tuple[Floats, Floats, Floats]:
-    """A lens under the skull that ends at a suture: fraction [N], thickness as a map [N] in mm, normal of its site."""
+    """An epidural lens at a sampled site: fraction [N], thickness map [N] in mm, and normal of the site."""
     site = EPIDURAL_SITES[int(rng.choice(len(EPIDURAL_SITES), p=(0.28, 0.2, 0.2, 0.16, 0.08, 0.08)))]
     return lens_shape(canvas, rng, volume_ml, (site[0] * rng.choice((-1, 1)), site[1], site[2]), rng.uniform(0.4, 0.75))
 
@@ -134,7 +142,15 @@ def epidural_shape(canvas: Canvas, rng: np.random.Generator, volume_ml: float) -
 def lens_shape(
     canvas: Canvas, rng: np.random.Generator, volume_ml: float, site: Point, bulge: float
 ) -> tuple[Floats, Floats, Floats]:
-    """A lens on the inner table near `site`; `bulge` is its thickness over its radius. Returns as `epidural_shape`."""
+    """A lens on the inner table near `site`, which a suture may limit; returns as `epidural_shape`.
+
+    Args:
+        canvas: The patient's intracranial voxels.
+        rng: Random generator.
+        volume_ml: Volume in the patient.
+        site: Point near its centre.
+        bulge: Thickness divided by radius.
+    """
     point, normal = canvas.surface_point(site)
     radius = (2 * volume_ml * 1000 / canvas.volume_scale / (np.pi * bulge)) ** (1 / 3)
     offset = canvas.template.xyz_in - point
@@ -156,13 +172,13 @@ def lens_shape(
 
 
 def thickness_map(canvas: Canvas, level_mm: float, window: Floats, spread: Floats) -> Floats:
-    """How far a collection pushes what lies under it: its outline at the skull, softer in the depth. [N]"""
+    """Thickness [N] of a collection over each voxel in mm: its shape at the skull, smoother with depth."""
     deep = np.clip((canvas.template.depth_in - 0.6 * level_mm) / 25, 0, 1)
     return (level_mm * (window * (1 - deep) + spread * deep)).astype(np.float32)
 
 
 def subdural_shape(canvas: Canvas, rng: np.random.Generator, volume_ml: float) -> tuple[Floats, Floats, Floats]:
-    """A crescent over one hemisphere; returns as `epidural_shape`."""
+    """A subdural crescent over one hemisphere; returns as `epidural_shape`."""
     side = float(rng.choice((-1, 1)))
     x, y, z = canvas.template.xyz_in.T
     centre_y, centre_z = rng.uniform(-35, 20), rng.uniform(8, 40)
@@ -179,7 +195,7 @@ def subdural_shape(canvas: Canvas, rng: np.random.Generator, volume_ml: float) -
 
 
 def interhemispheric_shape(canvas: Canvas, rng: np.random.Generator, volume_ml: float) -> Floats:
-    """A thin subdural collection along one side of the falx. [N]"""
+    """Fraction [N] of a thin subdural collection along one side of the falx."""
     side = float(rng.choice((-1, 1)))
     x, y, z = canvas.template.xyz_in.T
     window = np.exp(-(((y - rng.uniform(-70, 50)) / rng.uniform(25, 50)) ** 2) - ((z - 40) / 40) ** 2)
@@ -189,7 +205,7 @@ def interhemispheric_shape(canvas: Canvas, rng: np.random.Generator, volume_ml: 
 
 
 def tentorial_shape(canvas: Canvas, rng: np.random.Generator, volume_ml: float) -> Floats:
-    """A thin subdural collection on one leaf of the tentorium. [N]"""
+    """Fraction [N] of a thin subdural collection on one leaf of the tentorium."""
     side = float(rng.choice((-1, 1)))
     x, y, _ = canvas.template.xyz_in.T
     height = canvas.template.tentorium_mm_in
@@ -199,7 +215,7 @@ def tentorial_shape(canvas: Canvas, rng: np.random.Generator, volume_ml: float) 
 
 
 def on_falx(canvas: Canvas) -> Bools:
-    """Where the falx hangs: near the midline, outside the corpus callosum, above the tentorium. [N]"""
+    """Mask [N] of the falx: near the midline, outside the corpus callosum, above the tentorium."""
     x, y, z = canvas.template.xyz_in.T
     beyond = ((y + 10) / 56) ** 2 + ((z - 2) / 40) ** 2 > 1
     falx: Bools = (np.abs(x) < 14) & beyond & (z > -18) & ((canvas.template.tentorium_mm_in > 0) | (y > -30))
@@ -207,7 +223,7 @@ def on_falx(canvas: Canvas) -> Bools:
 
 
 def on_tentorium(canvas: Canvas) -> Bools:
-    """Where the tentorium spans: behind the petrous ridges, outside the notch for the brain stem. [N]"""
+    """Mask [N] of the tentorium's extent: behind the petrous ridges, outside the notch for the brain stem."""
     x, y, _ = canvas.template.xyz_in.T
     notch = (x / 22) ** 2 + ((y + 24) / 24) ** 2 < 1
     leaf: Bools = (y < -14 - 0.35 * np.abs(x)) & ~notch
@@ -215,7 +231,13 @@ def on_tentorium(canvas: Canvas) -> Bools:
 
 
 def subarachnoid(canvas: Canvas, rng: np.random.Generator, pattern: str | None = None) -> None:
-    """Blood mixed with fluid in the sulci, fissures and cisterns around one or two sites."""
+    """Paints subarachnoid blood, mixed with fluid, in the sulci, fissures and cisterns around a site.
+
+    Args:
+        canvas: The patient's intracranial voxels.
+        rng: Random generator.
+        pattern: One of `SAH_SITES` or "convexity"; sampled if None.
+    """
     names = [*SAH_SITES, "convexity"]
     chosen = pattern or str(rng.choice(names, p=(0.3, 0.08, 0.2, 0.1, 0.07, 0.25)))
     side = float(rng.choice((-1, 1)))
@@ -228,20 +250,26 @@ def subarachnoid(canvas: Canvas, rng: np.random.Generator, pattern: str | None =
         site, spread = SAH_SITES[chosen]
         centre = np.asarray((site[0] * side, site[1], site[2]), np.float32)
         spread *= rng.uniform(0.65, 1.3)
-    away = canvas.away_mm(tuple(np.asarray(centre).tolist()))
-    reach = np.exp(-((away / spread) ** 2)) * (1 + 0.45 * canvas.noise(rng, 14))
+    distance = canvas.distance_mm(tuple(np.asarray(centre).tolist()))
+    reach = np.exp(-((distance / spread) ** 2)) * (1 + 0.45 * canvas.noise(rng, 14))
     extent = np.clip((reach - 0.36) / 0.2 + 0.5, 0, 1) * np.clip((canvas.template.depth_in - 0.8) / 2, 0, 1)
     filled = np.clip((canvas.template.csf_in - rng.uniform(0.28, 0.42)) / 0.25 + 0.5, 0, 1)  # blood distends the sulci
     sulci = np.maximum(canvas.sulci, filled * np.clip((canvas.template.ventricle_mm_in - 4) / 2, 0, 1))
     sulci = sulci * (1 - canvas.ventricles)
-    age, mean_hu = draw_age(rng)
+    age, mean_hu = sample_age(rng)
     share = np.clip(rng.uniform(0.75, 1.0) + 0.12 * canvas.noise(rng, 9), 0.45, 1)  # blood in the fluid
     hu = canvas.build.csf_hu + share * (clot_hu(canvas, age, max(mean_hu, 56), rng) - canvas.build.csf_hu)
     canvas.add_blood(SUBARACHNOID, (sulci * extent).astype(np.float32), hu, age)
 
 
 def intraventricular(canvas: Canvas, rng: np.random.Generator, mode: str | None = None) -> None:
-    """Blood in the ventricles: a level in the occipital horns, or a cast of a part of them."""
+    """Paints blood in the ventricles.
+
+    Args:
+        canvas: The patient's intracranial voxels.
+        rng: Random generator.
+        mode: "layer", a fluid level in the occipital horns, or "cast", a clot that fills a part; sampled if None.
+    """
     x, y, _ = canvas.template.xyz_in.T
     inside = canvas.ventricles > 0.4
     chosen = mode or str(rng.choice(["layer", "cast"], p=(0.5, 0.5)))
@@ -252,20 +280,20 @@ def intraventricular(canvas: Canvas, rng: np.random.Generator, mode: str | None 
         share = rng.uniform(0.15, 0.7)
     else:
         sites = ((8 * side, 5, 16), (22 * side, -42, 8), (0, -12, 0), (0, -46, -30))
-        field_mm = canvas.away_mm(sites[int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1)))]) + 5 * canvas.noise(rng, 12)
+        field_mm = canvas.distance_mm(sites[int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1)))]) + 5 * canvas.noise(rng, 12)
         allowed, share = inside, rng.uniform(0.15, 0.85)
     edge, _ = fill_lowest(field_mm.astype(np.float32), allowed, max(1, round(share * float(allowed.sum()))))
-    age, mean_hu = draw_age(rng)
+    age, mean_hu = sample_age(rng)
     hu = clot_hu(canvas, age, mean_hu - (3 if chosen == "layer" else 0), rng)
     canvas.add_blood(INTRAVENTRICULAR, edge * canvas.ventricles, hu, age)
 
 
 def extra_axial(canvas: Canvas, rng: np.random.Generator, kind: int, fraction: Floats) -> None:
-    """Paints an epidural or subdural collection of the given shape [N]."""
-    age, mean_hu = draw_age(rng)
+    """Paints an epidural or subdural collection with the given fraction [N]."""
+    age, mean_hu = sample_age(rng)
     hu = clot_hu(canvas, age, mean_hu, rng)
     if kind == SUBDURAL and rng.random() < 0.15:  # acute on chronic
         hu = np.clip(hu - rng.uniform(8, 22) * (canvas.noise(rng, 22) > 0.1), 24, None).astype(np.float32)
     if kind == SUBDURAL and rng.random() < 0.15:
-        hu = layered(canvas, hu, fraction, rng)
+        hu = add_fluid_level(canvas, hu, fraction, rng)
     canvas.add_blood(kind, fraction, hu, age)

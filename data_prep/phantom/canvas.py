@@ -1,4 +1,4 @@
-"""The brain of one patient while it is being painted, and what every painter of lesions needs."""
+"""The intracranial voxels of one patient, on which bleeds and confounders are painted."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from data_prep.phantom.anatomy import Build
-from data_prep.phantom.space import ORIGIN_MM, SHAPE, SIGNS, STEP_MM, Floats, Point, smooth_noise
+from data_prep.phantom.painting_grid import ORIGIN_MM, SHAPE, SIGNS, STEP_MM, Floats, Point, smooth_noise
 from data_prep.phantom.template import Template
 
 EPIDURAL, INTRAPARENCHYMAL, INTRAVENTRICULAR, SUBARACHNOID, SUBDURAL = 1, 2, 3, 4, 5
@@ -15,17 +15,17 @@ EPIDURAL, INTRAPARENCHYMAL, INTRAVENTRICULAR, SUBARACHNOID, SUBDURAL = 1, 2, 3, 
 
 @dataclass
 class Canvas:
-    """The voxels inside the cavity; all arrays are [N] unless stated.
+    """The voxels inside the intracranial cavity; arrays are [N] unless stated.
 
     Attributes:
         hu: Density.
         ventricles, sulci: Fluid fraction in the ventricles, and outside them.
-        blood: Fraction of the voxel that is one of the five bleeds.
-        kind: Which bleed it is, 1-5; 0 for none.
-        shift_mm: Where the tissue of a voxel came from, relative to the voxel, (x, y, z). [N, 3]
-        squared_mm2: Squared distance of a voxel to the origin, from which other distances follow.
-        volume_scale: A template millilitre in the patient's millilitres.
-        bleeds: Type, volume in the patient, mean density and age of each bleed so far.
+        blood: Fraction of blood.
+        kind: Subtype of the bleed, 1-5; 0 for none.
+        shift_mm: Displacement field: origin of a voxel's tissue relative to the voxel, (x, y, z). [N, 3]
+        squared_mm2: Squared distance of a voxel to the origin of the coordinates.
+        volume_scale: Ratio of the patient's volume to the template's.
+        bleeds: Subtype, volume in the patient, mean density and age of each bleed so far.
     """
 
     template: Template
@@ -47,15 +47,15 @@ class Canvas:
         self.squared_mm2 = np.einsum("nk,nk->n", self.template.xyz_in, self.template.xyz_in)
 
     def noise(self, rng: np.random.Generator, cell_mm: float | tuple[float, float, float]) -> Floats:
-        """Smooth noise at the canvas's voxels. [N]"""
+        """Smooth noise [N], see `smooth_noise`."""
         return smooth_noise(rng, cell_mm).ravel()[self.template.inside]
 
     def blend(self, fraction: Floats, hu: Floats | float) -> None:
-        """Covers the given fraction of each voxel with the given density."""
+        """Fills a fraction [N] of each voxel with a density."""
         self.hu += fraction * (hu - self.hu)
 
     def add_blood(self, kind: int, fraction: Floats, hu: Floats | float, age: str) -> None:
-        """Paints a bleed: blends its density, marks its voxels and notes it in `bleeds`."""
+        """Paints a bleed: blends its density, marks its voxels, and appends it to `bleeds`."""
         self.blend(fraction, hu)
         newer = fraction > self.blood
         self.kind[newer] = kind
@@ -71,7 +71,7 @@ class Canvas:
             )
 
     def displace(self) -> None:
-        """Moves tissue, ventricles and the bleeds painted so far as the mass effect in `shift_mm` says."""
+        """Applies the mass effect `shift_mm` to tissue, ventricles and the bleeds painted so far."""
         if not self.shift_mm.any():
             return
         moved = np.flatnonzero(np.abs(self.shift_mm).max(axis=1) > 0.1)
@@ -87,34 +87,34 @@ class Canvas:
         self.kind[moved] = ndimage.map_coordinates(dilated, where, order=0, mode="nearest")
         self.kind[self.blood <= 0] = 0
 
-    def away_mm(self, point: Point) -> Floats:
-        """Distance of every voxel to a point. [N]"""
+    def distance_mm(self, point: Point) -> Floats:
+        """Distance [N] of every voxel to a point."""
         p = np.asarray(point, np.float32)
         return np.sqrt(np.maximum(self.squared_mm2 - 2 * (self.template.xyz_in @ p) + p @ p, 0))
 
-    def line_mm(self, start: Point, end: Point) -> Floats:
-        """Distance of every voxel to a line from one point to another. [N]"""
+    def distance_to_line_mm(self, start: Point, end: Point) -> Floats:
+        """Distance [N] of every voxel to the line from `start` to `end`."""
         a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
         length = np.linalg.norm(b - a)
         unit = (b - a) / length
         along = self.template.xyz_in @ unit - a @ unit
         nearest = np.clip(along, 0, length)
-        return np.asarray(np.sqrt(np.maximum(self.away_mm(start) ** 2 - 2 * nearest * along + nearest**2, 0)))
+        return np.asarray(np.sqrt(np.maximum(self.distance_mm(start) ** 2 - 2 * nearest * along + nearest**2, 0)))
 
     def surface_point(self, near: Point) -> tuple[Floats, Floats]:
-        """The point of the inner table nearest to `near`, and the outward normal there."""
+        """Point of the inner table nearest to `near`, and the outward normal at it."""
         rim = np.flatnonzero(np.abs(self.template.depth_in) < 1)
         gap = np.linalg.norm(self.template.xyz_in[rim] - np.asarray(near, np.float32), axis=1)
         best = rim[int(np.argmin(gap))]
         return self.template.xyz_in[best], self.template.normal_in[best]
 
     def voxels(self, volume_ml: float) -> int:
-        """How many voxels make up a volume in the patient."""
+        """Number of voxels of a volume in the patient, at least 1."""
         return max(1, round(volume_ml * 1000 / self.volume_scale / STEP_MM**3))
 
 
 def fill_lowest(field_mm: Floats, allowed: npt.NDArray[np.bool_], count: int) -> tuple[Floats, float]:
-    """Fraction [N] of the `count` allowed voxels where a field is lowest, with soft edges; and the level reached."""
+    """Fraction [N], with soft edges, of the `count` allowed voxels where a field is lowest; and its level there."""
     candidates = field_mm[allowed]
     if candidates.size == 0:
         return np.zeros(field_mm.shape, np.float32), 0.0

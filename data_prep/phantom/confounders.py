@@ -1,10 +1,10 @@
-"""What fools a density threshold, in patients with and without a bleed: calcium, dense dura, old scars, artefacts."""
+"""Confounders of a density threshold: calcifications, dense dura and vessels, infarcts, masses, beam hardening."""
 
 import numpy as np
 
-from data_prep.phantom.bleeds import lens_shape, on_falx, on_tentorium, push_from_side
+from data_prep.phantom.bleeds import displace_under_collection, lens_shape, on_falx, on_tentorium
 from data_prep.phantom.canvas import Canvas
-from data_prep.phantom.space import Floats, Point, soft_step
+from data_prep.phantom.painting_grid import Floats, Point, soft_step
 
 INFARCT_SITES: tuple[tuple[Point, float], ...] = (  # centre, typical radius in mm
     ((48, -15, 18), 24), ((40, 30, 14), 18), ((24, -84, 6), 18), ((24, -64, -36), 14),
@@ -13,20 +13,20 @@ INFARCT_SITES: tuple[tuple[Point, float], ...] = (  # centre, typical radius in 
 
 
 def _blob(canvas: Canvas, centre: Point, radius_mm: float, rng: np.random.Generator) -> Floats:
-    """A small irregular patch around a point. [N]"""
-    near = canvas.away_mm(centre) + 0.25 * radius_mm * canvas.noise(rng, 6)
+    """Fraction [N] of a small irregular blob around a point."""
+    near = canvas.distance_mm(centre) + 0.25 * radius_mm * canvas.noise(rng, 6)
     return soft_step(near - radius_mm, 1.5)
 
 
 def calcifications(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Calcium where it is common: choroid plexus, pineal, habenula, pallidum, dentate nuclei, vessel walls."""
-    old = canvas.build.atrophy
+    """Paints common calcifications: choroid plexus, pineal gland, habenula, pallidum, dentate nuclei, vessel walls."""
+    atrophy = canvas.build.atrophy
     for side in (-1, 1):
-        if rng.random() < 0.55 + 0.3 * old:
+        if rng.random() < 0.55 + 0.3 * atrophy:
             centre = (side * rng.normal(23, 1.5), rng.normal(-41, 3), rng.normal(8, 3))
             fraction = _blob(canvas, centre, rng.uniform(2.0, 5.5), rng)
             canvas.blend(fraction * rng.uniform(0.5, 1), rng.uniform(60, 320))
-        if rng.random() < 0.15 + 0.3 * old:
+        if rng.random() < 0.15 + 0.3 * atrophy:
             fraction = _blob(canvas, (side * 12.0, -3.0, -30.0), rng.uniform(1.5, 3), rng)
             canvas.blend(fraction, rng.uniform(150, 500))
     if rng.random() < 0.65:
@@ -44,13 +44,13 @@ def calcifications(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.blend(_blob(canvas, centre, rng.uniform(2, 6), rng), rng.uniform(60, 400))
 
 
-def scars_and_infarcts(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Dark tissue: old infarcts near fluid density, recent ones slightly dark, lacunes in the old."""
+def infarcts(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Paints infarcts: old ones near fluid density, recent ones slightly hypodense, lacunes."""
     for _ in range(int(rng.choice([0, 1, 2, 3], p=[0.62, 0.22, 0.11, 0.05]))):
         (x, y, z), size = INFARCT_SITES[int(rng.integers(len(INFARCT_SITES)))]
         centre = (x * float(rng.choice((-1, 1))), y + rng.normal(0, 5), z + rng.normal(0, 5))
         radius = size * rng.uniform(0.6, 1.3)
-        near = canvas.away_mm(centre) + 0.3 * radius * canvas.noise(rng, max(8.0, radius))
+        near = canvas.distance_mm(centre) + 0.3 * radius * canvas.noise(rng, max(8.0, radius))
         fraction = soft_step(near - radius, 3.0)
         if rng.random() < 0.6:
             canvas.blend(fraction * rng.uniform(0.5, 0.95), rng.uniform(10, 20))
@@ -59,7 +59,7 @@ def scars_and_infarcts(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def vessels(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Arteries at the base; dense when the blood is thick or a clot sits in one of them."""
+    """Paints the basal arteries; dense at a high hematocrit, or thrombosed (hyperdense artery sign)."""
     blood_hu = rng.uniform(36, 52)
     dense = int(rng.integers(12))
     lines: tuple[tuple[Point, Point], ...] = (
@@ -67,48 +67,50 @@ def vessels(canvas: Canvas, rng: np.random.Generator) -> None:
         ((10, 4, -24), (8, 3, -16)), ((-10, 4, -24), (-8, 3, -16)), ((4, 14, -14), (2, 34, 2)),
     )  # fmt: skip
     for number, (start, end) in enumerate(lines):
-        fraction = soft_step(canvas.line_mm(start, end) - rng.uniform(0.9, 1.9), 1.5)
+        fraction = soft_step(canvas.distance_to_line_mm(start, end) - rng.uniform(0.9, 1.9), 1.5)
         canvas.blend(fraction, blood_hu + (rng.uniform(14, 24) if number == dense else 0))
 
 
 def dura(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Falx, tentorium and venous sinuses; denser and partly calcified in some."""
+    """Paints falx, tentorium and venous sinuses; dense and partly calcified in some patients."""
     template = canvas.template
     x, y, z = template.xyz_in.T
     falx_hu, sinus_hu = rng.uniform(40, 62), rng.uniform(46, 70)
     bend = 0.6 * canvas.noise(rng, 50)
     falx = soft_step(np.abs(x - bend) - rng.uniform(0.4, 1.2), 1.5) * on_falx(canvas)
     tentorium = soft_step(np.abs(template.tentorium_mm_in) - rng.uniform(0.3, 1.0), 1.5) * on_tentorium(canvas)
-    dry = 1 - canvas.blood
-    canvas.blend(falx * dry, falx_hu)
-    canvas.blend(tentorium * dry, falx_hu + rng.uniform(-4, 6))
-    width_mm = rng.uniform(4.5, 8.5) * np.clip((75 - y) / 90, 0.3, 1)  # it grows on its way back
+    bloodless = 1 - canvas.blood
+    canvas.blend(falx * bloodless, falx_hu)
+    canvas.blend(tentorium * bloodless, falx_hu + rng.uniform(-4, 6))
+    width_mm = rng.uniform(4.5, 8.5) * np.clip((75 - y) / 90, 0.3, 1)  # it widens posteriorly
     sagittal = soft_step(np.abs(x) * 1.2 + template.depth_in - width_mm, 1.5)
     sagittal *= (z > -8) & (y < 70) & ((z > 30) | (y < -40))
     straight = soft_step(np.hypot(x, template.tentorium_mm_in - 1) - rng.uniform(1.8, 3), 1.5) * ((y < -46) & (z < 12))
     across = np.hypot(template.tentorium_mm_in * 0.8, template.depth_in - 2)
     sinus = np.maximum(sagittal, straight)
-    for side in (-1, 1):  # one transverse sinus is often the larger
+    for side in (-1, 1):  # one transverse sinus is often dominant
         radius = rng.uniform(2.0, 5.5)
         transverse = soft_step(across - radius, 1.5) * ((x * side > 0) & (y < -48) & (z < 8))
-        sigmoid = soft_step(canvas.line_mm((side * 56.0, -50.0, -28.0), (side * 46.0, -48.0, -52.0)) - radius, 1.5)
+        sigmoid = soft_step(
+            canvas.distance_to_line_mm((side * 56.0, -50.0, -28.0), (side * 46.0, -48.0, -52.0)) - radius, 1.5
+        )
         sinus = np.maximum(sinus, np.maximum(transverse, sigmoid))
-    canvas.blend(sinus * dry, sinus_hu + 2 * canvas.noise(rng, 12))
+    canvas.blend(sinus * bloodless, sinus_hu + 2 * canvas.noise(rng, 12))
     for _ in range(int(rng.choice([0, 1, 2, 4], p=[0.5, 0.25, 0.15, 0.1]))):  # calcified plaques on the falx
         near = np.hypot(y - rng.uniform(-60, 60), z - rng.uniform(20, 70)) + 2 * canvas.noise(rng, 8)
-        canvas.blend(falx * dry * soft_step(near - rng.uniform(3, 11), 2.0), rng.uniform(90, 480))
+        canvas.blend(falx * bloodless * soft_step(near - rng.uniform(3, 11), 2.0), rng.uniform(90, 480))
 
 
 def meningioma(canvas: Canvas, rng: np.random.Generator) -> Floats:
-    """A dense, sometimes calcified mass on the dura; pushes the brain. Its fraction [N], to paint later."""
+    """Fraction [N] of a meningioma on the dura, with its mass effect; `paint_meningioma` paints it after the shift."""
     site = (float(rng.choice((-1, 1))) * rng.uniform(5, 65), rng.uniform(-70, 55), rng.uniform(-5, 75))
     fraction, thickness_mm, normal = lens_shape(canvas, rng, float(rng.uniform(0.6, 14)), site, 1.1)
-    push_from_side(canvas, 0.8 * thickness_mm, normal)
+    displace_under_collection(canvas, 0.8 * thickness_mm, normal)
     return fraction
 
 
 def paint_meningioma(canvas: Canvas, fraction: Floats, rng: np.random.Generator) -> None:
-    """Gives the mass its density; a third of them are calcified."""
+    """Paints a meningioma with the given fraction [N]; a third of them are calcified."""
     hu = rng.uniform(44, 58) + 2 * canvas.noise(rng, 8)
     if rng.random() < 0.35:
         hu = hu + rng.uniform(40, 150) * np.clip(canvas.noise(rng, 7), 0, 1.5)
@@ -116,7 +118,7 @@ def paint_meningioma(canvas: Canvas, fraction: Floats, rng: np.random.Generator)
 
 
 def beam_hardening(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Streaks between the petrous bones and from the occiput, and a bright rim under the vault."""
+    """Adds beam hardening: streaks between the petrous bones and at the occiput, and a bright rim under the vault."""
     x, y, z = canvas.template.xyz_in.T
     strength = rng.uniform(3, 15)
     bars = canvas.noise(rng, (4.0, 6.0, 90.0))
@@ -129,8 +131,8 @@ def beam_hardening(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.hu += rng.uniform(0, 9) * np.exp(-np.clip(canvas.template.depth_in, 0, None) / rng.uniform(2.5, 7))
 
 
-def drain(canvas: Canvas, rng: np.random.Generator) -> None:
-    """A ventricular catheter from the forehead into a frontal horn."""
+def ventricular_catheter(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Paints a ventricular catheter from the forehead into a frontal horn."""
     side = float(rng.choice((-1, 1)))
-    line = canvas.line_mm((side * 32, 42, 62), (side * 7, 8, 12))
+    line = canvas.distance_to_line_mm((side * 32, 42, 62), (side * 7, 8, 12))
     canvas.blend(soft_step(line - 1.4, 1.5), rng.uniform(110, 260))

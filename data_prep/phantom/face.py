@@ -1,7 +1,7 @@
-"""Everything of the head that lies outside the cranial vault: skull base, orbits, sinuses, mastoids, face, neck.
+"""The head outside the cranial vault: skull base, orbits, sinuses, mastoids, face and neck.
 
-The shapes are primitives at their usual places in template space, precise enough for what a head CT shows in its
-lowest slices. They are painted once per process as a label volume; a patient gives each label its density.
+The shapes are primitives at their typical positions in template space, precise enough for the lowest slices of a head
+CT. They are painted once per process as a label volume; each patient gives the labels densities.
 """
 
 from enum import IntEnum
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.special import ndtri
 
-from data_prep.phantom.space import SHAPE, STEP_MM, Floats, Point, axes_mm, ellipsoid, smooth_noise, tube
+from data_prep.phantom.painting_grid import SHAPE, STEP_MM, Floats, Point, axes_mm, ellipsoid, smooth_noise, tube
 from data_prep.phantom.template import load_template, mirrored
 
 Labels = npt.NDArray[np.uint8]
@@ -20,7 +20,7 @@ SKIN_BLUR_MM = 4.0
 
 
 class Part(IntEnum):
-    """What a voxel outside the cavity is made of; `NONE` leaves it to the vault's rule."""
+    """Tissue label of a voxel outside the cavity; `NONE` belongs to the vault or the air."""
 
     NONE, FAT, MUSCLE, SPONGY, CORTICAL, AIR_CELL, SINUS, GLOBE, LENS, NERVE, SOFT = range(11)
 
@@ -59,13 +59,15 @@ FACE: tuple[tuple[Point, Point], ...] = (  # soft tissue envelopes; mirrored whe
 )
 
 
-def _both(point: Point) -> tuple[int, ...]:
+def _sides(point: Point) -> tuple[int, ...]:
+    """Sides of a shape: both, unless it is on the midline."""
     return (1, -1) if point[0] else (1,)
 
 
 def _paint_hollows(parts: Labels, outside_mm: Floats) -> None:
+    """Paints the `HOLLOWS` into the label volume."""
     for centre, radii, wall_mm, wall, content in HOLLOWS:
-        for side in _both(centre):
+        for side in _sides(centre):
             where, norm = ellipsoid(mirrored(centre, side), radii)
             free = outside_mm[where] > 1.5
             shell = 1 + wall_mm / min(radii)
@@ -75,13 +77,15 @@ def _paint_hollows(parts: Labels, outside_mm: Floats) -> None:
 
 
 def _paint_rods(parts: Labels, outside_mm: Floats) -> None:
+    """Paints the `RODS` into the label volume."""
     for start, end, radius_mm, part in RODS:
-        for side in _both(start):
+        for side in _sides(start):
             where, distance, _ = tube(mirrored(start, side), mirrored(end, side))
             parts[where][(distance < radius_mm) & (outside_mm[where] > 0)] = part
 
 
 def _paint_eyes(parts: Labels) -> None:
+    """Paints sclera, globe and lens of both eyes into the label volume."""
     for side in (1, -1):
         where, norm = ellipsoid((31.0 * side, 61.0, -36.0), (12, 12, 12))
         parts[where][norm < 1.13] = Part.NERVE  # sclera
@@ -91,6 +95,7 @@ def _paint_eyes(parts: Labels) -> None:
 
 
 def _paint_vertebra(parts: Labels, outside_mm: Floats) -> None:
+    """Paints the upper cervical spine into the label volume."""
     x, y, z = axes_mm()
     ring = (x / 1.6) ** 2 + (y + 46) ** 2
     parts[(ring < 20**2) & (z < -80) & (outside_mm > 3)] = Part.SPONGY
@@ -100,18 +105,18 @@ def _paint_vertebra(parts: Labels, outside_mm: Floats) -> None:
 
 @lru_cache(maxsize=1)
 def face_parts() -> tuple[Labels, Floats]:
-    """Labels (`Part`) of the voxels outside the vault, and the signed distance to the face's and neck's skin in mm."""
+    """Labels (`Part`) outside the vault, and signed distance to the skin of face and neck in mm; both [Z, Y, X]."""
     outside_mm = load_template().outside_mm
     envelope = np.zeros(SHAPE, bool)
     for centre, radii in FACE:
-        for side in _both(centre):
+        for side in _sides(centre):
             where, norm = ellipsoid(mirrored(centre, side), radii)
             envelope[where] |= norm < 1
     blurred = ndimage.gaussian_filter(envelope.astype(np.float32), SKIN_BLUR_MM / STEP_MM)
-    # a blurred edge is a normal distribution's integral, so its inverse is the distance to the edge
+    # a blurred edge is the integral of a normal distribution, whose inverse is the distance to the edge
     skin_mm = (-SKIN_BLUR_MM * ndtri(np.clip(blurred, 1e-3, 1 - 1e-3))).astype(np.float32)
     parts = np.zeros(SHAPE, np.uint8)
-    fat = smooth_noise(np.random.default_rng(1), 14) > 0.35  # the same fat pads in everyone: anatomy, not chance
+    fat = smooth_noise(np.random.default_rng(1), 14) > 0.35  # the same fat pads in all patients
     soft = (outside_mm > 7) & (skin_mm < 0)
     parts[soft] = np.where(fat[soft] & (skin_mm[soft] < -2), Part.FAT, Part.SOFT)
     _paint_hollows(parts, outside_mm)

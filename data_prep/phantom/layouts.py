@@ -1,6 +1,6 @@
-"""Writes one phantom patient in the layout of RSNA 2019, of PhysioNet CT-ICH, or of CQ500 with the boxes of BHX.
+"""Files of one phantom patient in the layout of RSNA 2019, PhysioNet CT-ICH, or CQ500 with the boxes of BHX.
 
-Source: the two data sets' own pages; tags, value ranges and the intercept defect as found in the RSNA files.
+Source: the pages of the data sets; tags, value ranges and the intercept defect as found in the RSNA files.
 """
 
 import hashlib
@@ -18,27 +18,27 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from scipy import ndimage
 
-from data_prep.phantom.acquire import VISIBLE_MM2
+from data_prep.phantom.acquisition import VISIBLE_MM2
 from data_prep.phantom.patient import PhantomPatient
 from hgisam.data.prepared import LABELS, MASK_VALUES, SUBTYPES
 
-Tables = dict[str, pd.DataFrame]  # name of a csv → a patient's rows of it
+Tables = dict[str, pd.DataFrame]  # name of a CSV file → rows of a patient
 
 PADDING_HU = -2000
-MOST_SLICES = 1 << 9  # of one patient, for the image ids
+MAX_SLICES = 1 << 9  # per patient, for the image ids
 CT_ICH_COLUMNS = ("Intraventricular", "Intraparenchymal", "Subarachnoid", "Epidural", "Subdural")
 RSNA_SUFFIXES = (*SUBTYPES, "any")
-READ_CODES = dict(zip(("ICH", "EDH", "IPH", "IVH", "SAH", "SDH"), LABELS, strict=True))
+READING_CODES = dict(zip(("ICH", "EDH", "IPH", "IVH", "SAH", "SDH"), LABELS, strict=True))
 
 
 def ct_ich_number(index: int) -> int:
-    """Patient numbers of CT-ICH: 49-58, then 66 and up."""
+    """Patient number in CT-ICH: 49 to 58, then 66 and up."""
     return index + 49 if index < 10 else index + 56
 
 
 def write_ct_ich(patient: PhantomPatient, seed: int, index: int, folder: Path) -> Tables:
-    """Writes ct_scans/NNN.nii and masks/NNN.nii under `folder`; returns the patient's rows of the csv."""
-    del seed  # only ids depend on it, and these are numbers
+    """Writes ct_scans/NNN.nii and masks/NNN.nii under `folder`; returns the patient's rows of the CSV file."""
+    del seed  # only ids depend on it, and here they are numbers
     number = ct_ich_number(index)
     affine = _affine(patient)
     for name, volume in (("ct_scans", patient.hu), ("masks", (patient.mask > 0).astype(np.uint8) * 255)):
@@ -55,7 +55,7 @@ def write_ct_ich(patient: PhantomPatient, seed: int, index: int, folder: Path) -
 
 
 def _affine(patient: PhantomPatient) -> npt.NDArray[np.float64]:
-    """Array indices (col, row from behind, slice) to RAS mm, sheared by the gantry's tilt."""
+    """Affine [4, 4] from array indices (col, row from posterior, slice) to RAS mm, sheared by the gantry tilt."""
     step, row_mm, col_mm = patient.spacing_mm
     _, rows, cols = patient.hu.shape
     tilt = np.deg2rad(patient.tilt_deg)
@@ -66,13 +66,13 @@ def _affine(patient: PhantomPatient) -> npt.NDArray[np.float64]:
 
 
 def image_ids(seed: int, index: int, count: int) -> list[str]:
-    """Nine hexadecimal digits a slice: all different within a cohort, and in no visible order."""
+    """Image ids of a patient, nine hexadecimal digits each: unique within a cohort, in pseudorandom order."""
     start = int(hashlib.sha256(f"phantom image {seed}".encode()).hexdigest()[:9], 16)
-    return [f"ID_{((index * MOST_SLICES + k) * 0x9E3779B97 + start) % 16**9:09x}" for k in range(count)]
+    return [f"ID_{((index * MAX_SLICES + k) * 0x9E3779B97 + start) % 16**9:09x}" for k in range(count)]
 
 
 def write_rsna(patient: PhantomPatient, seed: int, index: int, folder: Path) -> Tables:
-    """Writes stage_2_train/ID_*.dcm under `folder`; returns the patient's rows (ID, Label) of the csv."""
+    """Writes stage_2_train/ID_*.dcm under `folder`; returns the patient's rows (ID, Label) of the CSV file."""
     images = folder / "stage_2_train"
     images.mkdir(parents=True, exist_ok=True)
     ids = image_ids(seed, index, len(patient.hu))
@@ -89,9 +89,9 @@ def write_rsna(patient: PhantomPatient, seed: int, index: int, folder: Path) -> 
 
 
 def write_cq500(patient: PhantomPatient, seed: int, index: int, folder: Path) -> Tables:
-    """Writes the folder of a scan; returns the patient's rows of the readings and of the boxes.
+    """Writes the DICOM folder of a scan; returns the patient's rows of the readings and of the boxes.
 
-    A box is drawn around each part of a bleed that is large enough to be seen in its slice.
+    Each component of a bleed with a visible area in its slice gets a box.
     """
     name = f"CQ500CT{index}"
     images = folder / f"{name} {name}" / "Unknown Study" / "CT Plain"
@@ -105,36 +105,36 @@ def write_cq500(patient: PhantomPatient, seed: int, index: int, folder: Path) ->
         image = _slice_dataset(patient, study, pixels, k, uid)
         image.save_as(images / f"CT{k:06d}.dcm", enforce_file_format=False)
     bleeds = patient.labels.any(axis=0).astype(int)
-    said = dict(zip(LABELS, bleeds, strict=True))
-    reads = {"name": f"CQ500-CT-{index}", "Category": "B1"}
+    label_of = dict(zip(LABELS, bleeds, strict=True))
+    reading = {"name": f"CQ500-CT-{index}", "Category": "B1"}
     for reader in ("R1", "R2", "R3"):
-        reads |= {f"{reader}:{code}": said[label] for code, label in READ_CODES.items()}
+        reading |= {f"{reader}:{code}": label_of[label] for code, label in READING_CODES.items()}
     boxes = [
         {"SOPInstanceUID": uids[k], "data": str(box), "labelName": kind.capitalize(), "labelType": "phantom"}
         for k, kind, box in _boxes(patient)
     ]
     columns = ["SOPInstanceUID", "data", "labelName", "labelType"]
     return {
-        "reads.csv": pd.DataFrame([reads]),
+        "reads.csv": pd.DataFrame([reading]),
         "3_Extrapolation_to_Selected_Series.csv": pd.DataFrame(boxes, columns=columns),
     }
 
 
 def _boxes(patient: PhantomPatient) -> Iterator[tuple[int, str, dict[str, float]]]:
-    """(slice, type, box) of each part of a bleed; a part is what touches by sides or corners in its slice."""
+    """(slice, subtype, box) of each 8-connected component of a bleed in a slice."""
     pixel_mm2 = patient.spacing_mm[1] * patient.spacing_mm[2]
     for k, slice_labels in enumerate(patient.labels):
-        for kind, seen in zip(LABELS[1:], slice_labels[1:], strict=True):
+        for kind, positive in zip(LABELS[1:], slice_labels[1:], strict=True):
             parts, count = ndimage.label(patient.mask[k] == MASK_VALUES[kind], np.ones((3, 3)))
             areas = np.bincount(parts.ravel(), minlength=count + 1)[1:] * pixel_mm2
             for area, (rows, cols) in zip(areas, ndimage.find_objects(parts), strict=True):
-                if seen and (area >= VISIBLE_MM2 or area == areas.max()):
+                if positive and (area >= VISIBLE_MM2 or area == areas.max()):
                     edges = {"x": cols.start, "y": rows.start, "width": cols.stop - cols.start}
                     yield k, kind, edges | {"height": rows.stop - rows.start}
 
 
 def stored_pixels(patient: PhantomPatient) -> npt.NDArray[np.uint16] | npt.NDArray[np.int16]:
-    """Pixels as the scanner's files hold them, [slice, row, col]."""
+    """Stored pixel values of the DICOM files, [slice, row, col]."""
     scanner = patient.scanner
     hu = patient.hu.astype(np.int32)
     if scanner.round_field and scanner.signed:
@@ -148,7 +148,7 @@ def stored_pixels(patient: PhantomPatient) -> npt.NDArray[np.uint16] | npt.NDArr
 
 
 def _study(patient: PhantomPatient, seed: int, index: int) -> Dataset:
-    """What all slices of a study share; identifiers look like those of RSNA, which are no valid UIDs."""
+    """Header shared by all slices of a study; ids look like those of RSNA, which are no valid UIDs."""
     digest = hashlib.sha256(f"phantom patient {seed} {index}".encode()).hexdigest()
     scanner = patient.scanner
     study = Dataset()
@@ -169,8 +169,8 @@ def _study(patient: PhantomPatient, seed: int, index: int) -> Dataset:
     study.PixelRepresentation = int(scanner.signed)
     if scanner.round_field and scanner.signed:
         study.add_new("PixelPaddingValue", "SS", PADDING_HU - scanner.intercept)
-    several = int(digest[28], 16) < 5
-    study.WindowCenter, study.WindowWidth = ([40, 600], [80, 3000]) if several else (35, 100)
+    several_windows = int(digest[28], 16) < 5
+    study.WindowCenter, study.WindowWidth = ([40, 600], [80, 3000]) if several_windows else (35, 100)
     study.RescaleIntercept, study.RescaleSlope = scanner.intercept, 1
     return study
 
@@ -178,7 +178,7 @@ def _study(patient: PhantomPatient, seed: int, index: int) -> Dataset:
 def _slice_dataset(
     patient: PhantomPatient, study: Dataset, pixels: npt.NDArray[np.generic], k: int, name: str
 ) -> Dataset:
-    """The data set of one slice."""
+    """DICOM data set of slice `k` with the SOPInstanceUID `name`."""
     step, row_mm, col_mm = patient.spacing_mm
     rows, cols = pixels.shape
     tilt = np.deg2rad(patient.tilt_deg)
@@ -192,7 +192,7 @@ def _slice_dataset(
     image.add_new("PixelData", "OW", pixels.tobytes())
     image.preamble = bytes(128)
     image.file_meta = FileMetaDataset()
-    image.file_meta.FileMetaInformationGroupLength = 0  # filled in on writing
+    image.file_meta.FileMetaInformationGroupLength = 0  # set on writing
     image.file_meta.FileMetaInformationVersion = b"\x00\x01"
     image.file_meta.MediaStorageSOPClassUID = CTImageStorage
     uid = name if name.startswith("2.25.") else f"2.25.{int(name[3:], 16)}"

@@ -1,4 +1,4 @@
-"""The grid on which a phantom head is painted, and the few shapes and noises it is painted with.
+"""The voxel grid of the template head, and the shapes and noise that are painted on it.
 
 Positions are ICBM (MNI) millimetres: x towards the patient's right, y anterior, z superior.
 Arrays are [slice, row, col]: slices ascend, row 0 is anterior, col 0 is the patient's right.
@@ -24,7 +24,7 @@ SIGNS = (1.0, -1.0, -1.0)  # the direction in which z, y, x run along the three 
 
 @lru_cache(maxsize=1)
 def axes_mm() -> tuple[Floats, Floats, Floats]:
-    """Millimetre coordinates (x, y, z) of the grid, shaped [1, 1, X], [1, Y, 1], [Z, 1, 1] so that they broadcast."""
+    """Coordinates (x, y, z) of the grid in mm, of shapes [1, 1, X], [1, Y, 1], [Z, 1, 1] for broadcasting."""
     z, y, x = (
         (origin + sign * STEP_MM * np.arange(n)).astype(np.float32)
         for origin, sign, n in zip(ORIGIN_MM, SIGNS, SHAPE, strict=True)
@@ -33,7 +33,7 @@ def axes_mm() -> tuple[Floats, Floats, Floats]:
 
 
 def crop(centre: Point, reach_mm: float) -> tuple[slice, slice, slice]:
-    """Grid slices (z, y, x) of the cube that reaches `reach_mm` from `centre`, cut at the grid's edge."""
+    """Array slices (z, y, x) of the cube that reaches `reach_mm` from `centre`, clipped at the grid's edge."""
     middle = [(p - o) * s / STEP_MM for p, o, s in zip(centre[::-1], ORIGIN_MM, SIGNS, strict=True)]
     reach = reach_mm / STEP_MM
     z, y, x = (
@@ -44,7 +44,7 @@ def crop(centre: Point, reach_mm: float) -> tuple[slice, slice, slice]:
 
 
 def ellipsoid(centre: Point, radii_mm: Point) -> tuple[tuple[slice, slice, slice], Floats]:
-    """The part of the grid around an ellipsoid, and its norm there: 0 in the centre, 1 on the surface."""
+    """Array slices around an ellipsoid, and its norm in them: 0 in the centre, 1 on the surface."""
     where = crop(centre, max(radii_mm) * 1.5 + 3)
     x, y, z = axes_mm()
     dx, dy, dz = x[..., where[2]] - centre[0], y[:, where[1]] - centre[1], z[where[0]] - centre[2]
@@ -52,7 +52,7 @@ def ellipsoid(centre: Point, radii_mm: Point) -> tuple[tuple[slice, slice, slice
 
 
 def tube(start: Point, end: Point) -> tuple[tuple[slice, slice, slice], Floats, Floats]:
-    """The part of the grid around a straight line, the distance to it in mm, and the position along it in 0..1."""
+    """Array slices around a straight line, the distance to it in mm, and the position along it in 0..1."""
     a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
     length = float(np.linalg.norm(b - a))
     where = crop(tuple(((a + b) / 2).tolist()), length / 2 + 15)
@@ -66,7 +66,7 @@ def tube(start: Point, end: Point) -> tuple[tuple[slice, slice, slice], Floats, 
 
 @lru_cache(maxsize=64)
 def upsampling(n: int, cells: int) -> Floats:
-    """[n, cells + 3] weights of a uniform cubic B-spline with `cells` cells over n samples."""
+    """Weights [n, cells + 3] of a uniform cubic B-spline with `cells` cells over n samples."""
     position = np.linspace(0, cells, n, endpoint=False)
     first = position.astype(int)
     t = position - first
@@ -80,17 +80,17 @@ def upsampling(n: int, cells: int) -> Floats:
 def smooth_noise(
     rng: np.random.Generator, cell_mm: float | tuple[float, float, float], shape: tuple[int, ...] = SHAPE
 ) -> Floats:
-    """Smooth random field over a grid of `STEP_MM`, mean about 0, standard deviation about 1.
+    """Smooth random field on a grid of `STEP_MM`, mean about 0, standard deviation about 1.
 
     Args:
-        rng: Where the coefficients come from.
-        cell_mm: Size of the structures, one number or one along each axis.
-        shape: Samples along each axis.
+        rng: Random generator of the coefficients.
+        cell_mm: Size of the structures, one number or one per axis.
+        shape: Samples per axis.
     """
     cells = cell_mm if isinstance(cell_mm, tuple) else (cell_mm,) * len(shape)
     weights = [upsampling(n, max(1, round(n * STEP_MM / cell))) for n, cell in zip(shape, cells, strict=True)]
     field = rng.standard_normal([w.shape[1] for w in weights], dtype=np.float32)
-    for w in weights:  # contracts the first axis and appends it, so after all of them the order is as before
+    for w in weights:  # contracts the first axis and appends the new one, so the final order is the original
         field = np.tensordot(field, w, axes=(0, 1))
     return (field * np.float32(NOISE_GAIN ** len(shape))).astype(np.float32)
 

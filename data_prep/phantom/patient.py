@@ -1,4 +1,4 @@
-"""One phantom patient: anatomy, story, pose and scanner put together."""
+"""One phantom patient: anatomy, pathology, pose and scanner combined."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,11 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from data_prep.phantom.acquire import SAMPLE_MM, expose, take_slabs
-from data_prep.phantom.anatomy import draw_build, paint_head
-from data_prep.phantom.pose import draw_pose
-from data_prep.phantom.scanner import Cohort, Scanner, draw_scanner
-from data_prep.phantom.story import paint_brain
+from data_prep.phantom.acquisition import SAMPLE_MM, average_slabs, simulate_images
+from data_prep.phantom.anatomy import paint_head, sample_build
+from data_prep.phantom.pathology import paint_brain
+from data_prep.phantom.pose import sample_pose
+from data_prep.phantom.scanner import Cohort, Scanner, sample_scanner
 from data_prep.phantom.template import load_template
 from hgisam.data.prepared import SUBTYPES
 from hgisam.errors import InputError
@@ -25,14 +25,14 @@ class PhantomPatient:
     Attributes:
         hu: [slice, row, col] HU; slice 0 is the lowest, row 0 anterior, col 0 the patient's right.
         mask: [slice, row, col] 0 none, 1 epidural, 2 intraparenchymal, 3 intraventricular, 4 subarachnoid, 5 subdural.
-        brain: [slice, row, col] everything inside the inner table.
-        labels: [slice, 6] in the order of `LABELS`; a type is positive where its mask covers at least
-            `acquire.VISIBLE_MM2` of the slice, and the mask holds nothing smaller.
+        brain: [slice, row, col] mask of the intracranial space.
+        labels: [slice, 6] in the order of `LABELS`; a subtype is positive if its mask has at least
+            `acquisition.VISIBLE_MM2` in the slice, and the mask has no smaller areas.
         spacing_mm: (slice, row, col).
         thickness_mm: Slice thickness.
         tilt_deg: Gantry tilt.
-        scanner: All its settings.
-        bleeds: type, volume_ml, mean_hu, age of each, before the scanner saw it.
+        scanner: The scanner and its protocol.
+        bleeds: type, volume_ml, mean_hu and age of each bleed, before the scan.
     """
 
     hu: npt.NDArray[np.int16]
@@ -47,18 +47,18 @@ class PhantomPatient:
 
 
 def labels_of(mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """[slice, 6] labels, any first, of a mask [slice, row, col]."""
+    """Labels [slice, 6] of a mask [slice, row, col], any first."""
     types = np.stack([(mask == value).any(axis=(1, 2)) for value in range(1, len(SUBTYPES) + 1)], axis=1)
     return np.concatenate([types.any(axis=1, keepdims=True), types], axis=1)
 
 
 def make_patient(seed: int, index: int, cohort: Cohort, *, matrix: int = 256) -> PhantomPatient:
-    """Makes one patient; the same arguments give the same patient.
+    """Simulates one patient; the same arguments give the same patient.
 
     Args:
-        seed: Of the cohort.
-        index: Of the patient in it.
-        cohort: "training" draws one of many scanners, "evaluation" has one other.
+        seed: Seed of the cohort.
+        index: Index of the patient in the cohort.
+        cohort: "training" samples one of many scanners, "evaluation" has a single other one.
         matrix: Rows and columns of a slice.
 
     Raises:
@@ -71,14 +71,14 @@ def make_patient(seed: int, index: int, cohort: Cohort, *, matrix: int = 256) ->
     if seed < 0 or index < 0:
         raise InputError("phantom seed and index", (seed, index), "numbers from 0", "Use another seed.")
     sequence = np.random.SeedSequence([seed, COHORTS.index(cohort), index])
-    body, story, device = (np.random.default_rng(child) for child in sequence.spawn(3))
-    with threadpool_limits(limits=1):  # one thread, so that sums come out the same everywhere
+    body, pathology, device = (np.random.default_rng(child) for child in sequence.spawn(3))
+    with threadpool_limits(limits=1):  # one thread, so that sums are the same on every machine
         template = load_template()
-        build, pose, scanner = draw_build(body), draw_pose(body), draw_scanner(cohort, device)
-        canvas = paint_brain(build, pose.volume_scale, story)
+        build, pose, scanner = sample_build(body), sample_pose(body), sample_scanner(cohort, device)
+        canvas = paint_brain(build, pose.volume_scale, pathology)
         head = paint_head(template, build, canvas.hu, body)
         samples = min(round(scanner.field_mm / SAMPLE_MM), 2 * matrix)
-        hu, mask, brain = expose(take_slabs(head, canvas, pose, scanner, samples), scanner, matrix, device)
+        hu, mask, brain = simulate_images(average_slabs(head, canvas, pose, scanner, samples), scanner, matrix, device)
     pixel_mm = scanner.field_mm / matrix
     return PhantomPatient(
         hu=hu,

@@ -1,4 +1,4 @@
-"""Scanners: how a head in template space becomes slices of a CT with its geometry, sharpness, noise and artefacts."""
+"""Scanner models: geometry, point spread, calibration, noise and artefacts of a CT scanner."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from data_prep.phantom.space import Floats
+from data_prep.phantom.painting_grid import Floats
 
 Cohort = Literal["training", "evaluation"]
 
@@ -16,19 +16,19 @@ class Scanner:
     """One scanner with one protocol.
 
     Attributes:
-        name: Made up.
+        name: Fictitious.
         field_mm: Side of the square field of view.
         thickness_mm: Slice thickness and distance between slices.
-        tilt_deg: Gantry tilt, positive when the front of a slice lies higher.
+        tilt_deg: Gantry tilt, positive if the front of a slice is higher.
         blur_mm: Standard deviation of the point spread in the plane.
         sharpen: Strength of the edge enhancement.
-        noise_hu: Standard deviation in the middle of the head.
+        noise_hu: Standard deviation in the centre of the head.
         grain_mm: Correlation length of the noise.
-        level_hu, contrast, bone_gain: Calibration: shift and stretch of soft tissue, stretch of bone.
-        cupping_hu: How much darker the centre is than the rim.
-        rest: Whether a head rest is in the field.
-        round_field: Whether pixels outside the inscribed circle hold a padding value.
-        bits_stored, signed, intercept: How the DICOM files store pixels.
+        level_hu, contrast, bone_gain: Calibration: offset and gain of soft tissue, gain of bone.
+        cupping_hu: Density of the rim minus that of the centre.
+        has_head_rest: True if a head rest is in the field of view.
+        round_field: True if pixels outside the inscribed circle have a padding value.
+        bits_stored, signed, intercept: Pixel encoding of the DICOM files.
     """
 
     name: str
@@ -43,26 +43,26 @@ class Scanner:
     contrast: float
     bone_gain: float
     cupping_hu: float
-    rest: bool
+    has_head_rest: bool
     round_field: bool
     bits_stored: int
     signed: bool
     intercept: int
 
 
-def draw_scanner(cohort: Cohort, rng: np.random.Generator) -> Scanner:
-    """Many scanners for training, so that a model must not rely on one; one other for evaluation."""
+def sample_scanner(cohort: Cohort, rng: np.random.Generator) -> Scanner:
+    """Samples a scanner: one of many for training, so that models generalise; a single other one for evaluation."""
     if cohort == "evaluation":
         return Scanner(
             name="Phantom E1", field_mm=250.0, thickness_mm=5.0, tilt_deg=round(float(rng.uniform(6, 16)), 1),
             blur_mm=0.55, sharpen=0.3, noise_hu=float(rng.uniform(4.0, 5.5)), grain_mm=1.0, level_hu=-1.5,
-            contrast=1.04, bone_gain=1.1, cupping_hu=2.0, rest=True, round_field=False,
+            contrast=1.04, bone_gain=1.1, cupping_hu=2.0, has_head_rest=True, round_field=False,
             bits_stored=16, signed=True, intercept=0,
         )  # fmt: skip
     sharp = float(rng.uniform(0, 1))
     bits, signed, intercept = ((16, True, -1024), (12, False, -1024), (16, True, 0), (12, False, 0))[
         int(rng.choice(4, p=(0.45, 0.45, 0.07, 0.03)))
-    ]  # the last one is the defect known from the real set
+    ]  # the last one is the defect known from RSNA 2019
     return Scanner(
         name=f"Phantom T{int(rng.integers(1, 10))}",
         field_mm=round(float(rng.uniform(205, 275)), 1),
@@ -76,7 +76,7 @@ def draw_scanner(cohort: Cohort, rng: np.random.Generator) -> Scanner:
         contrast=float(rng.uniform(0.86, 1.18)),
         bone_gain=float(rng.uniform(0.8, 1.3)),
         cupping_hu=float(rng.uniform(-2, 6)),
-        rest=bool(rng.random() < 0.8),
+        has_head_rest=bool(rng.random() < 0.8),
         round_field=bool(rng.random() < 0.3),
         bits_stored=bits,
         signed=signed,
@@ -85,27 +85,27 @@ def draw_scanner(cohort: Cohort, rng: np.random.Generator) -> Scanner:
 
 
 def response(matrix: int, samples: int, blur_px: float, sharpen: float) -> Floats:
-    """[matrix, samples] weights that resample one axis and apply its point spread: a Gaussian with edge enhancement.
+    """Weights [matrix, samples] that resample one axis and apply the point spread: a Gaussian with edge enhancement.
 
     Args:
-        matrix: Pixels of the image.
-        samples: Samples across the same field.
+        matrix: Pixels along the axis of the image.
+        samples: Samples across the same field of view.
         blur_px: Standard deviation in samples.
-        sharpen: How much of a twice as wide Gaussian is subtracted.
+        sharpen: Weight of the Gaussian of twice that width that is subtracted.
     """
     centres = (np.arange(matrix) + 0.5) * samples / matrix - 0.5
-    away = np.arange(samples)[None, :] - centres[:, None]
+    offset = np.arange(samples)[None, :] - centres[:, None]
     sigma = max(blur_px, 0.5 * samples / matrix, 0.45)
 
     def gaussian(width: float) -> npt.NDArray[np.float64]:
-        weights = np.exp(-0.5 * (away / width) ** 2)
+        weights = np.exp(-0.5 * (offset / width) ** 2)
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
     return ((1 + sharpen) * gaussian(sigma) - sharpen * gaussian(2 * sigma)).astype(np.float32)
 
 
 def calibrate(scanner: Scanner, hu: Floats) -> Floats:
-    """The scanner's own scale: air stays, soft tissue is shifted and stretched, bone is stretched."""
+    """Applies the scanner's calibration: air is unchanged, soft tissue gets offset and gain, bone a gain."""
     true = np.array([-1000, -150, 0, 100, 3000], np.float32)
     soft = scanner.level_hu + scanner.contrast * np.array([0, 100])
     seen = np.array([-1000, -150, soft[0], soft[1], soft[1] + 2900 * scanner.bone_gain], np.float32)
@@ -113,13 +113,13 @@ def calibrate(scanner: Scanner, hu: Floats) -> Floats:
 
 
 def noise(scanner: Scanner, shape: tuple[int, int, int], pixel_mm: float, rng: np.random.Generator) -> Floats:
-    """Noise of filtered back projection: no constant part, grain set by the kernel, unit standard deviation.
+    """Noise [slice, row, col] of filtered back projection: band-pass, with the kernel's correlation, unit variance.
 
     Args:
-        scanner: Gives the grain.
-        shape: [slice, row, col]
+        scanner: Gives the correlation length.
+        shape: (slice, row, col).
         pixel_mm: Pixel pitch.
-        rng: Where it comes from.
+        rng: Random generator.
     """
     rows, cols = np.fft.fftfreq(shape[1], pixel_mm)[:, None], np.fft.rfftfreq(shape[2], pixel_mm)[None]
     frequency = np.hypot(rows, cols)  # cycles per mm
@@ -132,27 +132,27 @@ def noise(scanner: Scanner, shape: tuple[int, int, int], pixel_mm: float, rng: n
 
 
 def head_rest(shape: tuple[int, int], pixel_mm: float, head_back_mm: float, rng: np.random.Generator) -> Floats:
-    """A curved carbon-fibre cradle with foam behind the head. HU [row, col], NaN where there is none.
+    """HU [row, col] of a curved carbon-fibre cradle with foam behind the head; NaN outside of it.
 
     Args:
-        shape: Rows, cols.
+        shape: (row, col).
         pixel_mm: Pixel pitch.
-        head_back_mm: Distance of the back of the head from the field's centre, positive backwards.
-        rng: Chooses the cradle's form.
+        head_back_mm: Distance of the back of the head from the field's centre, positive posteriorly.
+        rng: Random generator of the cradle's shape.
     """
     rows, cols = (pixel_mm * (np.arange(n) - (n - 1) / 2) for n in shape)
     radius = rng.uniform(95, 150)
-    away = np.hypot(rows[:, None] - (head_back_mm + rng.uniform(3, 14) - radius), cols[None])
+    distance = np.hypot(rows[:, None] - (head_back_mm + rng.uniform(3, 14) - radius), cols[None])
     posterior = rows[:, None] > head_back_mm - rng.uniform(30, 75)
     shell_mm, shell_hu = rng.uniform(1.5, 4), rng.uniform(-300, 150)
     out = np.full(shape, np.nan, np.float32)
-    out[posterior & (away < radius) & (away > radius - 9)] = rng.uniform(-970, -900)
-    out[posterior & (away >= radius) & (away < radius + shell_mm)] = shell_hu
+    out[posterior & (distance < radius) & (distance > radius - 9)] = rng.uniform(-970, -900)
+    out[posterior & (distance >= radius) & (distance < radius + shell_mm)] = shell_hu
     return out
 
 
 def metal_star(shape: tuple[int, int], pixel_mm: float, at: tuple[float, float], rng: np.random.Generator) -> Floats:
-    """Streaks around a piece of metal, HU to add [row, col]; `at` is (row, col) in pixels."""
+    """Streak artefact around a piece of metal: HU [row, col] to add; `at` is its (row, col) in px."""
     rows, cols = (np.arange(n)[:, None] for n in shape)
     dr, dc = (rows - at[0]) * pixel_mm, (cols.T - at[1]) * pixel_mm
     radius, angle = np.hypot(dr, dc), np.arctan2(dr, dc)

@@ -1,4 +1,4 @@
-"""What the ICBM 2009a template tells about a head: tissue fractions, the intracranial cavity, ventricles, dura.
+"""The template head, from the ICBM 2009a template: tissue fractions, intracranial cavity, ventricles, dura.
 
 The template is skull-stripped, so the skull's inner table is the closed and slightly widened brain surface, with the
 basal cisterns added and the petrous bones, the sphenoid wings and the clivus cut out.
@@ -16,10 +16,21 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from data_prep.phantom.space import ORIGIN_MM, SHAPE, SIGNS, STEP_MM, Bools, Floats, Point, axes_mm, ellipsoid, tube
+from data_prep.phantom.painting_grid import (
+    ORIGIN_MM,
+    SHAPE,
+    SIGNS,
+    STEP_MM,
+    Bools,
+    Floats,
+    Point,
+    axes_mm,
+    ellipsoid,
+    tube,
+)
 from hgisam.errors import InputError
 
-TEMPLATE_ORIGIN_MM = (-72.0, -134.0, -98.0)  # z, y, x of the first template voxel, 1 mm pitch
+TEMPLATE_ORIGIN_MM = (-72.0, -134.0, -98.0)  # z, y, x of the first template voxel; 1 mm pitch
 
 CISTERNS: tuple[tuple[Point, Point], ...] = (
     ((0, 1, -17), (15, 13, 8)),  # suprasellar
@@ -37,18 +48,18 @@ BONES_INTO_CAVITY: tuple[tuple[Point, Point, float, float], ...] = (  # start, e
 
 @dataclass(frozen=True)
 class Template:
-    """Maps of the template head; volumes are float32 over the painting grid, `*_in` are the voxels `inside` only.
+    """Maps of the template head: volumes are float32 on the painting grid, `*_in` only the voxels `inside`.
 
     Attributes:
         outside_mm: Signed distance to the inner table, positive outside the cavity.
-        inside: Flat indices of the voxels in the cavity, half a voxel of its edge included. [N]
+        inside: Flat indices of the voxels in the cavity, including half a voxel beyond its edge. [N]
         xyz_in: Position of those voxels in mm. [N, 3]
         depth_in: Depth below the inner table in mm. [N]
         grey_in: Grey matter as a fraction of grey and white. [N]
         csf_in: Fluid fraction of the template, blurred by its averaging. [N]
         ventricle_mm_in: Signed distance to the ventricles, positive outside. [N]
         normal_in: Outward unit normal of the inner table nearby, (x, y, z). [N, 3]
-        tentorium_mm_in: Height above the tentorium's surface; far from it, any large value. [N]
+        tentorium_mm_in: Height above the surface of the tentorium; any large value far from it. [N]
     """
 
     outside_mm: Floats
@@ -63,8 +74,8 @@ class Template:
 
 
 def _resampled(name: str) -> Floats:
-    """One template map, 0..1, on the painting grid."""
-    spec = find_spec("nilearn")  # found, not imported: importing it takes seconds
+    """One template map, 0..1, on the painting grid. [Z, Y, X]"""
+    spec = find_spec("nilearn")  # located, not imported: its import takes seconds
     if spec is None or spec.origin is None:
         raise InputError("package nilearn", "not installed", "its bundled ICBM template", "pip install 'nilearn<0.14'.")
     folder = Path(spec.origin).parent / "datasets" / "data"
@@ -78,7 +89,7 @@ def _resampled(name: str) -> Floats:
 
 
 def signed_distance(mask: Bools, smooth_mm: float = 1.0) -> Floats:
-    """Distance to the surface of `mask` in mm, positive outside."""
+    """Signed distance to the surface of a mask in mm, positive outside."""
     distance = ndimage.distance_transform_edt(~mask) - ndimage.distance_transform_edt(mask)
     distance -= np.sign(distance) * 0.5
     return ndimage.gaussian_filter(distance.astype(np.float32) * STEP_MM, smooth_mm / STEP_MM)
@@ -90,7 +101,7 @@ def mirrored(point: Point, side: int) -> Point:
 
 
 def _cavity(brain: Bools) -> Bools:
-    """What the skull encloses."""
+    """Mask [Z, Y, X] of the intracranial cavity."""
     from_brain = ndimage.distance_transform_edt(~brain) * STEP_MM
     cavity = ndimage.distance_transform_edt(from_brain < 9) * STEP_MM > 7
     cavity |= _dome(brain)
@@ -109,8 +120,8 @@ def _cavity(brain: Bools) -> Bools:
 
 
 def _dome(brain: Bools) -> Bools:
-    """The brain's upper half without the groove between the hemispheres: closed with a ball as wide as the vault."""
-    pad, pitch, radius = 24, 2 * STEP_MM, 60.0  # half the resolution is enough for so smooth a shape
+    """The upper half of the brain with the interhemispheric fissure closed, by a ball as wide as the vault."""
+    pad, pitch, radius = 24, 2 * STEP_MM, 60.0  # half the resolution is enough for a smooth shape
     coarse = np.pad(brain[::2, ::2, ::2], pad)
     near = ndimage.distance_transform_edt(~coarse) * pitch < radius
     closed = (ndimage.distance_transform_edt(near) * pitch > radius - 1.5)[pad:-pad, pad:-pad, pad:-pad]
@@ -119,7 +130,7 @@ def _dome(brain: Bools) -> Bools:
 
 
 def _ventricles(csf: Floats, cavity_depth: Floats) -> Bools:
-    """Lateral, third and fourth ventricles: deep fluid inside boxes that leave fissures and cisterns out."""
+    """Lateral, third and fourth ventricles: deep fluid inside boxes that exclude fissures and cisterns."""
     x, y, z = axes_mm()
     across = np.abs(x)
     body = (across > 2) & (across < 32) & (y > -62) & (y < 42) & (z > -2) & (z < 34)
@@ -136,12 +147,12 @@ def _ventricles(csf: Floats, cavity_depth: Floats) -> Bools:
 
 
 def tentorium_height_mm(x: Floats, y: Floats) -> Floats:
-    """Height z of the tentorium: a ridge along the straight sinus that falls to both sides."""
+    """Height z of the tentorium: a ridge along the straight sinus, lower on both sides."""
     return 4.0 + 0.38 * (y + 48) - 0.42 * np.abs(x)
 
 
 def _tentorium(t1: Floats) -> Floats:
-    """Height of every voxel above the tentorium, the dark gap over the cerebellum. [Z, Y, X]"""
+    """Height [Z, Y, X] of every voxel above the tentorium, which is the dark gap over the cerebellum."""
     x, y, z = axes_mm()
     start = tentorium_height_mm(x, y)  # [1, Y, X]
     dark = ndimage.gaussian_filter(t1, 0.7)
@@ -157,7 +168,7 @@ def _tentorium(t1: Floats) -> Floats:
 
 @lru_cache(maxsize=1)
 def load_template() -> Template:
-    """Reads the bundled template and derives its maps; about two seconds, once a process."""
+    """Reads the bundled template and derives its maps; about two seconds, once per process."""
     t1, grey, white = (_resampled(name) for name in ("t1", "gm", "wm"))
     brain = ndimage.binary_fill_holes(t1 > 0.08)
     x, y, z = axes_mm()

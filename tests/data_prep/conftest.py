@@ -1,4 +1,4 @@
-"""Small raw data sets in the exact layouts, with a head that is different on every side."""
+"""Small raw data sets in the exact layouts, with an asymmetric head."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ Hu = npt.NDArray[np.int16]
 
 
 def make_head() -> tuple[Hu, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """(HU, brain, lesion), canonical; the lesion is low, in front, and on the patient's right."""
+    """(HU, brain, lesion) in the canonical orientation; the lesion is low, anterior, and on the patient's right."""
     z, y, x = np.indices((SLICES, PX, PX)).astype(float)
     z, y, x = (z - 3) * SLICE_MM, (y - 31) * PX_MM, (x - 31) * PX_MM
     norm = np.sqrt((z / 75) ** 2 + (y / 88) ** 2 + (x / 70) ** 2)
@@ -40,7 +40,7 @@ def head() -> tuple[Hu, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
 
 
 def make_dicom(path: Path, image: npt.NDArray[Any], position: Sequence[float], **tags: Any) -> None:
-    """One slice; `tags` override or, when None, remove."""
+    """Writes one slice; `tags` override header fields, None removes them."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CTImageStorage, ExplicitVRLittleEndian
     meta.MediaStorageSOPInstanceUID = "1.2.3"
@@ -63,7 +63,7 @@ def make_dicom(path: Path, image: npt.NDArray[Any], position: Sequence[float], *
 
 
 def make_rsna(root: Path, patients: int = 4) -> Path:
-    """Every other patient bleeds; file names do not follow the position."""
+    """Writes the RSNA layout; every other patient bleeds, file names are not in the order of positions."""
     folder = root / "stage_2_train"
     folder.mkdir(parents=True)
     hu, _, lesion = make_head()
@@ -71,11 +71,11 @@ def make_rsna(root: Path, patients: int = 4) -> Path:
     for p in range(patients):
         for s in range(SLICES):
             image = f"ID_{(p * 97 + s * 31) % 100:02d}{p}{s}abcde"
-            mine = hu[s].copy()
+            image_hu = hu[s].copy()
             if p % 2:
-                mine[lesion[s]] = 35
+                image_hu[lesion[s]] = 35
             make_dicom(
-                folder / f"{image}.dcm", mine + 1024, [-124, -124, 100 + s * SLICE_MM],
+                folder / f"{image}.dcm", image_hu + 1024, [-124, -124, 100 + s * SLICE_MM],
                 PatientID=f"ID_0000000{p}", StudyInstanceUID=f"ID_aaaaaaaa{p}", SeriesInstanceUID=f"ID_bbbbbbbb{p}",
             )  # fmt: skip
             bleeds = int(not p % 2 and lesion[s].any())
@@ -85,7 +85,7 @@ def make_rsna(root: Path, patients: int = 4) -> Path:
 
 
 def make_ct_ich(root: Path, patients: int = 4, store: Callable[[Any], Any] = lambda volume: volume) -> Path:
-    """Scans in the usual orientation (columns to the left, rows to the front, slices up); odd patients bleed."""
+    """Writes the CT-ICH layout in its orientation (columns left, rows anterior, slices up); odd patients bleed."""
     (root / "ct_scans").mkdir(parents=True)
     (root / "masks").mkdir()
     hu, _, lesion = make_head()
@@ -95,9 +95,9 @@ def make_ct_ich(root: Path, patients: int = 4, store: Callable[[Any], Any] = lam
     affine[:3, 3] = 124, 124, 50
     for p in range(patients):
         bleeds = bool(p % 2)
-        mine, mask = hu.copy(), lesion & bleeds
-        mine[lesion & (not bleeds)] = 35
-        for kind, volume in (("ct_scans", mine.astype(np.float32)), ("masks", mask * np.float32(254.6))):
+        scan, mask = hu.copy(), lesion & bleeds
+        scan[lesion & (not bleeds)] = 35
+        for kind, volume in (("ct_scans", scan.astype(np.float32)), ("masks", mask * np.float32(254.6))):
             nib.save(store(nib.Nifti1Image(volume.transpose(2, 1, 0), affine)), root / kind / f"{p + 49:03d}.nii")
         for s in range(SLICES):
             row = int(mask[s].any())

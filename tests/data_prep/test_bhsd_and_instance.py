@@ -1,4 +1,4 @@
-"""BHSD and INSTANCE: masks whose values mean something, and sets that share patients."""
+"""BHSD and INSTANCE: the meaning of mask values, data sets that share patients, and imported brain masks."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 from scipy import ndimage
 
 from data_prep import bhsd, instance
-from data_prep.preparation import prepare, summary
+from data_prep.preparation import prepare, summary_line
 from data_prep.volume import UnusableError
 from hgisam.data.prepared import MASK_VALUES, SUBTYPES, open_prepared
 from hgisam.errors import InputError
@@ -22,7 +22,7 @@ Report = Callable[[Path], dict[str, Any]]
 
 
 def write(raw: Path, scans: str, masks: str, names: list[str], head: Any, values: tuple[int, int]) -> Path:
-    """Scans whose lesion has one value of the mask on the patient's right side of it, another on the left."""
+    """Writes scans; the mask of their lesion has one value in its right half, another in its left."""
     hu, _, lesion = head
     affine = np.diag([-PX_MM, -PX_MM, SLICE_MM, 1.0])  # LPS+ in nibabel's RAS+
     middle = int(np.argwhere(lesion)[:, 2].mean())
@@ -46,7 +46,7 @@ def instance_raw(tmp_path: Path, head: Any) -> Path:
     return write(tmp_path / "instance", "data", "label", ["001", "002"], head, (1, 1))
 
 
-def test_a_value_of_the_mask_is_a_type(bhsd_raw: Path, tmp_path: Path, head: Any) -> None:
+def test_a_value_of_the_mask_is_a_subtype(bhsd_raw: Path, tmp_path: Path, head: Any) -> None:
     volume = bhsd.read_study(bhsd_raw, bhsd.list_studies(bhsd_raw, 1, str).studies[0])
     assert volume.mask is not None
     assert np.array_equal(volume.mask > 0, head[2])
@@ -57,15 +57,15 @@ def test_a_value_of_the_mask_is_a_type(bhsd_raw: Path, tmp_path: Path, head: Any
     mask = data.mask[:]  # type: ignore[index]
     assert set(np.unique(mask)) == {0, MASK_VALUES["intraventricular"], MASK_VALUES["subdural"]}
     for name in SUBTYPES:
-        drawn = (mask == MASK_VALUES[name]).any(axis=(1, 2))
-        assert (data.slices[name].to_numpy()[drawn] == 1).all()
+        annotated = (mask == MASK_VALUES[name]).any(axis=(1, 2))
+        assert (data.slices[name].to_numpy()[annotated] == 1).all()
     cols = [np.argwhere(mask == MASK_VALUES[name])[:, 2].mean() for name in ("intraventricular", "subdural")]
     assert cols[0] < cols[1]  # the patient's right stays right
     bleeds = head[2].any(axis=(1, 2)).tolist() * 2
     assert data.slices["any"].tolist() == bleeds
 
 
-def test_bleeds_of_no_said_type(instance_raw: Path, tmp_path: Path, head: Any) -> None:
+def test_bleeds_without_annotated_subtype(instance_raw: Path, tmp_path: Path, head: Any) -> None:
     data = open_prepared(prepare("instance", instance_raw, tmp_path / "out", **SMALL), verify=True)
     assert set(np.unique(data.mask[:])) == {0, MASK_VALUES["unspecified"]}  # type: ignore[index]
     bleeds = data.slices["any"] == 1
@@ -106,7 +106,7 @@ def test_patients_of_another_set_stay_out(bhsd_raw: Path, rsna_raw: Path, tmp_pa
     out = prepare("rsna", rsna_raw, tmp_path / "out", leave_out=[other], **SMALL)
     assert set(open_prepared(out).slices["patient"]) == {"ID_00000002", "ID_00000003"}
     assert report_of(out)["left_out"] == {"patients": 2, "studies": 2}
-    assert "2 patients left out" in summary(out)
+    assert "2 patients left out" in summary_line(out)
     again = prepare("rsna", rsna_raw, out, **SMALL)
     assert len(set(open_prepared(again).slices["patient"])) == 4
     with pytest.raises(InputError, match=r"no dataset\.json"):
@@ -119,7 +119,7 @@ def test_brain_masks_are_imported(ct_raw: Path, tmp_path: Path, head: Any) -> No
     eroded = ndimage.binary_erosion(head[1], np.ones((1, 5, 5)))
     for path in (ct_raw / "ct_scans").iterdir():
         scan = nib.load(path)
-        stored = eroded[:, ::-1].transpose(2, 1, 0).astype(np.uint8)  # stored upside down, as its own header says
+        stored = eroded[:, ::-1].transpose(2, 1, 0).astype(np.uint8)  # stored with reversed rows, as its header says
         affine = scan.affine @ np.diag([1, -1, 1, 1])
         affine[:3, 3] = scan.affine[:3, 3] + scan.affine[:3, 1] * 63
         nib.save(nib.Nifti1Image(stored, affine), masks / f"{path.stem}_mask.nii.gz")

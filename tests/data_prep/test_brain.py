@@ -1,4 +1,4 @@
-"""The brain mask on a plain head whose truth is known, with what scanners and surgeons do to it, and on phantoms."""
+"""The brain mask of a simple head with known ground truth, with noise, artefacts and a craniectomy, and of phantoms."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from data_prep.mask_agreement import brain_agreement
 from data_prep.brain import brain_mask
+from data_prep.mask_agreement import brain_agreement
 from data_prep.phantom import make_patient
 from data_prep.study import Settings
 
@@ -15,7 +15,7 @@ SPACING_MM = (5.0, 2.0, 2.0)
 
 
 def plain_head(slice_mm: float = 5.0) -> tuple[Any, Any, Any]:
-    """(HU, brain, blood beside the skull); slices of 2 mm pixels."""
+    """(HU, brain, blood beside the skull), pixels of 2 mm."""
     count = round(170 / slice_mm)
     z, y, x = np.indices((count, 120, 110)).astype(np.float32)
     z, y, x = (z - count / 2) * slice_mm, (y - 60) * 2, (x - 55) * 2
@@ -83,7 +83,7 @@ def test_one_slice_and_no_head() -> None:
 
 
 def test_brains_of_phantoms() -> None:
-    known = ((7, 3), (7, 4), (2304, 0), (2304, 4))  # the second has the thinnest subdural that we know
+    known = ((7, 3), (7, 4), (2304, 0), (2304, 4))  # the second has the thinnest known subdural
     patients = (make_patient(seed, index, "evaluation", matrix=256) for seed, index in known)
     found = brain_agreement(patients, Settings("ct-ich", 192, 220.0))
     assert found["dice"].min() >= 0.97

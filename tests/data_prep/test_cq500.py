@@ -1,4 +1,4 @@
-"""CQ500 with BHX: which series is taken, which slices are known, and where the boxes come to lie."""
+"""CQ500 with BHX: choice of the series, labels of slices, and positions of the boxes."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ Report = Callable[[Path], dict[str, Any]]
 
 @pytest.fixture
 def raw(tmp_path: Path, head: Any, write_dicom: Callable[..., None]) -> Path:
-    """Patient 1 bleeds and has boxes in the thin of two series; 2 does not bleed; 3 bleeds and nobody drew where."""
+    """Patient 1 bleeds, with boxes in the thin one of two series; 2 does not bleed; 3 bleeds, without boxes."""
     raw = tmp_path / "cq500"
     boxes = ["SOPInstanceUID,data,labelName,labelType"]
     series = [(1, "CT 5mm", 5), (1, "CT Thin", 1), (2, "CT Bone", 5), (2, "CT Plain", 4), (3, "CT Plain", 5)]
@@ -74,8 +74,8 @@ def test_known_slices_are_kept_and_boxes_lie_on_the_bleed(
     assert len(data.boxes) == bleeding.sum()
     for box in data.boxes.itertuples():
         bright = (data.hu[box.row] > 55) & (data.hu[box.row] < 95) & (data.brain[box.row] > 0)
-        away = np.abs(boxes_around(bright) - [box.row0, box.col0, box.row1, box.col1]).max(axis=1)
-        assert away.min() < 1.01  # pixels of 7.5 mm; other parts are voxels that bone makes brighter
+        distance = np.abs(boxes_around(bright) - [box.row0, box.col0, box.row1, box.col1]).max(axis=1)
+        assert distance.min() < 1.01  # pixels of 7.5 mm; other components are partial-volume voxels beside bone
 
 
 @pytest.mark.parametrize("orientation", [[-1, 0, 0, 0, 1, 0], [0, 1, 0, 1, 0, 0], [1, 0, 0, 0, -1, 0]])
@@ -86,14 +86,14 @@ def test_boxes_turn_with_their_images(orientation: list[int], raw: Path, tmp_pat
         return data.hu[:], data.boxes
 
     plain_hu, plain = boxes(raw, "plain")
-    turn(raw, orientation)
-    turned_hu, turned = boxes(raw, "turned")
-    np.testing.assert_array_equal(plain_hu, turned_hu)
-    np.testing.assert_allclose(plain.iloc[:, 2:], turned.iloc[:, 2:], atol=1e-3)
+    reorient(raw, orientation)
+    reoriented_hu, reoriented = boxes(raw, "reoriented")
+    np.testing.assert_array_equal(plain_hu, reoriented_hu)
+    np.testing.assert_allclose(plain.iloc[:, 2:], reoriented.iloc[:, 2:], atol=1e-3)
 
 
-def turn(raw: Path, orientation: list[int]) -> None:
-    """Stores the same heads, and their boxes, with rows and columns that run another way."""
+def reorient(raw: Path, orientation: list[int]) -> None:
+    """Stores the same heads and their boxes in another orientation of rows and columns."""
     import ast
 
     import pandas as pd
@@ -136,21 +136,21 @@ def test_boxes_of_phantoms_bound_the_masks_of_the_same_phantoms(tmp_path: Path) 
     assert len(boxed.boxes) > 5
     assert masked.mask is not None
     number = {study: index for index, study in enumerate(sorted(masked.slices["study"].unique()))}
-    places = {(number[r.study], r.slice_index): i for i, r in enumerate(masked.slices.itertuples())}
-    held = []
+    rows = {(number[r.study], r.slice_index): i for i, r in enumerate(masked.slices.itertuples())}
+    covered = []
     for row, boxes in boxed.boxes.groupby("row"):
-        at = boxed.slices.iloc[int(str(row))]
-        drawn = masked.mask[places[int(at["study"].rpartition("-")[2]), at["slice_index"]]] > 0
-        inside = np.zeros(drawn.shape, bool)
+        slice_row = boxed.slices.iloc[int(str(row))]
+        annotated = masked.mask[rows[int(slice_row["study"].rpartition("-")[2]), slice_row["slice_index"]]] > 0
+        inside = np.zeros(annotated.shape, bool)
         for box in boxes.itertuples():
             inside[int(box.row0) : int(np.ceil(box.row1)), int(box.col0) : int(np.ceil(box.col1))] = True
-        held.append((drawn & inside).sum() / max(drawn.sum(), 1))
-    assert np.mean(held) > 0.97
+        covered.append((annotated & inside).sum() / max(annotated.sum(), 1))
+    assert np.mean(covered) > 0.97
     assert set(boxed.boxes["type"]) <= set(SUBTYPES) < set(MASK_VALUES)
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "words"),
+    ("file", "content", "message"),
     [
         ("reads.csv", "name,R1:ICH,R2:ICH,R3:ICH\nCQ500-CT-1,1,1,maybe\n", "R3:ICH: got 'maybe'"),
         ("reads.csv", "name,R1:ICH,R2:ICH,R3:ICH\na,1,1,1\na,1,1,1\n", "a twice"),
@@ -161,9 +161,9 @@ def test_boxes_of_phantoms_bound_the_masks_of_the_same_phantoms(tmp_path: Path) 
         (BOXES, "uid\n1.2\n", "expected SOPInstanceUID"),
     ],
 )  # fmt: skip
-def test_a_wrong_csv_is_an_error(file: str, content: str, words: str, raw: Path, tmp_path: Path) -> None:
+def test_a_wrong_csv_is_an_error(file: str, content: str, message: str, raw: Path, tmp_path: Path) -> None:
     (raw / file).write_text(content)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         prepare("cq500", raw, tmp_path / "out", **SMALL)
 
 
@@ -179,8 +179,8 @@ def test_a_layout_without_boxes_readings_or_images_is_refused(raw: Path, tmp_pat
         cq500.images(tmp_path / "empty")
 
 
-def test_scans_that_are_nobodys_are_named(raw: Path, tmp_path: Path, report_of: Report) -> None:
-    (raw / "CQ500CT3 CQ500CT3").rename(raw / "elsewhere")
+def test_scans_without_a_patient_are_named(raw: Path, tmp_path: Path, report_of: Report) -> None:
+    (raw / "CQ500CT3 CQ500CT3").rename(raw / "unknown")
     table = (raw / "reads.csv").read_text()
     (raw / "reads.csv").write_text(table.replace("CQ500-CT-2,B1,0,1,0\n", ""))
     skipped = report_of(prepare("cq500", raw, tmp_path / "out", **SMALL))["skipped"]

@@ -1,4 +1,4 @@
-"""The CT-ICH layout: every orientation of a NIfTI file, and every way in which the three parts may not fit."""
+"""The CT-ICH layout: every orientation of a NIfTI file, and scans, masks and labels that do not match."""
 
 import gzip
 import itertools
@@ -32,7 +32,7 @@ def change(path: Path, *, affine: Any = None, data: Any = None) -> None:
 
 
 def flip_labels(raw: Path) -> None:
-    """Slice numbers count along the third axis as stored."""
+    """Reverses the slice numbers, which count along the stored third axis."""
     table = raw / "hemorrhage_diagnosis_raw_ct.csv"
     first, *rest = table.read_text().splitlines()
     cells = [line.split(",") for line in rest]
@@ -48,7 +48,7 @@ AXES = [
 
 
 @pytest.mark.parametrize("axes", AXES)
-def test_any_orientation_ends_the_same(axes: str, tmp_path: Path, write_ct_ich: Maker, head: Any) -> None:
+def test_any_orientation_gives_the_same_volume(axes: str, tmp_path: Path, write_ct_ich: Maker, head: Any) -> None:
     target = nib.orientations.axcodes2ornt(tuple(axes))
 
     def store(image: Any) -> Any:
@@ -93,7 +93,7 @@ def test_not_finite_and_below_air(ct_raw: Path) -> None:
     change(path, data=voxels)
     volume = scan(ct_raw)
     assert volume.hu.min() == -1024
-    assert volume.remarks.mended == {"not_finite": 1}
+    assert volume.remarks.fixes == {"not_finite": 1}
 
 
 def test_a_truncated_scan_is_skipped_and_named(ct_raw: Path, tmp_path: Path, report_of: Report) -> None:
@@ -149,7 +149,7 @@ def test_a_mask_without_any_orientation_is_taken_as_stored(ct_raw: Path, head: A
 
 
 @pytest.mark.parametrize(
-    ("edit", "words"),
+    ("edit", "message"),
     [
         (lambda lines: lines[:-1], "no row for slice 8 of patient 52"),
         (lambda lines: [*lines, "52,9,0,0,0,0,0,1,0"], "a row for slice 9 of patient 52"),
@@ -161,10 +161,10 @@ def test_a_mask_without_any_orientation_is_taken_as_stored(ct_raw: Path, head: A
         (lambda lines: lines[:1], "no rows"),
     ],
 )
-def test_labels_that_do_not_fit_are_an_error(edit: Any, words: str, ct_raw: Path) -> None:
+def test_labels_that_do_not_fit_are_an_error(edit: Any, message: str, ct_raw: Path) -> None:
     table = ct_raw / "hemorrhage_diagnosis_raw_ct.csv"
     table.write_text("\n".join(edit(table.read_text().splitlines())) + "\n")
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         ct_ich.list_studies(ct_raw, 1, str)
 
 

@@ -1,4 +1,4 @@
-"""The data contract names what there is, and nothing that there isn't."""
+"""The catalogue of data sets matches readers, commands and bibliography."""
 
 import re
 from pathlib import Path
@@ -15,11 +15,11 @@ from hgisam.errors import InputError
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_reader_has_its_row_and_every_row_a_reader() -> None:
+def test_each_reader_has_an_entry_and_each_entry_a_reader() -> None:
     assert {dataset.name for dataset in load_datasets()} == {"phantom", *READERS}
 
 
-def test_each_command_of_ours_exists_with_its_options() -> None:
+def test_each_command_exists_with_its_options() -> None:
     group: Any = typer.main.get_command(app)
     lines = [line for dataset in load_datasets() for line in (*dataset.get, *dataset.prepare)]
     ours = [line.split()[3:] for line in lines if line.startswith("python -m data_prep ")]
@@ -35,14 +35,14 @@ def test_each_citation_is_in_the_bibliography() -> None:
 
 
 @pytest.mark.parametrize("text", ["a: [", "- name: x", "name: x"])
-def test_a_broken_contract_is_refused(text: str, tmp_path: Path) -> None:
+def test_a_broken_catalogue_is_refused(text: str, tmp_path: Path) -> None:
     file = tmp_path / "datasets.yaml"
     file.write_text(text)
     with pytest.raises(InputError, match="list of data sets"):
         load_datasets(file)
 
 
-def test_a_name_stands_once(tmp_path: Path) -> None:
+def test_a_duplicate_name_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "datasets.yaml"
     shipped = (ROOT / "data_prep" / "datasets.yaml").read_text()
     file.write_text(shipped + shipped)

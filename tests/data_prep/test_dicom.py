@@ -1,4 +1,4 @@
-"""DICOM as archives send it: compressed in each of the ways that CT is compressed in."""
+"""DICOM files in each transfer syntax that is used for CT."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +58,7 @@ def test_the_same_values_however_they_are_stored(name: str, rsna_raw: Path, tmp_
 
 @pytest.mark.parametrize("name", ["JPEG lossless, process 14", "JPEG-LS lossless", "JPEG 2000 lossless", "RLE"])
 @pytest.mark.parametrize("left", [0.5, 0.9])
-def test_a_cut_image_is_skipped_and_named(
+def test_a_truncated_image_is_skipped_and_named(
     name: str, left: float, rsna_raw: Path, tmp_path: Path, report_of: Callable[[Path], dict[str, Any]]
 ) -> None:
     path = sorted((rsna_raw / "stage_2_train").iterdir())[0]
@@ -70,7 +70,7 @@ def test_a_cut_image_is_skipped_and_named(
 
 
 @pytest.mark.parametrize("syntax", [b"1.2.840.10008.1.2.4.201", b"1.2.840.10008.9.9.9.999"])
-def test_a_syntax_that_nobody_reads_is_named(
+def test_an_unsupported_transfer_syntax_is_named(
     syntax: bytes, rsna_raw: Path, tmp_path: Path, report_of: Callable[[Path], dict[str, Any]]
 ) -> None:
     path = sorted((rsna_raw / "stage_2_train").iterdir())[0]

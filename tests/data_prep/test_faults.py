@@ -1,4 +1,4 @@
-"""Processes that are killed, disks and files that go away, and headers that lie."""
+"""Killed processes, full disks, vanished files, and invalid headers."""
 
 import gzip
 import multiprocessing
@@ -47,7 +47,7 @@ def test_killed_ten_times_at_random_the_result_is_the_same(ct_raw: Path, tmp_pat
             os.kill(process.pid or 0, signal.SIGKILL)
             process.join()
             killed += 1
-        if out.exists() and rng.random() < 0.5:  # whole already: the next one begins anew
+        if out.exists() and rng.random() < 0.5:  # complete already: the next one starts from scratch
             open_prepared(out, verify=True)
             shutil.rmtree(out)
     assert killed
@@ -81,7 +81,7 @@ def test_a_file_that_vanishes_after_it_was_listed_is_named(
     assert {entry["reason"] for entry in skipped} == {"cannot be read: No such file or directory"}
 
 
-def test_a_truncated_and_a_lying_gzip_are_named(
+def test_a_truncated_gzip_and_a_wrong_header_are_named(
     tmp_path: Path, head: Any, report_of: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     raw = tmp_path / "scans"
@@ -132,7 +132,7 @@ def test_a_broken_link_among_the_images_is_no_image(rsna_raw: Path, tmp_path: Pa
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of its own; its size is set by mounting it again."""
+    """A separate disk; remounting sets its size."""
     disk = tmp_path / "disk"
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=False).returncode:
@@ -144,7 +144,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_disk_that_fills_up_is_named_and_the_same_command_goes_on(
     ct_raw: Path, small_disk: Path, tmp_path: Path
 ) -> None:
-    """Whatever is being written: nothing half valid is left, and on a larger disk the result is the usual one."""
+    """Whatever is being written: nothing incomplete is left, and on a larger disk the result is the same."""
     settings: dict[str, Any] = {**SMALL, "image_px": 128}
     whole = sha256_of(prepare("ct-ich", ct_raw, tmp_path / "a" / "out", **settings))
     options = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
@@ -164,8 +164,8 @@ def test_a_disk_that_fills_up_is_named_and_the_same_command_goes_on(
 
 
 @contextmanager
-def as_somebody() -> Iterator[Path]:
-    """A folder of somebody who is not root, and may not read everything."""
+def as_ordinary_user() -> Iterator[Path]:
+    """A folder of an ordinary user, who may not read everything."""
     with tempfile.TemporaryDirectory() as folder:
         user = os.geteuid()
         if user == 0:
@@ -177,8 +177,8 @@ def as_somebody() -> Iterator[Path]:
             os.seteuid(user)
 
 
-def test_what_may_not_be_read_or_written_is_named(write_ct_ich: Callable[..., Path], report_of: Report) -> None:
-    with as_somebody() as folder:
+def test_missing_permissions_are_named(write_ct_ich: Callable[..., Path], report_of: Report) -> None:
+    with as_ordinary_user() as folder:
         raw = write_ct_ich(folder / "raw")
         scan = raw / "ct_scans" / "049.nii"
         scan.chmod(0)

@@ -1,4 +1,4 @@
-"""A folder of scans as people have them: any names, any depth, with or without labels."""
+"""A folder of scans with any names, at any depth, with or without labels."""
 
 import os
 from collections.abc import Callable
@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_prep.preparation import prepare, summary
+from data_prep.preparation import prepare, summary_line
 from hgisam.data.prepared import LABELS, SUBTYPES, open_prepared
 from hgisam.errors import InputError
 
@@ -20,7 +20,7 @@ SECRETS = ("Doe", "Jane", "1960", "A77", "Ward", "PAT-77")
 
 @pytest.fixture
 def raw(tmp_path: Path, head: Any, write_dicom: Callable[..., None]) -> Path:
-    """A DICOM series and a NIfTI file of two patients, deep in folders that are named after one."""
+    """A DICOM series and a NIfTI file of two patients, in nested folders that are named after one of them."""
     raw = tmp_path / "scans"
     series = raw / "Ward 3" / "Doe^Jane" / "CT"
     series.mkdir(parents=True)
@@ -36,7 +36,7 @@ def raw(tmp_path: Path, head: Any, write_dicom: Callable[..., None]) -> Path:
     return raw
 
 
-def test_scans_without_labels_are_kept_and_can_only_be_looked_at(
+def test_scans_without_labels_are_kept_and_unlabelled(
     raw: Path, tmp_path: Path, head: Any, report_of: Report, caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -47,13 +47,13 @@ def test_scans_without_labels_are_kept_and_can_only_be_looked_at(
     assert (data.slices[list(LABELS)] == -1).all(axis=None)
     assert len(data.slices) == 16
     np.testing.assert_array_equal(data.hu[:8], data.hu[8:])  # the same head, once as DICOM and once as NIfTI
-    right = slice(0, 16)  # the patient's right is column 0: only there lies the lesion
+    right = slice(0, 16)  # the patient's right is column 0: only there is the lesion
     assert (data.hu[:][:, :, right] == 75).any()
     assert not (data.hu[:][:, :, 16:] == 75).any()
     assert set(data.slices["split"]) <= {"val", "test"}
     assert report_of(out)["skipped"] == [{"file": "file 10", "reason": "not a DICOM file"}]
-    words = caplog.text + "".join(capfd.readouterr()) + data.slices.to_csv() + (out / "dataset.json").read_text()
-    assert not [secret for secret in SECRETS if secret in words]
+    message = caplog.text + "".join(capfd.readouterr()) + data.slices.to_csv() + (out / "dataset.json").read_text()
+    assert not [secret for secret in SECRETS if secret in message]
 
 
 def test_labels_of_images_and_of_slices(raw: Path, tmp_path: Path, head: Any, report_of: Report) -> None:
@@ -66,7 +66,7 @@ def test_labels_of_images_and_of_slices(raw: Path, tmp_path: Path, head: Any, re
     data = open_prepared(out)
     assert data.labelled
     assert len(data.slices) == 15  # the last slice of the NIfTI file has no label
-    assert data.slices["patient"].nunique() == 1  # the csv says that it is the DICOM's patient
+    assert data.slices["patient"].nunique() == 1  # the CSV file assigns it to the patient of the DICOM series
     assert data.slices["any"].tolist() in (
         [*bleeds.tolist(), *bleeds[:7].tolist()], [*bleeds[:7].tolist(), *bleeds.tolist()]
     )  # fmt: skip
@@ -76,11 +76,11 @@ def test_labels_of_images_and_of_slices(raw: Path, tmp_path: Path, head: Any, re
 
 
 @pytest.mark.parametrize(
-    ("csv", "words"),
+    ("csv", "message"),
     [
-        ("file,any\nelsewhere.nii,1\n", "labels of elsewhere.nii"),
+        ("file,any\nunknown.nii,1\n", "labels of unknown.nii"),
         ("file,any\nDoe^Jane.nii.gz,maybe\n", "column any: got 'maybe' in row 2"),
-        ("file,any,subdural\nDoe^Jane.nii.gz,0,1\n", "any = 0 with a type = 1"),
+        ("file,any,subdural\nDoe^Jane.nii.gz,0,1\n", "any = 0 with a subtype = 1"),
         ("file,slice,any\na.nii,1,0\na.nii,1,1\n", "different labels"),
         ("file,slice,any\na.nii,1.0,0\n", "column slice: got '1.0' in row 2"),
         ("file,slice,any,patient\na.nii,1,0,Meier\na.nii,2,0,Koch\n", "two patients for a.nii"),
@@ -88,9 +88,9 @@ def test_labels_of_images_and_of_slices(raw: Path, tmp_path: Path, head: Any, re
         ("name,any\na.nii,1\n", "expected file"),
     ],
 )
-def test_a_wrong_csv_is_an_error(csv: str, words: str, raw: Path, tmp_path: Path) -> None:
+def test_a_wrong_csv_is_an_error(csv: str, message: str, raw: Path, tmp_path: Path) -> None:
     (raw / "labels.csv").write_text(csv)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         prepare("folder", raw, tmp_path / "out", **SMALL)
 
 
@@ -122,7 +122,7 @@ def test_broken_links_and_pipes_are_counted_and_an_empty_modality_is_none(
     assert len(open_prepared(out).slices) == 16
 
 
-def test_a_folder_in_the_place_of_the_csv_is_an_error(raw: Path, tmp_path: Path) -> None:
+def test_a_folder_instead_of_the_csv_is_an_error(raw: Path, tmp_path: Path) -> None:
     (raw / "labels.csv").mkdir()
     with pytest.raises(InputError, match=r"labels\.csv: got no file"):
         prepare("folder", raw, tmp_path / "out", **SMALL)
@@ -147,8 +147,8 @@ def test_what_was_not_taken_is_told_at_once(raw: Path, tmp_path: Path, head: Any
         SeriesInstanceUID="1.2.3.4", SOPInstanceUID="1.2.3.4.99",
     )  # fmt: skip
     (raw / "labels.csv").write_text("file,slice,any\nDoe^Jane.nii.gz,1,0\nDoe^Jane.nii.gz,99,0\n")
-    said = summary(prepare("folder", raw, tmp_path / "out", **SMALL))
-    assert "1 images at a place that another has, 1 labels without an image;" in said
+    line = summary_line(prepare("folder", raw, tmp_path / "out", **SMALL))
+    assert "1 duplicate images, 1 labels without an image;" in line
 
 
 def test_a_name_that_is_no_text_does_no_harm(raw: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Averages and places that can be worked out by hand."""
+"""Resampling weights, positions and masks, with values worked out by hand."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_noise_averages_and_outside_is_air() -> None:
     assert np.allclose(wide[:, 2:-2, 2:-2], hu, atol=1e-3)
 
 
-def test_places_lead_back_to_native_pixels() -> None:
+def test_grid_pixels_map_back_to_native_pixels() -> None:
     image = np.full((1, 50, 60), -1000)
     image[0, 10, 40] = 1000
     source = volume(image, mm=0.5)
@@ -53,7 +53,7 @@ def test_places_lead_back_to_native_pixels() -> None:
     assert first[0] + 16 * np.array([step_row, step_col]) == pytest.approx([10, 40])
 
 
-def test_drifting_slices_are_set_straight() -> None:
+def test_drifting_slices_are_aligned() -> None:
     image = np.full((2, 40, 40), -1000)
     image[0, 20, 20] = image[1, 14, 20] = 1000
     source = volume(image, drift=[[0, 0], [6, 0]])

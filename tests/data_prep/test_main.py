@@ -25,7 +25,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(stop.value.code or 0)
 
 
-def test_prepares_and_says_so(ct_raw: Path, tmp_path: Path) -> None:
+def test_prepares_and_prints_a_summary(ct_raw: Path, tmp_path: Path) -> None:
     result = run("ct-ich", str(ct_raw), str(tmp_path / "out"), "--image-px", "32")
     assert result.returncode == 0, result.stderr
     assert (
@@ -35,7 +35,7 @@ def test_prepares_and_says_so(ct_raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "message"),
     [
         (["-h"], 0, "ct-ich"),
         (["rsna", "-h"], 0, "--leave-out"),
@@ -46,18 +46,18 @@ def test_prepares_and_says_so(ct_raw: Path, tmp_path: Path) -> None:
     ],
 )
 def test_exit_codes(
-    arguments: list[str], code: int, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    arguments: list[str], code: int, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, *arguments) == code
     shown = capfd.readouterr()
-    assert words in shown.out + shown.err
+    assert message in shown.out + shown.err
     assert "Traceback" not in shown.err
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "words"),
+    ("error", "code", "message"),
     [
         (KeyboardInterrupt(), 130, "Stopped"),
         (OSError(28, "No space left on device"), 1, "the disk is full"),
@@ -65,7 +65,7 @@ def test_exit_codes(
     ],
 )
 def test_interruptions_are_one_line(
-    error: BaseException, code: int, words: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    error: BaseException, code: int, message: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise error
@@ -73,5 +73,5 @@ def test_interruptions_are_one_line(
     monkeypatch.setattr(cli, "prepare", fail)
     assert call(monkeypatch, "ct-ich", "RAW", "OUT") == code
     shown = capfd.readouterr().err
-    assert words in shown
+    assert message in shown
     assert shown.count("\n") == 1

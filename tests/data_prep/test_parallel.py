@@ -1,4 +1,4 @@
-"""Many tasks in many processes: in order, stopped by the first mistake, and gone with the process that started them."""
+"""The parallel map: order of results, errors of workers, and their end with the parent process."""
 
 import os
 import signal
@@ -15,20 +15,20 @@ from hgisam.errors import InputError
 
 
 def double(number: int) -> int:
-    """A task that refuses 3."""
+    """A task that fails for 3."""
     if number == 3:
         raise InputError("number", number, "another one", "Change it.")
     return 2 * number
 
 
 def linger(folder: Path, number: int) -> None:
-    """Says which process works here, and goes on working."""
+    """Writes the id of its process, and keeps running."""
     (folder / f"{number}.pid").write_text(str(os.getpid()))
     time.sleep(120)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_results_are_in_order_and_a_mistake_is_raised_as_it_was(jobs: int) -> None:
+def test_results_are_in_order_and_an_error_is_raised_unchanged(jobs: int) -> None:
     assert run_all(double, [(n,) for n in (5, 1, 4)], jobs, "doubling") == [10, 2, 8]
     with pytest.raises(InputError, match="number: got 3"):
         run_all(double, [(n,) for n in (1, 3, 2)], jobs, "doubling")

@@ -1,4 +1,4 @@
-"""The whole way: what is written, that it is the same however it was made, and what is refused."""
+"""Preparation end to end: content, determinism, resuming, and refused input."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from distributed import LocalCluster
 
+from data_prep import ct_ich
 from data_prep import study as study_module
 from data_prep.preparation import prepare
 from hgisam.data.prepared import open_prepared
@@ -34,10 +35,12 @@ def test_rsna_becomes_a_prepared_set(rsna_raw: Path, tmp_path: Path, head: Any) 
     assert first["any"].tolist() == lesion.any(axis=(1, 2)).astype(int).tolist()
     assert first["subdural"].tolist() == first["any"].tolist()
     assert not first["epidural"].any()
-    # the prepared grid leads back to the native one: 7.5 mm pixels, box averages of 4 mm pixels
+    # the prepared grid maps back to the native one: 7.5 mm pixels, area averages of 4 mm pixels
     for row in first.index[2:4]:
         at = prepared.slices.loc[row]
-        bleeding = prepared.hu[row].astype(float) - prepared.hu[row + 8]  # the next patient has the same head without
+        bleeding = (
+            prepared.hu[row].astype(float) - prepared.hu[row + 8]
+        )  # the next patient has the same head without a bleed
         found = np.array([np.average(axis, weights=bleeding) for axis in np.indices(bleeding.shape)])
         native = [at[f"native_{axis}0"] + found[i] * at[f"native_step_{axis}"] for i, axis in enumerate(("row", "col"))]
         truth = np.argwhere(lesion[int(at["slice_index"])]).mean(axis=0)
@@ -64,6 +67,22 @@ def test_ct_ich_becomes_a_prepared_set(
     assert prepared.slices.groupby("split")["any"].max().tolist() == [1, 1]
 
 
+def test_paths_may_be_strings(ct_raw: Path, tmp_path: Path) -> None:
+    other = prepare("ct-ich", str(ct_raw), str(tmp_path / "other"), **SMALL)
+    assert other == tmp_path / "other"
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="at least one"):  # the same patients are excluded
+        prepare("ct-ich", str(ct_raw), str(out), leave_out=[str(other)], salt=None, **SMALL)
+    with pytest.raises(InputError, match="no such folder"):
+        prepare("ct-ich", str(ct_raw), str(out), brain_masks=str(tmp_path / "nowhere"), **SMALL)
+    with pytest.raises(InputError, match="no such file"):
+        prepare("ct-ich", str(ct_raw), str(out), salt=str(tmp_path / "nowhere"), **SMALL)
+    labels, _ = ct_ich.read_labels(str(ct_raw / ct_ich.TABLE))
+    studies = ct_ich.list_studies(str(ct_raw), 1, str).studies
+    assert len(labels) == len(studies) == len(ct_ich.images(str(ct_raw))) / 2 == 4
+    assert ct_ich.read_study(str(ct_raw), studies[0]).hu.shape == (8, 64, 64)
+
+
 def test_same_bytes_with_one_or_two_workers(ct_raw: Path, tmp_path: Path) -> None:
     one = prepare("ct-ich", ct_raw, tmp_path / "one" / "out", workers=1, **SMALL)
     two = prepare("ct-ich", ct_raw, tmp_path / "two" / "out", workers=2, **SMALL)
@@ -71,7 +90,7 @@ def test_same_bytes_with_one_or_two_workers(ct_raw: Path, tmp_path: Path) -> Non
     assert "PYTHONHASHSEED" not in os.environ or os.environ["PYTHONHASHSEED"] != "6640"
 
 
-def test_goes_on_after_a_kill(ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resumes_after_a_kill(ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = sha256_of(prepare("ct-ich", ct_raw, tmp_path / "a" / "out", **SMALL))
     out = tmp_path / "b" / "out"
     real, read = study_module.ct_ich.read_study, []
@@ -93,7 +112,7 @@ def test_goes_on_after_a_kill(ct_raw: Path, tmp_path: Path, monkeypatch: pytest.
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
 
-def test_done_already_and_replaced_when_something_changed(ct_raw: Path, tmp_path: Path) -> None:
+def test_up_to_date_or_replaced_if_something_changed(ct_raw: Path, tmp_path: Path) -> None:
     out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
     inode = (out / "dataset.json").stat().st_ino
     prepare("ct-ich", ct_raw, out, **SMALL)
@@ -104,7 +123,7 @@ def test_done_already_and_replaced_when_something_changed(ct_raw: Path, tmp_path
     mask = ct_raw / "masks" / "050.nii"
     content = bytearray(mask.read_bytes())
     content[352:] = bytes(len(content) - 352)
-    mask.write_bytes(bytes(content))  # of the same size, but younger
+    mask.write_bytes(bytes(content))  # of the same size, but newer
     os.utime(mask, ns=(2**62, 2**62))
     prepare("ct-ich", ct_raw, out, **(SMALL | {"image_px": 40}))
     assert json.loads((out / "dataset.json").read_text())["hashes"]["slices.zarr"] != before["slices.zarr"]
@@ -150,7 +169,7 @@ def test_wrong_folders_are_named(kind: str, tmp_path: Path, rsna_raw: Path) -> N
         {"workers": 0},
     ],
 )
-def test_arguments_are_held_to_their_range(change: dict[str, Any], ct_raw: Path, tmp_path: Path) -> None:
+def test_arguments_out_of_range_are_refused(change: dict[str, Any], ct_raw: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=next(iter(change))):
         prepare("ct-ich", ct_raw, tmp_path / "out", **(SMALL | change))
 
@@ -173,7 +192,7 @@ def test_a_full_disk_is_an_oserror(ct_raw: Path, tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "out").exists()
 
 
-def test_afresh_makes_all_parts_again(ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_resume_all_parts_are_made_again(ct_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     work = study_module.READERS["ct-ich"].read_study
 

@@ -1,4 +1,4 @@
-"""Ids: those of public sets stay, others are hashed with a secret that only the owner can read."""
+"""Public ids: those of public data sets stay, others are hashed with a salt that only its owner can read."""
 
 import stat
 from collections.abc import Callable
@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
 def test_ids_of_public_sets_stay_and_others_are_hashed(tmp_path: Path) -> None:
     name, other = (public_ids(tmp_path / salt, public=True) for salt in ("one", "other"))
     assert [name(i) for i in ("ID_0a1b2c3d", "049", "CQ500-CT-427")] == ["ID_0a1b2c3d", "049", "CQ500-CT-427"]
-    assert not list(tmp_path.iterdir())  # no secret where none is needed
+    assert not list(tmp_path.iterdir())  # no salt is made if no id is hashed
     assert name("Miller^Jane").startswith("h_")
     assert name("12345678") == name("12345678") != name("12345679")
     assert name("12345678") != other("12345678")
@@ -39,7 +39,7 @@ def test_the_salt_is_made_once_for_its_owner_only(tmp_path: Path) -> None:
         read_salt(path)
 
 
-def test_sets_that_share_a_salt_know_each_others_patients(
+def test_data_sets_with_the_same_salt_share_patients(
     tmp_path: Path, head: Any, write_dicom: Callable[..., None]
 ) -> None:
     raw = tmp_path / "scans"
@@ -57,11 +57,11 @@ def test_sets_that_share_a_salt_know_each_others_patients(
     assert first != patient(tmp_path / "c" / "four")
     assert "12345678" not in (tmp_path / "a" / "one" / "dataset.json").read_text()
     (tmp_path / "a" / "ids.salt").unlink()
-    assert first != patient(tmp_path / "a" / "one")  # another secret: made again, not taken for done
+    assert first != patient(tmp_path / "a" / "one")  # another salt: made again, not up to date
 
 
 TEXTS = {"AE", "AS", "CS", "DA", "DT", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"}
-NEEDED = {  # what a slice is read by; the ids among them are planted by hand
+NEEDED = {  # fields that the reader needs; the ids among them are planted separately
     "ImageType", "Modality", "PhotometricInterpretation", "SOPClassUID", "PatientID", "StudyInstanceUID",
     "SeriesInstanceUID", "SpecificCharacterSet",
 }  # fmt: skip
@@ -69,7 +69,7 @@ PLANTED = "ZZ77Miller"
 
 
 def planted_tags() -> dict[str, str]:
-    """Every text field that DICOM knows, each with a string of its own."""
+    """Every text field of the DICOM dictionary, each with a different string."""
     dictionary = pydicom.datadict.DicomDictionary
     known = {entry[4]: entry[0] for tag, entry in dictionary.items() if entry[4] and tag > 0x00080000}
     return {
@@ -106,7 +106,7 @@ def test_no_text_of_a_header_leaves_it(
     data = open_prepared(out)
     assert len(data.slices) == 16 - 2 * broken
     names = "\n".join(str(path.relative_to(out)) for path in out.rglob("*"))
-    words = names + caplog.text + "".join(capfd.readouterr()) + data.slices.to_csv()
-    assert PLANTED[:8] not in words
+    texts = names + caplog.text + "".join(capfd.readouterr()) + data.slices.to_csv()
+    assert PLANTED[:8] not in texts
     for path in out.rglob("*"):
         assert path.is_dir() or PLANTED[:8].encode() not in path.read_bytes(), path

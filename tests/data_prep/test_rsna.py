@@ -1,4 +1,4 @@
-"""Every defect of the RSNA layout that we know of."""
+"""Every known defect of the RSNA layout."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_slices_are_sorted_by_position_not_by_name(rsna_raw: Path, head: Any) ->
 
 
 @pytest.mark.parametrize(
-    ("orientation", "turned", "position"),
+    ("orientation", "reoriented", "position"),
     [
         ([-1, 0, 0, 0, 1, 0], lambda image: image[:, ::-1], [128, -124]),
         ([1, 0, 0, 0, -1, 0], lambda image: image[::-1], [-124, 128]),
@@ -42,13 +42,13 @@ def test_slices_are_sorted_by_position_not_by_name(rsna_raw: Path, head: Any) ->
         ([0, -1, 0, 1, 0, 0], lambda image: image.T[:, ::-1], [-124, 128]),
     ],
 )
-def test_any_axial_orientation_ends_the_same(
-    orientation: list[int], turned: Any, position: list[int], rsna_raw: Path, head: Any, write_dicom: Writer
+def test_any_axial_orientation_gives_the_same_volume(
+    orientation: list[int], reoriented: Any, position: list[int], rsna_raw: Path, head: Any, write_dicom: Writer
 ) -> None:
     for s in range(8):
         path = file_of(rsna_raw, 0, s)
         write_dicom(
-            path, turned(head[0][s]) + 1024, [*position, s * 15], ImageOrientationPatient=orientation,
+            path, reoriented(head[0][s]) + 1024, [*position, s * 15], ImageOrientationPatient=orientation,
             PatientID="ID_00000000", StudyInstanceUID="ID_aaaaaaaa0", SeriesInstanceUID="ID_bbbbbbbb0",
         )  # fmt: skip
     volume = series(rsna_raw)
@@ -56,7 +56,7 @@ def test_any_axial_orientation_ends_the_same(
     assert np.allclose(volume.drift_px, 0)
 
 
-def test_a_tilted_gantry_drifts_and_stays_in_place_on_the_grid(
+def test_a_tilted_gantry_drifts_and_is_aligned_on_the_grid(
     rsna_raw: Path, tmp_path: Path, head: Any, write_dicom: Writer
 ) -> None:
     tilt = np.deg2rad(20)
@@ -74,7 +74,7 @@ def test_a_tilted_gantry_drifts_and_stays_in_place_on_the_grid(
     assert np.allclose(np.diff(rows["native_row0"]), 15 * np.tan(tilt) / 4)
 
 
-def test_the_wrong_intercept_is_mended_and_counted(rsna_raw: Path, head: Any, write_dicom: Writer) -> None:
+def test_the_wrong_intercept_is_fixed_and_counted(rsna_raw: Path, head: Any, write_dicom: Writer) -> None:
     stored = (head[0][2] + 1000 - 1000) % 4096  # HU as they should have been stored with -1000, less 1000, wrapped
     write_dicom(
         file_of(rsna_raw, 0, 2), stored, [-124, -124, 130], BitsStored=12, HighBit=11, PixelRepresentation=0,
@@ -82,7 +82,7 @@ def test_the_wrong_intercept_is_mended_and_counted(rsna_raw: Path, head: Any, wr
         SeriesInstanceUID="ID_bbbbbbbb0",
     )  # fmt: skip
     volume = series(rsna_raw)
-    assert volume.remarks.mended == {"intercept": 1}
+    assert volume.remarks.fixes == {"intercept": 1}
     assert np.array_equal(volume.hu[2], head[0][2])
 
 
@@ -137,12 +137,12 @@ def test_no_identifying_tag_reaches_an_output(
     out = prepare("rsna", rsna_raw, tmp_path / "out", **SMALL)
     slices = open_prepared(out).slices
     assert slices["patient"].str.startswith("h_").sum() == slices["study"].str.startswith("h_").sum() == 8
-    words = caplog.text + "".join(capfd.readouterr()) + slices.to_csv() + (out / "dataset.json").read_text()
+    message = caplog.text + "".join(capfd.readouterr()) + slices.to_csv() + (out / "dataset.json").read_text()
     for secret in ("Miller", "Doe", "1960", "A77", "1.2.840"):
-        assert secret not in words
+        assert secret not in message
 
 
-def test_same_place_twice_keeps_the_first(rsna_raw: Path) -> None:
+def test_a_duplicate_position_keeps_the_first(rsna_raw: Path) -> None:
     folder = rsna_raw / "stage_2_train"
     original = file_of(rsna_raw, 0, 3)
     (folder / "ID_zzzzzzzzz.dcm").write_bytes(original.read_bytes())
@@ -169,7 +169,7 @@ def test_images_without_labels_and_labels_without_images(
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (lambda text: text + text.splitlines()[1].replace(",0", ",1") + "\n", "0 and 1 for the same label"),
         (lambda text: text.replace("abcde", "zzzzz"), "labels of"),
@@ -181,10 +181,10 @@ def test_images_without_labels_and_labels_without_images(
         (lambda text: "", "unreadable"),
     ],
 )
-def test_a_wrong_csv_is_an_error(change: Any, words: str, rsna_raw: Path, tmp_path: Path) -> None:
+def test_a_wrong_csv_is_an_error(change: Any, message: str, rsna_raw: Path, tmp_path: Path) -> None:
     table = rsna_raw / "stage_2_train.csv"
     table.write_text(change(table.read_text()))
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         prepare("rsna", rsna_raw, tmp_path / "out", **SMALL)
 
 

@@ -1,91 +1,91 @@
-"""Patients are dealt evenly, and nobody twice."""
+"""The stratified split: every patient once, every stratum evenly."""
 
 from collections import Counter
 
 import pandas as pd
 import pytest
 
-from data_prep.split import strata_of, split_patients
+from data_prep.split import split_patients, strata_of
 from hgisam.data.prepared import LABELS, SUBTYPES
 from hgisam.errors import InputError
 
 
 def table(*patients: tuple[str, str]) -> pd.DataFrame:
-    """A row for each (name, types in one word: "subdural+epidural", "any", "")."""
+    """One row per (name, subtypes as one text: "subdural+epidural", "any", "")."""
     rows = [[int(bool(has)), *(int(name in has) for name in SUBTYPES)] for _, has in patients]
     return pd.DataFrame(rows, index=[name for name, _ in patients], columns=list(LABELS))
 
 
-def deal(
-    bleeding: int, clear: int, rest: str = "train", fraction: float = 0.2, seed: int = 0
+def split(
+    bleeding: int, clear: int, main_split: str = "train", fraction: float = 0.2, seed: int = 0
 ) -> dict[str, tuple[str, int]]:
     labels = table(*((f"b{i}", "any") for i in range(bleeding)), *((f"c{i}", "") for i in range(clear)))
-    return split_patients(labels, rest=rest, validation_fraction=fraction, folds=5, seed=seed)
+    return split_patients(labels, main_split=main_split, validation_fraction=fraction, folds=5, seed=seed)
 
 
-def test_classes_are_dealt_evenly() -> None:
-    dealt = deal(30, 70)
-    assert Counter((p[0], split) for p, (split, _) in dealt.items()) == {
+def test_classes_are_split_evenly() -> None:
+    assigned = split(30, 70)
+    assert Counter((p[0], split) for p, (split, _) in assigned.items()) == {
         ("b", "train"): 24, ("b", "val"): 6, ("c", "train"): 56, ("c", "val"): 14
     }  # fmt: skip
-    assert set(Counter((p[0], fold) for p, (_, fold) in dealt.items()).values()) == {6, 14}
+    assert set(Counter((p[0], fold) for p, (_, fold) in assigned.items()).values()) == {6, 14}
 
 
 def test_same_seed_same_split_whatever_the_order() -> None:
     labels = table(*((f"p{i}", "subdural" if i % 3 == 0 else "") for i in range(20)))
     first, second = (
-        split_patients(b, rest="test", validation_fraction=0.3, folds=4, seed=3) for b in (labels, labels[::-1])
+        split_patients(b, main_split="test", validation_fraction=0.3, folds=4, seed=3) for b in (labels, labels[::-1])
     )
     assert first == second
-    assert first != split_patients(labels, rest="test", validation_fraction=0.3, folds=4, seed=4)
+    assert first != split_patients(labels, main_split="test", validation_fraction=0.3, folds=4, seed=4)
     assert {split for split, _ in first.values()} == {"val", "test"}
 
 
-def test_a_rare_type_is_in_every_part() -> None:
+def test_a_rare_subtype_is_in_every_part() -> None:
     often = [(f"s{i}", "subdural") for i in range(40)]
     rare = [(f"e{i}", "subdural+epidural") for i in range(5)]
-    dealt = split_patients(
+    assigned = split_patients(
         table(*often, *rare, *((f"c{i}", "") for i in range(55))),
-        rest="train",
+        main_split="train",
         validation_fraction=0.2,
         folds=5,
         seed=1,
     )
-    assert Counter((p[0], split) for p, (split, _) in dealt.items()) == {
+    assert Counter((p[0], split) for p, (split, _) in assigned.items()) == {
         ("s", "train"): 32, ("s", "val"): 8, ("e", "train"): 4, ("e", "val"): 1, ("c", "train"): 44, ("c", "val"): 11
     }  # fmt: skip
-    assert set(Counter((p[0], fold) for p, (_, fold) in dealt.items()).values()) == {8, 1, 11}
+    assert set(Counter((p[0], fold) for p, (_, fold) in assigned.items()).values()) == {8, 1, 11}
 
 
-def test_the_kind_of_a_patient_is_its_rarest_type() -> None:
+def test_the_stratum_of_a_patient_is_its_rarest_subtype() -> None:
     labels = table(("a", "subdural"), ("b", "subdural+epidural"), ("c", "epidural"), ("d", "subdural"), ("e", "any"),
                    ("f", ""), ("g", "subdural+intraventricular"))  # fmt: skip
-    assert strata_of(labels, fewest=1).to_dict() == {
+    assert strata_of(labels, min_patients=1).to_dict() == {
         "a": "subdural", "b": "epidural", "c": "epidural", "d": "subdural", "e": "any", "f": "none",
         "g": "intraventricular",
     }  # fmt: skip
-    assert strata_of(labels, fewest=2)["g"] == "any"
-    assert (strata_of(labels * 0 - 1, fewest=1) == "none").all()  # a set without labels
+    assert strata_of(labels, min_patients=2)["g"] == "any"
+    assert (strata_of(labels * 0 - 1, min_patients=1) == "none").all()  # a data set without labels
 
 
-def test_kinds_too_small_for_a_share_of_their_own_are_dealt_together() -> None:
+def test_strata_too_small_for_the_validation_split_are_merged() -> None:
     labels = table(("a", "epidural"), ("b", "subdural"), ("c", "subarachnoid"), *((f"n{i}", "") for i in range(10)))
-    dealt = split_patients(labels, rest="train", validation_fraction=0.2, folds=5, seed=0)
-    assert sum(dealt[patient][0] == "val" for patient in "abc") == 1
+    assigned = split_patients(labels, main_split="train", validation_fraction=0.2, folds=5, seed=0)
+    assert sum(assigned[patient][0] == "val" for patient in "abc") == 1
 
 
 @pytest.mark.parametrize(("bleeding", "clear"), [(1, 1), (2, 0), (0, 2), (1, 5), (2, 2), (3, 1)])
 @pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
-def test_few_patients_still_stand_on_both_sides(bleeding: int, clear: int, fraction: float) -> None:
-    dealt = deal(bleeding, clear, fraction=fraction)
-    sides = Counter(split for split, _ in dealt.values())
+def test_few_patients_are_still_on_both_sides(bleeding: int, clear: int, fraction: float) -> None:
+    assigned = split(bleeding, clear, fraction=fraction)
+    sides = Counter(split for split, _ in assigned.values())
     assert sides["train"] >= 1
     assert sides["val"] >= 1
     if bleeding:
-        assert any(split == "train" for p, (split, _) in dealt.items() if p[0] == "b")
+        assert any(split == "train" for p, (split, _) in assigned.items() if p[0] == "b")
 
 
 def test_one_patient() -> None:
-    assert deal(1, 0, rest="test") == {"b0": ("test", 0)}
+    assert split(1, 0, main_split="test") == {"b0": ("test", 0)}
     with pytest.raises(InputError, match="at least two patients"):
-        deal(1, 0)
+        split(1, 0)

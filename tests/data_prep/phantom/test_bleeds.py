@@ -1,4 +1,4 @@
-"""Where each kind of bleed lies, in template space, before any scanner."""
+"""Sites and shapes of each subtype in template space, before the scan."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_tissue_densities(canvas: Canvas) -> None:
     assert 0 < np.median(canvas.hu[canvas.ventricles == 1]) < 14
 
 
-def test_intraparenchymal_lies_in_the_tissue_with_its_volume(canvas: Canvas, rng: np.random.Generator) -> None:
+def test_intraparenchymal_blood_is_in_the_tissue_with_its_volume(canvas: Canvas, rng: np.random.Generator) -> None:
     bleeds.intraparenchymal(canvas, rng, 20.0, (28.0, 0.0, 3.0))
     clot = canvas.blood > 0.5
     assert set(canvas.kind[clot]) == {INTRAPARENCHYMAL}
@@ -72,7 +72,7 @@ def test_oedema_is_darker_than_before(canvas: Canvas, rng: np.random.Generator) 
 
 
 @pytest.mark.parametrize("mode", ["layer", "cast"])
-def test_intraventricular_lies_in_the_ventricles(canvas: Canvas, rng: np.random.Generator, mode: str) -> None:
+def test_intraventricular_blood_is_in_the_ventricles(canvas: Canvas, rng: np.random.Generator, mode: str) -> None:
     bleeds.intraventricular(canvas, rng, mode)
     blood = canvas.blood > 0.3
     assert blood.sum() > 10
@@ -82,7 +82,7 @@ def test_intraventricular_lies_in_the_ventricles(canvas: Canvas, rng: np.random.
         assert canvas.template.xyz_in[blood, 1].max() < -25
 
 
-def test_subarachnoid_lies_in_sulci_and_is_mixed(canvas: Canvas, rng: np.random.Generator) -> None:
+def test_subarachnoid_blood_is_in_sulci_and_mixed(canvas: Canvas, rng: np.random.Generator) -> None:
     bleeds.subarachnoid(canvas, rng, "basal")
     blood = canvas.blood > 0.35
     assert set(canvas.kind[blood]) == {SUBARACHNOID}

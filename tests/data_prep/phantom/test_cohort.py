@@ -1,4 +1,4 @@
-"""Whole cohorts on disk: layouts, determinism, resuming, refusals."""
+"""Phantom cohorts on disk: layouts, determinism, resuming, refused input."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def test_rsna_layout(rsna: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
-def test_rsna_files_tell_patient_and_position(rsna: Path) -> None:
+def test_rsna_files_have_patient_and_position(rsna: Path) -> None:
     images = [pydicom.dcmread(file) for file in sorted((rsna / "stage_2_train").glob("*.dcm"))]
     patients = {str(image.PatientID) for image in images}
     assert len(patients) == 2
@@ -57,12 +57,12 @@ def test_rsna_files_tell_patient_and_position(rsna: Path) -> None:
     np.testing.assert_allclose(np.linalg.norm(first.ImageOrientationPatient[3:]), 1, atol=1e-5)
 
 
-def test_known_intercept_defect_can_be_mended() -> None:
+def test_known_intercept_defect_can_be_fixed() -> None:
     patient = make_patient(1, 0, "training", matrix=32)
     broken = replace(patient, scanner=replace(patient.scanner, bits_stored=12, signed=False, intercept=0))
-    mended = stored_pixels(broken).astype(int) + 1000
-    mended[mended >= 4096] -= 4096
-    np.testing.assert_array_equal(mended - 1000, np.clip(patient.hu, -1000, 3070))
+    fixed = stored_pixels(broken).astype(int) + 1000
+    fixed[fixed >= 4096] -= 4096
+    np.testing.assert_array_equal(fixed - 1000, np.clip(patient.hu, -1000, 3070))
 
 
 def test_ct_ich_layout(ct_ich: Path) -> None:
@@ -93,12 +93,26 @@ def test_image_ids_never_repeat() -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_jobs_do_not_change_a_byte(rsna: Path, tmp_path: Path) -> None:
-    again = write_phantom(tmp_path / "rsna", layout="rsna", patients=2, seed=1, jobs=2, matrix=48)
+def test_jobs_do_not_change_a_byte_and_the_path_may_be_a_string(rsna: Path, tmp_path: Path) -> None:
+    again = write_phantom(str(tmp_path / "rsna"), layout="rsna", patients=2, seed=1, jobs=2, matrix=48)
+    assert again == tmp_path / "rsna"
     assert fingerprint(again) == fingerprint(rsna)
 
 
-def test_continues_after_an_interruption(ct_ich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_a_worker_is_raised_unchanged(tmp_path: Path) -> None:
+    out = tmp_path / "rsna"
+    blocked = out.with_name("rsna.partial") / "stage_2_train"
+    blocked.parent.mkdir()
+    blocked.write_text("a file where a folder must be")
+    parameters = {"layout": "rsna", "patients": 2, "seed": 1, "matrix": 48}
+    record = parameters | {"generator_version": cohort.GENERATOR_VERSION}
+    (blocked.parent / "parameters.json").write_text(json.dumps(record))
+    with pytest.raises(FileExistsError, match="stage_2_train"):
+        write_phantom(out, jobs=2, **parameters)  # type: ignore[arg-type]
+    assert not out.exists()
+
+
+def test_resumes_after_an_interruption(ct_ich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     write_patient = cohort._write_patient
 
@@ -145,7 +159,7 @@ def test_wrong_arguments_are_named(tmp_path: Path, wrong: dict[str, object]) -> 
         write_phantom(tmp_path / "x", **arguments)  # type: ignore[arg-type]
 
 
-def test_record_says_that_it_is_synthetic(ct_ich: Path) -> None:
+def test_the_record_declares_the_data_synthetic(ct_ich: Path) -> None:
     record = json.loads((ct_ich / "phantom.json").read_text())
     assert record["synthetic"] is True
     assert "Synthetic" in record["statement"]

@@ -1,11 +1,11 @@
-"""A scanned phantom: shapes, labels, densities, and how far a threshold gets."""
+"""A phantom scan: shapes, labels, densities, and the Dice of a threshold baseline."""
 
 import numpy as np
 import pytest
 
 from data_prep.phantom import PhantomPatient, make_patient
 from data_prep.phantom.acquisition import VISIBLE_MM2, drop_invisible
-from data_prep.phantom.scanner import calibrate, sample_scanner, noise, response
+from data_prep.phantom.scanner import calibrate, noise, response, sample_scanner
 from hgisam.data.prepared import LABELS
 from hgisam.errors import InputError
 
@@ -29,7 +29,7 @@ def test_shapes_and_types(evaluation: list[PhantomPatient]) -> None:
         assert patient.spacing_mm[0] == patient.thickness_mm == 5.0
 
 
-def test_labels_are_what_the_mask_shows(evaluation: list[PhantomPatient]) -> None:
+def test_labels_match_the_mask(evaluation: list[PhantomPatient]) -> None:
     for patient in evaluation:
         pixel_mm2 = patient.spacing_mm[1] * patient.spacing_mm[2]
         for value in range(1, 6):
@@ -42,7 +42,7 @@ def test_labels_are_what_the_mask_shows(evaluation: list[PhantomPatient]) -> Non
 
 def test_invisible_specks_are_dropped() -> None:
     mask = np.zeros((2, 8, 8), np.uint8)
-    mask[0, :5, :8], mask[1, :5, :7] = 2, 5  # 40 mm2 are seen, 35 mm2 are not
+    mask[0, :5, :8], mask[1, :5, :7] = 2, 5  # 40 mm2 are visible, 35 mm2 are not
     drop_invisible(mask, 1.0)
     assert (mask == 2).sum() == 40
     assert not (mask == 5).any()
@@ -85,7 +85,7 @@ def test_about_half_bleed(evaluation: list[PhantomPatient], training: list[Phant
     assert 0.2 < np.mean(bleeding) < 0.8
 
 
-def test_a_threshold_alone_is_poor(evaluation: list[PhantomPatient]) -> None:
+def test_the_threshold_baseline_is_poor(evaluation: list[PhantomPatient]) -> None:
     thresholds = np.arange(40, 80, 4)
     scores = []
     for patient in evaluation:

@@ -1,11 +1,11 @@
-"""Poses and slice planes: directions, tilt and volume by hand."""
+"""Poses and slice planes: directions, tilt and volume worked out by hand."""
 
 import numpy as np
 import pytest
 
+from data_prep.phantom.painting_grid import ORIGIN_MM, STEP_MM
 from data_prep.phantom.pose import CENTRE_MM, Pose, sample_pose, slice_heights_mm, template_index
 from data_prep.phantom.scanner import Scanner, sample_scanner
-from data_prep.phantom.painting_grid import ORIGIN_MM, STEP_MM
 
 STILL = np.zeros((3, 7, 7, 7), np.float32)
 
@@ -19,7 +19,7 @@ def straight(size: float = 1.0) -> Pose:
     return Pose((np.eye(3) / size).astype(np.float32), (0.0, 0.0), -60.0, (STILL, STILL))
 
 
-def test_axes_run_as_the_conventions_say(scanner: Scanner) -> None:
+def test_axes_have_the_conventional_directions(scanner: Scanner) -> None:
     index = template_index(straight(), scanner, np.array([-20, 0, 20], np.float32), 20)
     for axis in range(3):
         assert (np.diff(index[axis], axis=axis) > 0).all()  # up, backwards, to the patient's left
@@ -43,7 +43,7 @@ def test_size_scales_volume_and_slices() -> None:
     assert len(slice_heights_mm(straight(0.8), 5.0)) < len(slice_heights_mm(straight(1.0), 5.0))
 
 
-def test_drawn_poses_are_gentle() -> None:
+def test_sampled_poses_are_moderate() -> None:
     rng = np.random.default_rng(1)
     scales = [sample_pose(rng).volume_scale for _ in range(200)]
     assert 0.4 < min(scales) < max(scales) < 1.3
