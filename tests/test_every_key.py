@@ -12,19 +12,20 @@ import pytest
 import torch
 from torch._dynamo import OptimizedModule
 
-from hgisam import pipeline
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.batches import Batches
 from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.thresholds import choose_thresholds
-from hgisam.inference.extraction import maps_of, methods_of
+from hgisam.inference.extraction import methods_of
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_tensors
 from hgisam.models.networks import build_network
 from hgisam.models.segmenters import build_segmenter
 from hgisam.training import loop
 from hgisam.training.distributed import _config
 from hgisam.training.setup import TrainingSetup, set_up_training
+from hgisam_book.studies import trainings
 from tests.conftest import SWIN_UNETR, TINY, make_prepared, untrained
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -159,13 +160,13 @@ def test_what_it_runs_on(prepared: PreparedDataset, monkeypatch: pytest.MonkeyPa
 
 
 def test_how_many_trainings_at_once(prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "run_all", lambda _function, _calls, jobs, _label: jobs)
-    monkeypatch.setattr(pipeline, "open_step_data", lambda *_: prepared)
+    monkeypatch.setattr(trainings, "run_all", lambda _function, _calls, jobs, _label: jobs)
+    monkeypatch.setattr(trainings, "open_step_data", lambda *_: prepared)
     options = [profile_of(f"compute.trainings={n}") for n in (1, 3)]
-    assert [pipeline.train_all({"train": profile}, Path(), "") for profile in options] == [1, 3]
+    assert [trainings.train_all({"train": profile}, Path(), "") for profile in options] == [1, 3]
     for copies, at_once in ((2, 2), (0, 1)):  # as many as their copies of the data fit, at least one
-        monkeypatch.setattr(pipeline, "COPIES_BYTES", copies * prepared.hu.nbytes)
-        assert pipeline.train_all({"train": options[1]}, Path(), "") == at_once
+        monkeypatch.setattr(trainings, "COPIES_BYTES", copies * prepared.hu.nbytes)
+        assert trainings.train_all({"train": options[1]}, Path(), "") == at_once
 
 
 def test_checkpointing_changes_no_weight(prepared: PreparedDataset, base: tuple[Any, ...], tmp_path: Path) -> None:
@@ -174,11 +175,11 @@ def test_checkpointing_changes_no_weight(prepared: PreparedDataset, base: tuple[
 
 def test_maps_and_thresholds(prepared: PreparedDataset) -> None:
     def options(override: str) -> object:
-        return methods_of(profile_of(override))["hgi_sam"].keywords  # type: ignore[attr-defined]
+        return methods_of(profile_of(override).maps)["hgi_sam"].keywords  # type: ignore[attr-defined]
 
     assert all_differ(options(f"maps.gradient_at={at}") for at in ("scores", "weights"))
     assert all_differ(options(f"maps.stages={stages}") for stages in ("[0]", "[1]"))
-    assert all_differ(set(methods_of(profile_of(f"maps.methods=[{name}]"))) for name in ("hgi_sam", "rollout"))
+    assert all_differ(set(methods_of(profile_of(f"maps.methods=[{name}]").maps)) for name in ("hgi_sam", "rollout"))
     checkpoint = untrained(build_network(profile_of()), profile_of())
     for size in (2, 4):
         seen: list[int] = []
@@ -187,7 +188,8 @@ def test_maps_and_thresholds(prepared: PreparedDataset) -> None:
             seen.append(len(images))
             return images[:, 0]
 
-        maps_of(method, checkpoint, torch.rand(8, 3, 32, 32), profile_of(f"maps.batch_size={size}"), 32)
+        predictor = SlicePredictor.of(checkpoint, profile_of(f"maps.batch_size={size}"))
+        predictor.maps(torch.rand(8, 3, 32, 32), method, 32)
         assert seen == [size] * (8 // size)
     stored = SimpleNamespace(oindex=prepared.brain)  # indexed as the arrays of maps are
     maps = {"hgi_sam": (stored, stored)}
@@ -217,20 +219,24 @@ def test_squares_of_slices(prepared: PreparedDataset) -> None:
 
 
 def test_the_trainings_of_the_studies() -> None:
-    changed = profile_of("study.trainings={longer: {loop.epochs: 9}}").variant("longer", ["seed=5"])
+    changed = profile_of("study.trainings={longer: {train.epochs: 9}}").variant("longer", ["seed=5"])
     assert (changed.train.epochs, changed.seed) == (9, 5)
 
 
 def test_segmenters() -> None:
     def shapes(*overrides: str) -> list[Any]:
-        network = build_segmenter(profile_of("data.image_px=64", *overrides))
+        settings = profile_of("data.image_px=64", *overrides).segmenter
+        network = build_segmenter(settings, channels=3, classes=2)
         return [(name, tuple(value.shape)) for name, value in network.state_dict().items()]
 
     others = (SWIN_UNETR, ["segmenter.channels=[8,32]"], ["segmenter.architecture=basic_unet"])
     assert all_differ([shapes(), *(shapes(*other) for other in others)])
     depths, heads, size = "segmenter.depths=[1,2,2,2]", "segmenter.heads=[3,6,12,24]", "segmenter.feature_size=24"
     assert all_differ(shapes(*SWIN_UNETR, *more) for more in ([], [depths], [heads], [size]))
-    norms = (str(build_segmenter(profile_of(f"segmenter.norm={norm}"))) for norm in ("instance", "none"))
+    norms = (
+        str(build_segmenter(profile_of(f"segmenter.norm={norm}").segmenter, channels=3, classes=2))
+        for norm in ("instance", "none")
+    )
     assert all_differ(norms)
 
 

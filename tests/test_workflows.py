@@ -34,4 +34,4 @@ def test_there_are_workflows_and_the_image_copies_no_runs() -> None:
 
 def test_what_the_pages_tell_a_reader_to_make_is_never_committed() -> None:
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
-    assert {"runs/", "ids.salt", "out.ipynb", "report.ipynb", *(f"/{place}/" for place in PLACES)} <= set(ignored)
+    assert {"/runs/", "ids.salt", "out.ipynb", "report.ipynb", *(f"/{place}/" for place in PLACES)} <= set(ignored)
