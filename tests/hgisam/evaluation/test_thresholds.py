@@ -9,7 +9,6 @@ from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.score_maps import ScoreMaps
 from hgisam.evaluation.thresholds import choose_thresholds, thresholds_by_slice
-from hgisam_book.studies.method_comparison import dice_by_slice
 from tests.conftest import make_prepared
 
 COUNT = 10
@@ -53,18 +52,6 @@ def test_each_fold_uses_what_the_next_one_chose(prepared: PreparedDataset) -> No
     np.testing.assert_array_equal(own["hgi_sam"], np.array(chosen["folds"])[prepared.slices["fold"]])
     elsewhere = thresholds_by_slice(prepared, thresholds | {"dataset": "another"})
     assert set(elsewhere["hgi_sam"]) == {chosen["threshold"]}
-
-
-def test_dice_of_every_bleeding_slice_at_the_threshold_of_its_fold(prepared: PreparedDataset) -> None:
-    """The networks of fold 0 say 0.3 where it bleeds, less than what was chosen on fold 1 for it."""
-    values = of(levels(prepared, (0.3, 0.9, 0.9, 0.9)), np.maximum(levels(prepared, (0.9,) * 4), 0.5))
-    table = dice_by_slice(prepared, values, ["hgi_sam"], count=COUNT)
-    assert prepared.mask is not None
-    assert sorted(table["row"]) == np.flatnonzero((prepared.mask[:] > 0).any(axis=(1, 2))).tolist()
-    assert (table["fold"] == prepared.slices["fold"].to_numpy()[table["row"]]).all()
-    assert (table["patient"] == prepared.slices["patient"].to_numpy()[table["row"]]).all()
-    assert ((table["threshold"] > 0.5) & (table["threshold"] <= 0.9)).all()
-    assert table.groupby("fold")["dice"].unique().map(list).to_dict() == {0: [0.0], 1: [1.0], 2: [1.0], 3: [1.0]}
 
 
 def test_what_is_measured_has_no_say(prepared: PreparedDataset) -> None:

@@ -1,6 +1,8 @@
 """Each slice by networks that never saw its mask."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,13 +13,14 @@ from torch import Tensor, nn
 
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import open_prepared
-from hgisam.inference import cross_validation
+from hgisam.inference import cross_validation, extraction
 from hgisam.inference.cross_validation import extract_by_fold, probability_of_bleeding
+from hgisam.inference.predictor import SlicePredictor
 from tests.conftest import make_prepared, untrained
 
 
-class Says(nn.Module):
-    """A network that says one probability of bleeding everywhere, and counts what it is asked."""
+class Constant(nn.Module):
+    """A segmenter that predicts one probability of bleeding everywhere, and counts the slices it was given."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -31,31 +34,33 @@ class Says(nn.Module):
 
 
 def test_the_probability_is_the_softmax() -> None:
-    said = probability_of_bleeding(Says(0.8), torch.zeros(2, 3, 4, 4), 1)
-    torch.testing.assert_close(said, torch.full((2, 4, 4), 0.8))
-    assert not said.requires_grad
+    predicted = probability_of_bleeding(Constant(0.8), torch.zeros(2, 3, 4, 4), 1)
+    torch.testing.assert_close(predicted, torch.full((2, 4, 4), 0.8))
+    assert not predicted.requires_grad
 
 
 def test_each_fold_by_its_networks(tmp_path: Path, tiny: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four folds and four networks, in blocks that hold several folds; stopped once and gone on with."""
+    """Four folds and four networks, in blocks that hold several folds; stopped once and resumed."""
     prepared = open_prepared(make_prepared(tmp_path / "set"))  # 8 patients of 6 slices, fold = patient // 2
-    networks = [Says(0.1 * (fold + 1)) for fold in range(4)]
+    networks = [Constant(0.1 * (fold + 1)) for fold in range(4)]
     profile = tiny.model_copy(update={"task": "segmentation"})
-    checkpoints = [untrained(n, profile) for n in networks]
-    monkeypatch.setattr(cross_validation, "BLOCK", 20)
-    original = cross_validation._of_block
+    predictors = [SlicePredictor.of(untrained(n, profile), profile) for n in networks]
+    monkeypatch.setattr(extraction, "BLOCK", 20)
 
-    def stops(*arguments: object) -> object:
-        if arguments[4].start == 20:  # type: ignore[attr-defined]
-            raise KeyboardInterrupt
-        return original(*arguments)  # type: ignore[arg-type]
+    def stops(predict: Callable[[slice], Any], *arguments: Any, **options: Any) -> None:
+        def until_the_second(rows: slice) -> Any:
+            if rows.start == 20:
+                raise KeyboardInterrupt
+            return predict(rows)
+
+        extraction.stream_maps(until_the_second, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cross_validation, "_of_block", stops)
+        patch.setattr(cross_validation, "stream_maps", stops)
         with pytest.raises(KeyboardInterrupt):
-            extract_by_fold("unet", checkpoints, profile, prepared, tmp_path)
+            extract_by_fold("unet", predictors, prepared, tmp_path)
     before = sum(network.seen for network in networks)
-    extract_by_fold("unet", checkpoints, profile, prepared, tmp_path)
+    extract_by_fold("unet", predictors, prepared, tmp_path)
     assert (before, sum(network.seen for network in networks)) == (40, 96)  # every slice twice, none again
     maps = zarr.open_group(tmp_path / "maps.zarr", mode="r")
     fold = prepared.slices["fold"].to_numpy()

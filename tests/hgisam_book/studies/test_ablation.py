@@ -1,5 +1,7 @@
 """Every variant on a tiny network; figures against those of the comparison; what is not run is said."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -7,20 +9,32 @@ from torch import nn
 
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
+from hgisam.evaluation.masks import threshold_grid
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.maps import hgi_sam
 from hgisam.models.checkpoint import Checkpoint
 from hgisam_book.studies.ablation import DEFAULT, NOT_RUN, TEST_WINDOWS, Variant, ablate, variants_of
 from hgisam_book.studies.method_comparison import bleeding_rows, compare_methods
 
 
+def options(profile: Profile) -> dict[str, Any]:
+    """Grid of thresholds, bootstrap and seed of a profile."""
+    grid = threshold_grid(profile.evaluate.thresholds)
+    return {"grid": grid, "bootstrap": profile.evaluate.bootstrap, "seed": profile.seed}
+
+
+def variants(checkpoint: Checkpoint, profile: Profile) -> dict[str, Variant]:
+    return variants_of(checkpoint.model, profile.maps, pixel_mm=profile.pixel_mm)
+
+
 def test_every_variant_runs_and_is_compared_with_what_it_changes(
     checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset
 ) -> None:
     rows = {split: bleeding_rows(prepared, split, most=100, seed=0) for split in ("val", "test")}
-    variants = variants_of(checkpoint, tiny)
-    table, chosen = ablate(checkpoint, tiny, prepared, variants, rows)
-    assert list(table.index) == list(variants)
-    assert set(chosen) == set(variants)
+    changed, predictor = variants(checkpoint, tiny), SlicePredictor.of(checkpoint, tiny)
+    table, chosen = ablate(predictor, prepared, changed, rows, **options(tiny))
+    assert list(table.index) == list(changed)
+    assert set(chosen) == set(changed)
     assert set(table["against"]) <= set(table.index)
     assert (table["low"] <= table["mean"]).all()
     assert (table["mean"] <= table["high"]).all()
@@ -35,7 +49,7 @@ def test_every_variant_runs_and_is_compared_with_what_it_changes(
         expected = table.loc[name, "mean"] - table.loc[table.loc[name, "against"], "mean"]
         assert table.loc[name, "difference"] == pytest.approx(expected, abs=1e-9)
     assert table.loc["8: threshold 0.05, HGI-SAM", "threshold"] == 0.05
-    plain = compare_methods(checkpoint, tiny, prepared, {"plain": variants[DEFAULT].method}, rows).loc["plain"]
+    plain = compare_methods(predictor, prepared, {"plain": changed[DEFAULT].method}, rows, **options(tiny)).loc["plain"]
     for column in ("threshold", "validation_dice", "mean", "low", "high"):
         assert table.loc[DEFAULT, column] == plain[column]
 
@@ -50,20 +64,15 @@ def test_the_windows_of_the_test_change_the_images(
         return hgi_sam(model, images, target)
 
     rows = {split: bleeding_rows(prepared, split, most=2, seed=0) for split in ("val", "test")}
-    ablate(
-        checkpoint,
-        tiny,
-        prepared,
-        {DEFAULT: Variant("", "", spy), "other": Variant("", "", spy, test_windows=True)},
-        rows,
-    )
+    both = {DEFAULT: Variant("", "", spy), "other": Variant("", "", spy, test_windows=True)}
+    ablate(SlicePredictor.of(checkpoint, tiny), prepared, both, rows, **options(tiny))
     own, other = seen
     changed = [bool((a != b).any()) for a, b in zip(own.unbind(1), other.unbind(1), strict=True)]
     assert changed == [window.name in TEST_WINDOWS for window in tiny.windows] == [True, True, False]
 
 
 def test_all_defects_of_the_released_code_are_run_or_accounted_for(checkpoint: Checkpoint, tiny: Profile) -> None:
-    run = {int(name.split(":")[0]) for name in variants_of(checkpoint, tiny) if ":" in name}
+    run = {int(name.split(":")[0]) for name in variants(checkpoint, tiny) if ":" in name}
     assert run | set(NOT_RUN) == set(range(1, 14))
     assert not run & set(NOT_RUN)
 
@@ -73,8 +82,8 @@ def test_the_stages_of_the_profile_are_no_change_to_themselves(
     checkpoint: Checkpoint, tiny: Profile, stages: list[int]
 ) -> None:
     profile = tiny.model_copy(update={"maps": tiny.maps.model_copy(update={"stages": stages})})
-    variants = variants_of(checkpoint, profile)
+    changed = variants(checkpoint, profile)
     names = {(0,): "stage 1 alone", (0, 1): "stages 1, 2", (0, 1, 2, 3): "all stages"}
-    assert names[tuple(stages)] not in variants
-    assert "stages 1, 2, 3" in variants
-    assert all(variant.against in variants for variant in variants.values())
+    assert names[tuple(stages)] not in changed
+    assert "stages 1, 2, 3" in changed
+    assert all(variant.against in changed for variant in changed.values())

@@ -11,7 +11,7 @@ from hgisam.config.profile import Profile, load_profile
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import load_checkpoint
-from hgisam.runs.steps import read_manifest
+from hgisam.runs.manifest import read_manifest
 from hgisam_book.studies import baselines
 from hgisam_book.studies.baselines import (
     REPEATS,

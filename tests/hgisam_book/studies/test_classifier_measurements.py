@@ -13,7 +13,8 @@ from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.masks import dice_curve, threshold_grid
-from hgisam.inference.extraction import images_of, maps_of, methods_of
+from hgisam.inference.extraction import methods_of
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import Checkpoint
 from hgisam.models.networks import build_network
 from hgisam_book.studies.classifier_measurements import (
@@ -70,15 +71,15 @@ def test_types_are_measured_by_their_own_logit_where_they_are_alone(
     """All bleeds of the set are intraparenchymal, class 2 of the task; one slice is given a second type."""
     slices = prepared.slices.copy()
     slices.loc[27, "subdural"] = 1
-    table = dice_of_types(subtype, tiny, replace(prepared, slices=slices), ROWS)
+    predictor, method = SlicePredictor.of(subtype, tiny), methods_of(tiny.maps, ["hgi_sam"])["hgi_sam"]
+    grid = threshold_grid(tiny.evaluate.thresholds)
+    table = dice_of_types(predictor, replace(prepared, slices=slices), method, ROWS, grid)
     rows = ROWS[ROWS != 27]
     assert table["row"].tolist() == rows.tolist()
     assert set(table["target"]) == {"intraparenchymal"}
     assert prepared.mask is not None
     hu, brain, mask = (array[rows] for array in (prepared.hu, prepared.brain, prepared.mask))
-    images = images_of(subtype, hu, brain, torch.device("cpu"))
-    maps = maps_of(of_class(methods_of(tiny, ["hgi_sam"])["hgi_sam"], 2), subtype, images, tiny, 32)
-    grid = threshold_grid(tiny.evaluate.thresholds)
+    maps = predictor.maps(predictor.images(hu, brain), of_class(method, 2), 32)
     curves = dice_curve(maps.astype(np.float32), mask > 0, brain, grid)
     pd.testing.assert_frame_equal(
         table[["row", "threshold", "dice"]],
@@ -91,14 +92,16 @@ def test_labels_without_types_give_no_dice_of_types(
     subtype: Checkpoint, tiny: Profile, prepared: PreparedDataset
 ) -> None:
     unnamed = replace(prepared, slices=prepared.slices.assign(intraparenchymal=0))
-    assert dice_of_types(subtype, tiny, unnamed, ROWS).empty
+    predictor, method = SlicePredictor.of(subtype, tiny), methods_of(tiny.maps, ["hgi_sam"])["hgi_sam"]
+    assert dice_of_types(predictor, unnamed, method, ROWS, threshold_grid(tiny.evaluate.thresholds)).empty
 
 
 def test_scores_are_those_of_single_slices(subtype: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
-    table = slice_scores(subtype, tiny, prepared)
+    predictor = SlicePredictor.of(subtype, tiny)
+    table = slice_scores(predictor, prepared)
     assert table["row"].tolist() == list(range(48))
     assert table["any"].sum() == len(ROWS)
-    images = images_of(subtype, prepared.hu[40:41], prepared.brain[40:41], torch.device("cpu"))
+    images = predictor.images(prepared.hu[40:41], prepared.brain[40:41])
     with torch.no_grad():
         probability = subtype.model(images).sigmoid()[0]
     assert table.loc[40, "score"] == pytest.approx(float(probability[0]), abs=1e-5)
@@ -111,7 +114,10 @@ def test_both_tasks_leave_the_same_tables(
     binary = untrained(tiny_model, tiny)
     targets = []
     for checkpoint in (binary, subtype):
-        measure_classifier(checkpoint, tiny, prepared, tmp_path)
+        measure_classifier(
+            SlicePredictor.of(checkpoint, tiny), prepared, methods_of(tiny.maps), tmp_path,
+            grid=threshold_grid(tiny.evaluate.thresholds), gradient_at=tiny.maps.gradient_at, seed=tiny.seed,
+        )  # fmt: skip
         dice = pd.read_parquet(tmp_path / "dice.parquet")
         bleeding = dice[dice["target"] == "any"]
         assert bleeding.groupby("method").size().to_dict() == {"hgi_sam": len(ROWS), "swin_sam": len(ROWS)}

@@ -9,7 +9,7 @@ import pytest
 from hgisam.config.profile import Profile, load_profile
 from hgisam.errors import InputError
 from hgisam.runs.files import read_json
-from hgisam.runs.steps import read_manifest
+from hgisam.runs.manifest import read_manifest
 from hgisam_book.studies.classifiers import measure_step, study_step, train_classifiers
 from tests.conftest import TINY, make_prepared
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import open_prepared
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.maps import hgi_sam
 from hgisam_book.studies.deletion_insertion import REMOVED, ranks, removal, removed_scores
 from hgisam_book.studies.method_comparison import bleeding_rows
@@ -41,7 +42,7 @@ def test_a_planted_spot_gives_the_known_curves(tiny: Profile) -> None:
     assert gone[:5] == [0, 1, 3, 5, 9]
     assert gone[-1] == 100
     kept = np.array([4 - min(count, 4) for count in gone])
-    found = removed_scores(checkpoint, tiny, images, inside, order)
+    found = removed_scores(SlicePredictor.of(checkpoint, tiny), images, inside, order)
     np.testing.assert_allclose(found["deletion"][0], np.clip((kept + 0.04 * (4 - kept)) / 4, 0, 0.999), atol=1e-5)
     np.testing.assert_allclose(found["insertion"][0], np.clip((4 - kept + 0.04 * kept) / 4, 0, 0.999), atol=1e-5)
 
@@ -63,8 +64,9 @@ def test_a_map_of_the_spot_beats_a_map_of_anything_else(tiny: Profile, tmp_path:
     def dark(model: nn.Module, images: Tensor, target: int) -> Tensor:
         return 1 - images[:, 0].clamp(0, 1)
 
-    checkpoint = untrained(Bright(), tiny)
-    table = removal(checkpoint, tiny, prepared, {"bright": bright, "dark": dark}, rows)
+    predictor = SlicePredictor.of(untrained(Bright(), tiny), tiny)
+    options = {"bootstrap": tiny.evaluate.bootstrap, "seed": tiny.seed}
+    table = removal(predictor, prepared, {"bright": bright, "dark": dark}, rows, **options)
     area = table[table["metric"] == "auc"].pivot(index="method", columns="test", values="mean")
     deletion, insertion = area["deletion"], area["insertion"]
     assert deletion["bright"] < deletion["random order"] < deletion["dark"]
@@ -73,15 +75,16 @@ def test_a_map_of_the_spot_beats_a_map_of_anything_else(tiny: Profile, tmp_path:
     curve = table[(table["metric"] == "score") & (table["test"] == "deletion") & (table["method"] == "dark")]
     np.testing.assert_allclose(curve["at"].astype(float), REMOVED, atol=1e-4)
     assert curve["mean"].iloc[0] > curve["mean"].iloc[-1]
-    again = removal(checkpoint, tiny, prepared, {"bright": bright, "dark": dark}, rows)
+    again = removal(predictor, prepared, {"bright": bright, "dark": dark}, rows, **options)
     assert again.equals(table)
 
 
 def test_real_maps_are_measured_too(tiny: Profile, tiny_model: nn.Module, tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", splits=("val", "test")))
     rows = bleeding_rows(prepared, "test", most=2, seed=0)
-    checkpoint = untrained(tiny_model, tiny)
-    table = removal(checkpoint, tiny, prepared, {"hgi_sam": hgi_sam}, rows)
+    predictor = SlicePredictor.of(untrained(tiny_model, tiny), tiny)
+    options = {"bootstrap": tiny.evaluate.bootstrap, "seed": tiny.seed}
+    table = removal(predictor, prepared, {"hgi_sam": hgi_sam}, rows, **options)
     assert set(table["method"]) == {"drawn bleed first", "random order", "hgi_sam"}
     assert len(table) == 2 * 3 * (len(REMOVED) + 1)
     assert table["mean"].between(0, 1).all()

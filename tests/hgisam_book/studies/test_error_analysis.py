@@ -10,6 +10,7 @@ from sklearn.calibration import calibration_curve
 
 from hgisam.data.prepared import SUBTYPES, open_prepared
 from hgisam.errors import InputError
+from hgisam.evaluation.outputs import with_lesion_sizes
 from hgisam_book.studies import error_analysis
 from hgisam_book.studies.error_analysis import NO_BLEEDING, NOT_SAID, SAID, SEVERAL, UNNAMED
 from tests.conftest import make_prepared
@@ -102,21 +103,13 @@ def test_said_types_needs_a_score_of_every_type() -> None:
         error_analysis.predicted_types(slices((), score_subdural=[0.5]), dict.fromkeys(SUBTYPES, 0.5))
 
 
-def test_lesion_sizes_are_those_of_the_masks(tmp_path: Path) -> None:
+def test_a_scan_is_found_by_a_slice_that_bleeds(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=2, field_mm=64.0))  # 2 mm pixels, 5 mm slices
     rows = [8, 2, 0, 3]
     given = prepared.slices.iloc[rows][["patient", "study"]].assign(row=rows, score=[0.9, 0.3, 0.8, 0.4])
-    sized = error_analysis.with_lesion_sizes(given, prepared)
-    assert sized["area_mm2"].tolist() == [0, 144, 0, 144]  # 6 × 6 pixels in slices 2 and 3 of patient 0
-    assert sized["volume_ml"].tolist() == pytest.approx([0, 0.72, 0, 0.72])
-    scans = error_analysis.bleeding_scans(sized)  # neither the scan without a bleed nor the false alarm of the other
+    scans = error_analysis.bleeding_scans(with_lesion_sizes(given, prepared))
+    # neither the scan without a bleed nor the false positive of the other
     assert scans.to_dict("index") == {"s0": {"patient": "p0", "volume_ml": pytest.approx(1.44), "score": 0.4}}
-
-
-def test_lesion_sizes_need_masks(tmp_path: Path) -> None:
-    prepared = open_prepared(make_prepared(tmp_path / "set", patients=1, with_mask=False))
-    with pytest.raises(InputError, match="masks"):
-        error_analysis.with_lesion_sizes(pd.DataFrame({"row": [0]}), prepared)
 
 
 def test_sensitivity_by_size_by_hand() -> None:

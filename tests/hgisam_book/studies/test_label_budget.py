@@ -9,6 +9,8 @@ import pytest
 
 from hgisam.config.profile import load_profile
 from hgisam.data.prepared import by_fold, open_prepared
+from hgisam.evaluation.masks import threshold_grid
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.networks import build_network
 from hgisam_book.studies import label_budget
 from hgisam_book.studies.label_budget import budget_curve, held_out_dice, worth_interval, worth_of_image_labels
@@ -70,7 +72,8 @@ def test_a_network_that_says_how_bright_it_is_finds_bright_squares(
     profile = load_profile("smoke", [*TINY, "task=segmentation", "train.monitor=dice", "segmenter.channels=[8,16]"])
     checkpoint = untrained(build_network(profile), profile)
     monkeypatch.setattr(label_budget, "probability_of_bleeding", lambda model, images, target: images[:, 1].clamp(0, 1))
-    table = held_out_dice(checkpoint, profile, split)
+    predictor = SlicePredictor.of(checkpoint, profile)
+    table = held_out_dice(predictor, split, threshold_grid(profile.evaluate.thresholds))
     assert set(table["patient"]) == {p for p in split.slices["patient"].iloc[split.rows("test")] if int(p[1:]) % 2 == 0}
     assert (split.mask[table["row"].to_numpy()] > 0).any(axis=(1, 2)).all()
     assert table["threshold"].nunique() == 1

@@ -10,6 +10,8 @@ import zarr
 from hgisam.config.profile import load_profile
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
+from hgisam.inference.extraction import methods_of
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.pipeline import map_step, train_step
 from hgisam.runs.files import read_json
 from hgisam_book.studies import refinement
@@ -50,7 +52,7 @@ def test_no_drawn_mask_is_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> No
     checkpoint = refinement.load_checkpoint(run / "refined" / "self_trained")
     begins = read_json(run / "refined" / "pseudo" / "density.json")["begins_hu"]
     profile = load_profile("smoke", [*TINY, SMALL, "segmenter.channels=[8,16]"])
-    refinement.refine(checkpoint, profile, blind, run / "maps" / "maps.zarr", begins, folder)
+    refinement.refine(SlicePredictor.of(checkpoint, profile), blind, run / "maps" / "maps.zarr", begins, folder)
     again = zarr.open_group(folder / "maps.zarr", mode="r")["hgi_sam_density"][:]  # type: ignore[index]
     assert np.array_equal(before, again)
 
@@ -81,5 +83,7 @@ def test_slices_of_one_kind_teach_nothing(tmp_path: Path, run: Path) -> None:
     data = open_prepared(run / "prepared" / "rsna")
     quiet = type(data)(**{**vars(data), "slices": data.slices.assign(any=0)})
     checkpoint = refinement.load_checkpoint(run / "train")
+    profile = load_profile("smoke", TINY)
+    method = methods_of(profile.maps, ["hgi_sam"])["hgi_sam"]
     with pytest.raises(InputError, match="with and without a bleed"):
-        refinement.write_pseudo(checkpoint, load_profile("smoke", TINY), quiet, tmp_path)
+        refinement.write_pseudo(SlicePredictor.of(checkpoint, profile), method, quiet, tmp_path, seed=profile.seed)

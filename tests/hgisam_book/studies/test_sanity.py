@@ -1,22 +1,24 @@
 """Sanity checks: likeness and hits by hand, a network that forgets from the head down, and all tests on a tiny one."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from hgisam.models.networks import build_network
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
+from hgisam.evaluation.masks import threshold_grid
 from hgisam.evaluation.metrics import hit
+from hgisam.inference.extraction import methods_of
+from hgisam.inference.predictor import SlicePredictor
 from hgisam.maps import hgi_sam, swin_sam
 from hgisam.models.checkpoint import Checkpoint
-from hgisam.models.networks import build_classifier
+from hgisam.models.networks import build_network
 from hgisam_book.studies.method_comparison import bleeding_rows
 from hgisam_book.studies.sanity import (
-from tests.conftest import untrained
     POINTING_MM,
     SHUFFLED,
     TRAINED,
@@ -26,6 +28,11 @@ from tests.conftest import untrained
     randomised,
     sanity_checks,
 )
+from tests.conftest import untrained
+
+
+def options(profile: Profile) -> dict[str, Any]:
+    return {"bootstrap": profile.evaluate.bootstrap, "seed": profile.seed}
 
 
 @pytest.fixture
@@ -93,7 +100,8 @@ def test_maps_of_a_network_that_forgets(checkpoint: Checkpoint, tiny: Profile, p
     torch.manual_seed(9)
     other = untrained(build_network(tiny).eval(), tiny)
     methods = {"hgi_sam": hgi_sam, "swin_sam": swin_sam}
-    table = randomisation(checkpoint, tiny, prepared, methods, rows, shuffled=other)
+    predictor, grid = SlicePredictor.of(checkpoint, tiny), threshold_grid(tiny.evaluate.thresholds)
+    table = randomisation(predictor, prepared, methods, rows, grid=grid, shuffled=other, **options(tiny))
     steps = ["trained", "head", "stage 4", "stage 3", "stage 2", "stage 1", "patches", "shuffled labels"]
     assert list(dict.fromkeys(table["at"])) == steps
     mean = table.pivot(index=["method", "at"], columns="metric", values="mean")
@@ -113,7 +121,8 @@ def test_pointing_at_the_bleed_and_at_anything(
     def bright(model: nn.Module, images: torch.Tensor, target: int) -> torch.Tensor:
         return images[:, 0]  # the brightest channel: the bleed is 40 HU above the brain
 
-    table = pointing(checkpoint, tiny, prepared, {"bright": bright}, rows).set_index(["method", "at"])["mean"]
+    found = pointing(SlicePredictor.of(checkpoint, tiny), prepared, {"bright": bright}, rows, **options(tiny))
+    table = found.set_index(["method", "at"])["mean"]
     assert table[("bright", "0 mm")] == 1
     assert prepared.mask is not None
     truth, brain = prepared.mask[rows] > 0, prepared.brain[rows] > 0
@@ -124,7 +133,8 @@ def test_pointing_at_the_bleed_and_at_anything(
 
 def test_all_checks_in_one_table(checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
     rows = bleeding_rows(prepared, "test", most=100, seed=0)
-    table = sanity_checks(checkpoint, tiny, prepared, rows)
+    predictor, grid = SlicePredictor.of(checkpoint, tiny), threshold_grid(tiny.evaluate.thresholds)
+    table = sanity_checks(predictor, prepared, methods_of(tiny.maps), rows, grid=grid, **options(tiny))
     assert list(table.columns) == ["test", "method", "at", "metric", "mean", "low", "high"]
     assert list(dict.fromkeys(table["test"])) == ["randomisation", "deletion", "insertion", "pointing"]
     assert set(tiny.maps.methods) <= set(table["method"])
