@@ -1,4 +1,4 @@
-"""What `make book` runs: checks what was asked for, lets Snakemake do what is left to do, says where the book is.
+"""Build the book (`make book`): check the options, run what is not up to date with Snakemake, report the result.
 
 python book/build.py --profile smoke --runs-dir runs --set "train.epochs=3"
 """
@@ -11,43 +11,47 @@ import sys
 from pathlib import Path
 
 from hgisam.config.profile import load_profile
-from hgisam.doctor import INSTALL, find_browser
 from hgisam.errors import InputError, exit_line
 from hgisam.runs.folders import held
-from run_notebook import MAKER_ENV, follow, is_alive
+from hgisam_book.doctor import INSTALL, find_browser
+from run_notebook import PARENT_ENV, exit_with, is_alive
 from steps import BOOK, PRINTED, STEPS, products
 
 NOTHING = "Nothing to be done"
 
 
-def lost(run: Path, *, rsna: str, ct_ich: str) -> list[str]:
-    """Executed notebooks whose products are gone, so that they must run again."""
+def incomplete_notebooks(run: Path, *, rsna: str, ct_ich: str) -> list[str]:
+    """Executed notebooks with missing output files, which have to be rerun."""
     notebooks = {name: run / "notebooks" / f"{name}.ipynb" for name in STEPS}
     return [
         str(path)
         for name, path in notebooks.items()
-        if path.is_file() and not all((run / made).is_file() for made in products(name, rsna=rsna, ct_ich=ct_ich))
+        if path.is_file() and not all((run / output).is_file() for output in products(name, rsna=rsna, ct_ich=ct_ich))
     ]
 
 
 def check_raw(kind: str, folder: str) -> None:
-    """Refuses a folder of real studies that is not there, or has another layout.
+    """Check that a folder of real studies exists and has the layout of its data set.
+
+    Args:
+        kind: "rsna" or "ct-ich".
+        folder: The folder; "" for phantoms.
 
     Raises:
-        InputError: If so.
+        InputError: If it does not.
     """
     if not folder:
         return
     if not Path(folder).is_dir():
         name = kind.upper().replace("-", "_")
-        raise InputError(name, folder, "a folder of raw studies", f"Give {name}=/path or leave it out for phantoms.")
-    from data_prep.study import READERS  # takes a second, and phantoms need no reader
+        raise InputError(name, folder, "a folder of raw studies", f"Set {name}=/path, or leave it out for phantoms.")
+    from data_prep.study import READERS  # slow import, not needed for phantoms
 
     READERS[kind].tables(Path(folder))
 
 
 def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
-    """Runs what is not up to date; Snakemake's own words go to the log, the notebooks' to the terminal."""
+    """Run the notebooks that are not up to date; Snakemake writes to the log, notebooks to the terminal."""
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(BOOK / "Snakefile"), "--cores", "all",
         "--nolock", "--rerun-incomplete", "--nocolor", "--config",
@@ -55,23 +59,23 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
         f"overrides={arguments.set}", f"rsna={arguments.rsna}", f"ct_ich={arguments.ct_ich}",
         f"take_from={arguments.take_from}", f"print={'yes' if arguments.print else ''}",
     ]  # fmt: skip
-    if again := lost(run, rsna=arguments.rsna, ct_ich=arguments.ct_ich):
-        command += ["--forcerun", *again]
+    if rerun := incomplete_notebooks(run, rsna=arguments.rsna, ct_ich=arguments.ct_ich):
+        command += ["--forcerun", *rerun]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with held(run / ".lock") as lock, log.open("w", encoding="utf-8") as said:
-        maker = int(os.environ.get(MAKER_ENV, os.getpid()))
-        follow(maker)
-        environment = {**os.environ, MAKER_ENV: str(os.getpid())}
-        process = subprocess.Popen(command, stderr=said, env=environment, pass_fds=[lock.fileno()])
+    with held(run / ".lock") as lock, log.open("w", encoding="utf-8") as output:
+        parent = int(os.environ.get(PARENT_ENV, os.getpid()))
+        exit_with(parent)
+        environment = {**os.environ, PARENT_ENV: str(os.getpid())}
+        process = subprocess.Popen(command, stderr=output, env=environment, pass_fds=[lock.fileno()])
         stopped = False
         while True:
             try:
                 code = process.wait()
                 return 130 if stopped else code
             except KeyboardInterrupt:
-                if not is_alive(maker):  # make was killed: the notebook follows this process
+                if not is_alive(parent):  # make was killed: the notebook exits with this process
                     return 130
-                stopped = True  # Snakemake heard it too and ends its jobs
+                stopped = True  # Snakemake got the signal too and ends its jobs
 
 
 def main() -> int:
@@ -80,30 +84,30 @@ def main() -> int:
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--site", default="_build/html")
-    parser.add_argument("--print", action="store_true", help="PDF and EPUB too; needs a Chromium")
+    parser.add_argument("--print", action="store_true", help="also write PDF and EPUB; needs Chromium")
     parser.add_argument("--set", default="", metavar="'A.B=C …'", help="overrides of the profile")
     parser.add_argument("--rsna", default="", help="folder of the RSNA 2019 studies instead of phantoms")
     parser.add_argument("--ct-ich", default="", help="folder of the CT-ICH studies instead of phantoms")
     parser.add_argument(
-        "--take-from", default=str(BOOK / "recorded"), help="recorded runs, whose trainings are taken; '' to train all"
+        "--take-from", default=str(BOOK / "recorded"), help="recorded runs whose trainings are reused; '' to train all"
     )
     arguments = parser.parse_args()
     try:
         profile = load_profile(arguments.profile, arguments.set.split())
         for training in profile.study.trainings:
-            profile.variant(training)  # a mistake there should not be found after hours
+            profile.variant(training)  # finds a mistake now instead of after hours
         if arguments.take_from and not Path(arguments.take_from).is_dir():
-            remedy = "Leave it out for those of the book, or empty to train everything."
+            remedy = "Leave it out for those of the book, or leave it empty to train everything."
             raise InputError("TAKE_FROM", arguments.take_from, "a folder of recorded runs", remedy)
         check_raw("rsna", arguments.rsna)
         check_raw("ct-ich", arguments.ct_ich)
         if arguments.print and find_browser() is None:
-            raise InputError("browser", "no Chromium", "one to print the book with", f"To get one, {INSTALL}.")
+            raise InputError("browser", "no Chromium", "one that prints the book", f"To get one, {INSTALL}.")
         run = Path(arguments.runs_dir) / profile.name
         log = run / "logs" / "snakemake.log"
         free = shutil.disk_usage(Path.cwd()).free / 2**30
         if free < 1:
-            raise InputError("free disk space", f"{free:.1f} GiB", "at least 1 GiB", "Make room.")
+            raise InputError("free disk space", f"{free:.1f} GiB", "at least 1 GiB", "Free some space.")
         code = snakemake(arguments, run, log)
     except InputError as error:
         print(f"✗ {error}", file=sys.stderr)
@@ -113,17 +117,17 @@ def main() -> int:
         print(f"✗ {line}", file=sys.stderr)
         return code
     if code == 130:
-        print("✗ stopped; the same command goes on from here", file=sys.stderr)
+        print("✗ stopped; the same command resumes from here", file=sys.stderr)
         return code
-    said = log.read_text(encoding="utf-8")
+    output = log.read_text(encoding="utf-8")
     page = Path(arguments.site) / "index.html"
-    made = f"{page}, and beside it {PRINTED}.pdf and {PRINTED}.epub" if arguments.print else page
-    if code == 0 and NOTHING in said:
-        print(f"Nothing to do: the book of profile {profile.name} is up to date, {made}")
+    written = f"{page}, and beside it {PRINTED}.pdf and {PRINTED}.epub" if arguments.print else page
+    if code == 0 and NOTHING in output:
+        print(f"Nothing to do: the book of profile {profile.name} is up to date: {written}")
     elif code == 0:
-        print(f"The book of profile {profile.name} is ready: {made}")
-    elif "Error in rule" not in said:
-        print(f"✗ Snakemake stopped; the end of {log}:", *said.strip().splitlines()[-8:], sep="\n  ", file=sys.stderr)
+        print(f"The book of profile {profile.name} is ready: {written}")
+    elif "Error in rule" not in output:
+        print(f"✗ Snakemake failed; end of {log}:", *output.strip().splitlines()[-8:], sep="\n  ", file=sys.stderr)
     return code
 
 

@@ -1,4 +1,4 @@
-"""What an EPUB of Sphinx lacks by the standard: declared formulas, ids given once, folds and sheets of its own."""
+"""Fixes for EPUB files of Sphinx: MathML properties, duplicate ids, collapsed admonitions, missing style sheets."""
 
 import posixpath
 import re
@@ -6,48 +6,49 @@ import zipfile
 from pathlib import Path
 
 SHEET = re.compile(r'<link rel="stylesheet"[^>]*href="(?P<href>[^"?]+)[^"]*"[^>]*/>')
-# of the two texts of a fold a style sheet of the web hides one
-FOLD = re.compile(
+# a collapsed admonition has two titles, and only the style sheet of the web hides one of them
+COLLAPSED = re.compile(
     r'<p class="collapsed admonition-title">(?P<closed>.*?)</p>\s*<p class="expanded admonition-title">.*?</p>',
     re.DOTALL,
 )
-REPEATED = (' id="exercise-content"', ' id="proof-content"')  # extensions give it to each exercise and each definition
+# ids that the extensions repeat for each exercise and definition
+DUPLICATE_IDS = (' id="exercise-content"', ' id="proof-content"')
 ITEM = re.compile(r'<item id="[^"]+" href="(?P<href>[^"]+\.xhtml)" media-type="application/xhtml\+xml" />')
 
 
-def mend(path: Path) -> None:
-    """Writes an EPUB anew as the standard wants it.
+def fix_epub(path: Path) -> None:
+    """Rewrite an EPUB file so that it conforms to the standard.
 
     Args:
-        path: The file, of Sphinx's builder.
+        path: File from the EPUB builder of Sphinx.
     """
     with zipfile.ZipFile(path) as archive:
         entries = {info: archive.read(info) for info in archive.infolist()}
     names = {info.filename for info in entries}
-    with_formulas = {info.filename for info, data in entries.items() if b"<math" in data}
+    with_math = {info.filename for info, data in entries.items() if b"<math" in data}
     for info, data in entries.items():
         if info.filename.endswith(".xhtml"):
             entries[info] = _page(data.decode(), info.filename, names).encode()
         elif info.filename.endswith(".opf"):
-            entries[info] = _package(data.decode(), with_formulas).encode()
+            entries[info] = _package(data.decode(), with_math).encode()
     scratch = path.with_name(f".{path.name}.tmp")
     with zipfile.ZipFile(scratch, "w") as archive:
-        for info, data in entries.items():  # each compressed, or not, as it was
+        for info, data in entries.items():  # each entry keeps its compression
             archive.writestr(info, data)
     scratch.replace(path)
 
 
 def _page(text: str, name: str, names: set[str]) -> str:
-    def kept(sheet: re.Match[str]) -> str:
+    def existing(sheet: re.Match[str]) -> str:
         return sheet[0] if posixpath.normpath(posixpath.join(posixpath.dirname(name), sheet["href"])) in names else ""
 
-    for attribute in REPEATED:
+    for attribute in DUPLICATE_IDS:
         text = text.replace(attribute, "")
-    return SHEET.sub(kept, FOLD.sub(r"\g<closed>", text))
+    return SHEET.sub(existing, COLLAPSED.sub(r"\g<closed>", text))
 
 
-def _package(text: str, with_formulas: set[str]) -> str:
-    def declared(item: re.Match[str]) -> str:
-        return item[0].replace(" />", ' properties="mathml" />') if item["href"] in with_formulas else item[0]
+def _package(text: str, with_math: set[str]) -> str:
+    def with_property(item: re.Match[str]) -> str:
+        return item[0].replace(" />", ' properties="mathml" />') if item["href"] in with_math else item[0]
 
-    return ITEM.sub(declared, text)
+    return ITEM.sub(with_property, text)

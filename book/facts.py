@@ -1,4 +1,4 @@
-"""What pages say about themselves once their notebook has run: how long it took and where, and how to run it again."""
+"""Facts about executed notebooks on their pages: run time, machine, reused networks, and how to rerun them."""
 
 import ast
 import html
@@ -15,102 +15,102 @@ from nbformat import NotebookNode
 from hgisam.errors import InputError
 
 MACHINE = re.compile(r"<th>machine</th><td>(.*?)</td>")
-TAKEN = re.compile(r"\*\*(\d+) of (\d+) networks were not trained here")
+REUSED = re.compile(r"\*\*(\d+) of (\d+) networks were reused from a recorded run")
 RUN_THIS = """## Run this chapter
 
 ```shell
 {command}
 ```
 
-| parameter | default | what it is |
+| parameter | default | description |
 | --- | --- | --- |
 {table}
 
-A parameter that is none of these, or of another type, is an error. The exercises of this chapter as a notebook, without
-their solutions: {{download}}`{name}.ipynb <exercises/{name}.ipynb>`."""
-RUN_PAGE = """# What this run was
+An unknown parameter or a value of another type is an error. The exercises of this chapter as a notebook, without
+solutions: {{download}}`{name}.ipynb <exercises/{name}.ipynb>`."""
+RUN_PAGE = """# About this run
 
-Made with the profile {profiles} on {machines}. Versions, hashes and seeds stand at the foot of each chapter; which data
-can go in is told in {{doc}}`16_your_own_scans`. What *this* machine can run, `hgisam doctor` says.
+The book was run with the profile {profiles} on {machines}. Versions, hashes and seeds are at the end of each chapter.
+{{doc}}`16_your_own_scans` explains which data you can use. `hgisam doctor` shows what *your* machine can run.
 
-| chapter | took | needs |
+| chapter | run time | requires |
 | --- | --- | --- |
 {rows}
-| all of them | {whole} | |
+| all of them | {total} | |
 
-A chapter that finds a finished step does not make it again, and its time is then that of reading. Networks that a
-recorded run holds are taken from it where they would be the same, and their chapter says so; `make book TAKE_FROM=`
-trains them all. What a reader can't repeat, such as a run on a larger machine, is recorded: {{doc}}`15_ledger` holds
-recorded runs against the claims, and {{doc}}`08_performance`, {{doc}}`09_training_at_scale` and
-{{doc}}`16_your_own_scans` show what was measured where.
+A chapter does not rerun a finished step; its run time is then the time for reading. Networks of a recorded run are
+reused if settings and data are the same, and the chapter says so; `make book TAKE_FROM=` trains all networks. Results
+that a reader cannot repeat, such as a run on a larger machine, are recorded: {{doc}}`15_ledger` compares recorded runs
+with the claims, and {{doc}}`08_performance`, {{doc}}`09_training_at_scale` and {{doc}}`16_your_own_scans` show recorded
+benchmarks.
 """
-AGAIN = "Take it from the repository again, or run it."
+RESTORE = "Restore it from the repository, or rerun it."
 GITHUB = re.compile(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$")
 
 
 def read_chapter(path: Path) -> NotebookNode:
-    """A notebook.
+    """Read and validate a notebook.
 
     Raises:
-        InputError: If it is absent or broken.
+        InputError: If it is missing or invalid.
     """
     try:
         chapter = nbformat.read(path, as_version=nbformat.NO_CONVERT)
         nbformat.validate(chapter, version=4)
         return chapter
     except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
-        said = " ".join(str(error).split())[:200]
-        raise InputError(f"notebook {path}", f"unreadable ({said})", "a Jupyter notebook", AGAIN) from None
+        message = " ".join(str(error).split())[:200]
+        raise InputError(f"notebook {path}", f"unreadable ({message})", "a Jupyter notebook", RESTORE) from None
 
 
 def repository() -> str:
-    """ "owner/name" on GitHub, from GitHub's own environment or the remote of the checkout; "" where there is none."""
+    """Repository on GitHub as "owner/name", from the environment of GitHub or the git remote; "" if there is none."""
     if name := os.environ.get("GITHUB_REPOSITORY"):
         return name
     git = ["git", "-C", str(Path(__file__).parent), "remote", "get-url", "origin"]
     try:
-        said = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # no git here
+        url = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:  # git is not installed
         return ""
-    found = GITHUB.search(said)
+    found = GITHUB.search(url)
     return found[1] if found else ""
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader says them."""
+    """Format seconds as "2 min 5 s"."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def machine_of(chapter: NotebookNode) -> str:
-    """The machine that the manifest at the foot of an executed chapter names."""
+    """Hardware from the manifest at the end of an executed chapter."""
     for cell in reversed(chapter.cells):
         for output in cell.get("outputs", []):
             if found := MACHINE.search("".join(output.get("data", {}).get("text/html", ""))):
                 return html.unescape(found[1])
-    return "a machine that is not named"
+    return "an unknown machine"
 
 
 def profile_of(chapter: NotebookNode) -> str:
-    """The profile that a chapter was executed with."""
+    """Name of the profile of an executed chapter."""
     return Path(str(chapter.metadata.get("papermill", {}).get("parameters", {}).get("profile", "laptop"))).stem
 
 
-def taken_of(chapter: NotebookNode) -> str:
-    """How many networks an executed chapter says that it took from a recorded run, "5 of 6 networks"; "" for none."""
+def reused_networks(chapter: NotebookNode) -> str:
+    """Networks that an executed chapter reused from a recorded run, e.g. "5 of 6 networks"; "" for none."""
     outputs = (output for cell in chapter.cells for output in cell.get("outputs", []))
-    said = "\n".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
-    taken, count = np.array([(0, 0), *TAKEN.findall(said)], dtype=int).sum(axis=0)
-    return f"{taken} of {count} networks" if taken else ""
+    markdown = "\n".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
+    reused, count = np.array([(0, 0), *REUSED.findall(markdown)], dtype=int).sum(axis=0)
+    return f"{reused} of {count} networks" if reused else ""
 
 
-def took(chapter: NotebookNode) -> float:
-    """Seconds that its cells took."""
+def run_time_s(chapter: NotebookNode) -> float:
+    """Run time of the cells of an executed chapter in seconds."""
     return float(chapter.metadata.get("papermill", {}).get("duration") or 0.0)
 
 
 def parameters_of(chapter: NotebookNode) -> dict[str, tuple[str, str]]:
-    """Name of each parameter → its default as Python writes it, and the comment beside it."""
+    """Parameters of a notebook: name → default value as Python source, and its comment."""
     cell = next(c for c in chapter.cells if "parameters" in c.metadata.get("tags", []))
     lines = cell.source.splitlines()
     return {
@@ -124,19 +124,19 @@ def parameters_of(chapter: NotebookNode) -> dict[str, tuple[str, str]]:
 
 
 def with_facts(chapter: NotebookNode, name: str) -> NotebookNode:
-    """The executed chapter with its measured time in the table at its head, and how to run it before its manifest.
+    """Add the run time to the table at the top of an executed chapter, and how to run it before its manifest.
 
     Args:
-        chapter: Executed; it is changed.
-        name: Of the notebook, without its ending.
+        chapter: Executed notebook; changed in place.
+        name: File name of the notebook without suffix.
     """
     head = chapter.cells[0]
-    place = f"{duration(took(chapter))} with the profile `{profile_of(chapter)}`, on {machine_of(chapter)}"
-    if taken := taken_of(chapter):
-        place += f"; {taken} were taken from a recorded run, not trained"
+    facts = f"{duration(run_time_s(chapter))} with the profile `{profile_of(chapter)}`, on {machine_of(chapter)}"
+    if reused := reused_networks(chapter):
+        facts += f"; {reused} were reused from a recorded run, not trained"
     lines = head.source.rstrip().splitlines()
     last = max(number for number, line in enumerate(lines) if line.startswith("|"))
-    head.source = "\n".join([*lines[: last + 1], f"| **Took here** | {place} |", *lines[last + 1 :]])
+    head.source = "\n".join([*lines[: last + 1], f"| **Run time here** | {facts} |", *lines[last + 1 :]])
     text = RUN_THIS.format(name=name, command=_command(chapter, name), table=_table(chapter))
     at = next((i for i, cell in enumerate(chapter.cells) if cell.get("id") == "manifest"), len(chapter.cells))
     chapter.cells.insert(at, nbformat.v4.new_markdown_cell(text, id="run-this"))
@@ -144,11 +144,11 @@ def with_facts(chapter: NotebookNode, name: str) -> NotebookNode:
 
 
 def _command(chapter: NotebookNode, name: str) -> str:
-    """The line that runs a chapter, with its parameters as they are by default; empty ones are left out."""
-    given = [
+    """Shell command that runs a chapter with the default parameters; empty ones are omitted."""
+    parameters = [
         f"-p {key} {ast.literal_eval(value)}" for key, (value, _) in parameters_of(chapter).items() if value != "''"
     ]
-    return " \\\n  ".join([f"papermill book/{name}.ipynb out.ipynb", *given])
+    return " \\\n  ".join([f"papermill book/{name}.ipynb out.ipynb", *parameters])
 
 
 def _table(chapter: NotebookNode) -> str:
@@ -157,20 +157,20 @@ def _table(chapter: NotebookNode) -> str:
 
 
 def run_page(chapters: Mapping[str, NotebookNode], needs: Mapping[str, tuple[str, ...]]) -> str:
-    """The page about the run itself: what each chapter took, where, and what it needed.
+    """Page about the run: run time, required chapters and machine of each chapter, as MyST Markdown.
 
     Args:
         chapters: Name → executed notebook, in reading order.
-        needs: Name → the chapters that it needs.
+        needs: Name → required chapters.
     """
     rows = []
     for name, chapter in chapters.items():
         earlier = ", ".join(f"{{doc}}`{need}`" for need in needs.get(name, ())) or "–"
-        without = f"; {taken} taken, not trained" if (taken := taken_of(chapter)) else ""
-        rows.append(f"| {{doc}}`{name}` | {duration(took(chapter))}{without} | {earlier} |")
+        reuse = f"; {reused} reused" if (reused := reused_networks(chapter)) else ""
+        rows.append(f"| {{doc}}`{name}` | {duration(run_time_s(chapter))}{reuse} | {earlier} |")
     return RUN_PAGE.format(
         profiles=", ".join(f"`{name}`" for name in dict.fromkeys(map(profile_of, chapters.values()))),
         machines="; ".join(dict.fromkeys(map(machine_of, chapters.values()))),
         rows="\n".join(rows),
-        whole=duration(sum(map(took, chapters.values()))),
+        total=duration(sum(map(run_time_s, chapters.values()))),
     )

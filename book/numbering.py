@@ -1,7 +1,7 @@
-"""Definitions, equations and figures: the numbers that Sphinx gives them, for text that Sphinx does not see.
+"""Numbers of definitions, equations and figures as in Sphinx, for text that Sphinx does not render.
 
-In a chapter an equation ends with `(eq-name)`, a definition is a directive with a label, and a figure has its label and
-its caption in the metadata of its cell, which is where MyST-NB looks for them.
+In a chapter, an equation ends with `(eq-name)`, a definition is a directive with a label, and a figure has its label
+and caption in the cell metadata, as in MyST-NB.
 """
 
 import re
@@ -21,16 +21,16 @@ KINDS = {"numref": "Figure", "eq": "equation", "prf:ref": "Definition"}
 
 
 def figure_of(cell: NotebookNode) -> Mapping[str, Any]:
-    """Label (`name`) and `caption` of the figure that a cell shows; empty where it has none."""
+    """Label (`name`) and `caption` of the figure of a cell; empty if there is none."""
     figure: Mapping[str, Any] = cell.metadata.get("mystnb", {}).get("figure", {})
     return figure
 
 
 def numbers_of(chapters: Mapping[str, NotebookNode]) -> dict[str, str]:
-    """Label → number, that of its chapter first.
+    """Numbers of all labels, e.g. "5.2" for the second equation of chapter 5.
 
     Args:
-        chapters: Name, which begins with the chapter's number → notebook.
+        chapters: File name, which starts with the chapter number → notebook.
     """
     numbers: dict[str, str] = {}
     for name, chapter in chapters.items():
@@ -45,16 +45,16 @@ def numbers_of(chapters: Mapping[str, NotebookNode]) -> dict[str, str]:
 
 
 def unlabelled(text: str) -> str:
-    """The text with its definitions and equations as they are, without labels: a label may stand on one page only."""
+    """Text with its definitions and equations but without their labels, because labels must be unique among pages."""
     return EQUATION.sub("$$", DEFINITION.sub(r"**\g<title>.** \g<text>", text))
 
 
 def numbered(text: str, numbers: Mapping[str, str]) -> str:
-    """The text with numbers in the place of labels and references, as Jupyter shows it.
+    """Text with numbers in place of labels and references, for Jupyter.
 
     Args:
         text: MyST Markdown.
-        numbers: Label → number; a label that is not among them stands for itself.
+        numbers: Label → number; an unknown label is kept.
     """
 
     def number(match: re.Match[str]) -> str:

@@ -1,8 +1,8 @@
-"""The rendered book as PDF and EPUB, each live figure as the picture that its page shows of it.
+"""PDF and EPUB of the rendered book, with a screenshot in place of each interactive figure.
 
     python book/printing.py _build/html --logs runs/laptop/logs --notebooks runs/laptop/notebooks/*.ipynb
 
-Both are put beside the pages, and the first page links to them. Needs a Chromium, and no network.
+Both files are written beside the pages, and the first page links to them. Needs Chromium, but no network.
 """
 
 import base64
@@ -18,28 +18,28 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
 from playwright.sync_api import Browser, Error, sync_playwright
 from pypdf import PdfWriter
 from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
-from epub import mend
+from epub import fix_epub
 from facts import read_chapter
-from hgisam.doctor import INSTALL, find_browser
+from hgisam.config.overrides import read_yaml
 from hgisam.errors import InputError
-from hgisam_book.browser import ARGUMENTS, UNFOLD, in_theme
-from render import build, read_arguments, stage
+from hgisam_book.browser import ARGUMENTS, UNFOLD, theme_script
+from hgisam_book.doctor import INSTALL, find_browser
+from render import build, read_arguments, stage, write_yaml
 from steps import PRINTED
 
 PAGE_OF_SITE = re.compile(r"^[\w-]+\.html")
 FIGURE = re.compile(r'<div class="figure-plotly" role="img" aria-label="(?P<alt>[^"]*)"')
-LINKS = f'To take along: <a href="{PRINTED}.pdf">PDF</a>, <a href="{PRINTED}.epub">EPUB</a>.'
-MARK = re.compile(r'<p class="print-links">.*?</p>')  # `index.md` has it empty
-SLIDES = re.compile(r"\s*Slides: (?:\{doc\}`slides_\w+`[,.]\s*)+")  # of them only the pages of the web know
-# in print all that is folded is open, but the answers of a quiz: the key has them
-OPEN = "() => document.querySelectorAll('.cell details').forEach((hidden) => { hidden.open = true; })"
+LINKS = f'Download: <a href="{PRINTED}.pdf">PDF</a>, <a href="{PRINTED}.epub">EPUB</a>.'
+MARK = re.compile(r'<p class="print-links">.*?</p>')  # empty in `index.md`
+SLIDES = re.compile(r"\s*Slides: (?:\{doc\}`slides_\w+`[,.]\s*)+")  # slides exist only on the web
+# print opens collapsed content except quiz answers, which are in the answer key
+OPEN = "() => document.querySelectorAll('.cell details').forEach((details) => { details.open = true; })"
 HEADINGS = """() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6, [role=heading]')]
     .filter((h) => h.getClientRects().length)
     .map((h) => [...h.childNodes].filter((n) => !(n.classList && n.classList.contains('headerlink')))
@@ -67,17 +67,17 @@ READER = {
 
 
 def figures_of(chapter: NotebookNode) -> Iterator[tuple[NotebookNode, str]]:
-    """Each output of an executed chapter that is a live figure, and its text for those who don't see it."""
+    """Interactive figures of an executed chapter: each output with its alternative text."""
     for cell in chapter.cells:
         for output in cell.get("outputs", []):
             if found := FIGURE.search("".join(output.get("data", {}).get("text/html", ""))):
                 yield output, html.unescape(found["alt"])
 
 
-def photograph(browser: Browser, page_of: Path) -> list[bytes]:
-    """A PNG of every live figure of a page, in order, in the light theme with half as many pixels again as a screen."""
-    page = browser.new_page(viewport={"width": 1280, "height": 3000}, device_scale_factor=1.5)  # none is taller
-    page.add_init_script(in_theme("light"))
+def screenshots_of(browser: Browser, page_of: Path) -> list[bytes]:
+    """Screenshots (PNG) of all interactive figures of a page, in order, in the light theme at a scale of 1.5."""
+    page = browser.new_page(viewport={"width": 1280, "height": 3000}, device_scale_factor=1.5)  # taller than any figure
+    page.add_init_script(theme_script("light"))
     page.goto(page_of.absolute().as_uri(), wait_until="load", timeout=WAIT_MS)
     page.add_style_tag(content=BARE)
     page.evaluate(UNFOLD)
@@ -88,7 +88,7 @@ def photograph(browser: Browser, page_of: Path) -> list[bytes]:
 
 
 def for_print(page: str) -> str:
-    """The HTML of an output as XML, in which every element is closed, without styles and links between pages."""
+    """HTML of an output as well-formed XML, without styles and links between pages."""
     soup = BeautifulSoup(page, "html.parser")
     for style in soup("style"):
         style.decompose()
@@ -98,10 +98,15 @@ def for_print(page: str) -> str:
 
 
 def lay_out(folder: Path, notebooks: list[Path], pictures: dict[str, list[bytes]]) -> None:
-    """The sources of the printed book: those of the site, with a picture for each live figure and without slides.
+    """Write the sources of the printed book: those of the site, with pictures of the figures and without slides.
+
+    Args:
+        folder: New folder of the sources.
+        notebooks: Executed notebooks.
+        pictures: Name of a notebook → PNG of its figures.
 
     Raises:
-        InputError: If the pages are not those of these notebooks.
+        InputError: If the pictures do not match the figures of the notebooks.
     """
     stage(folder, notebooks)
     for path in notebooks:
@@ -120,19 +125,19 @@ def lay_out(folder: Path, notebooks: list[Path], pictures: dict[str, list[bytes]
         nbformat.write(chapter, staged)
     guide = folder / "book" / "teaching.md"
     guide.write_text(SLIDES.sub("\n\n", guide.read_text(encoding="utf-8")), encoding="utf-8")
-    contents = yaml.safe_load((folder / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    contents = read_yaml(folder / "book" / "_toc.yml", "_toc.yml")
     for part in contents["parts"]:
         part["chapters"] = [entry for entry in part["chapters"] if not entry["file"].startswith("slides_")]
-    (folder / "book" / "_toc.yml").write_text(yaml.safe_dump(contents, sort_keys=False), encoding="utf-8")
-    config = yaml.safe_load((folder / "_config.yml").read_text(encoding="utf-8"))
+    write_yaml(folder / "book" / "_toc.yml", contents)
+    config = read_yaml(folder / "_config.yml", "_config.yml")
     config["sphinx"]["config"] |= READER | {"epub_title": config["title"], "epub_publisher": config["author"]}
-    (folder / "_config.yml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    write_yaml(folder / "_config.yml", config)
 
 
 def write_pdf(browser: Browser, page_of: Path, target: Path) -> None:
-    """The book as one page, printed."""
+    """Print the single-page HTML of the book to PDF."""
     page = browser.new_page()
-    page.add_init_script(in_theme("light"))
+    page.add_init_script(theme_script("light"))
     page.goto(page_of.absolute().as_uri(), wait_until="load", timeout=WAIT_MS)
     page.emulate_media(media="print", color_scheme="light")
     page.evaluate(OPEN)
@@ -143,19 +148,22 @@ def write_pdf(browser: Browser, page_of: Path, target: Path) -> None:
 
 
 def name_bookmarks(path: Path, headings: list[str]) -> None:
-    """Gives each bookmark of a PDF the words of its heading: browsers repeat or join those that a line break divides.
+    """Set each bookmark of a PDF to the text of its heading, because browsers corrupt headings with line breaks.
 
     Args:
-        path: The file, written anew.
-        headings: In their order on the page, which is that of the bookmarks.
+        path: PDF file; rewritten.
+        headings: Headings in the order of the page, which is that of the bookmarks.
+
+    Raises:
+        InputError: If the numbers of bookmarks and headings differ.
     """
-    logging.getLogger("pypdf").setLevel(logging.ERROR)  # what it mends in a browser's PDF is no news
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # no messages about repairs of the browser's PDF
     writer = PdfWriter(clone_from=path)
-    outline = writer.root_object.get("/Outlines")
-    bookmarks = list(_bookmarks(outline.get_object())) if outline else []
+    root = writer.root_object.get("/Outlines")
+    bookmarks = list(_bookmarks(root.get_object())) if root else []
     if len(bookmarks) != len(headings):
         got = f"{len(bookmarks)} bookmarks for {len(headings)} headings"
-        raise InputError("browser", got, "one each", "Take a newer Chromium.")
+        raise InputError("browser", got, "one each", "Install a newer Chromium.")
     for bookmark, heading in zip(bookmarks, headings, strict=True):
         bookmark[NameObject("/Title")] = TextStringObject(heading)
     writer.write(path)
@@ -170,32 +178,37 @@ def _bookmarks(parent: DictionaryObject) -> Iterator[DictionaryObject]:
 
 
 def print_book(site: Path, notebooks: list[Path], logs: Path) -> bool:
-    """Writes PDF and EPUB into a rendered site and, once both are there, links them from its first page.
+    """Write PDF and EPUB into a rendered site, and link both from its first page.
+
+    Args:
+        site: Folder of the rendered site.
+        notebooks: Executed notebooks of the site.
+        logs: Folder for the logs.
 
     Returns:
-        Whether all went well; what did not was said.
+        True on success; errors of the builds are printed.
 
     Raises:
-        InputError: If there is no site, no Chromium, or the pages are not those of the notebooks.
+        InputError: If there is no site or no Chromium, or the pages do not match the notebooks.
     """
-    absent = [name for name in ("index", *(path.stem for path in notebooks)) if not (site / f"{name}.html").is_file()]
-    if absent:
-        raise InputError(f"site {site}", f"no {absent[0]}.html", "the rendered book", "Run `make book` first.")
+    missing = [name for name in ("index", *(path.stem for path in notebooks)) if not (site / f"{name}.html").is_file()]
+    if missing:
+        raise InputError(f"site {site}", f"no {missing[0]}.html", "the rendered book", "Run `make book` first.")
     program = find_browser()
     if program is None:
-        raise InputError("browser", "no Chromium", "one to print with", f"To get one, {INSTALL}.")
+        raise InputError("browser", "no Chromium", "one that prints the book", f"To get one, {INSTALL}.")
     folder = site.parent / "print"
     work, pdf, epub = (
         folder / "source",
         folder / f"{PRINTED}.pdf",
         folder / "source" / "_build" / "epub" / f"{PRINTED}.epub",
     )
-    shutil.rmtree(folder, ignore_errors=True)  # of one that was stopped
+    shutil.rmtree(folder, ignore_errors=True)  # from an interrupted run
     _link(site / "index.html", "")
     with sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-            pictures = {path.stem: photograph(browser, site / f"{path.stem}.html") for path in notebooks}
+            pictures = {path.stem: screenshots_of(browser, site / f"{path.stem}.html") for path in notebooks}
             lay_out(work, notebooks, pictures)
             if not build(work, logs / "epub.log", "--builder", "custom", "--custom-builder", "epub"):
                 return False
@@ -204,21 +217,21 @@ def print_book(site: Path, notebooks: list[Path], logs: Path) -> bool:
             write_pdf(browser, work / "_build" / "singlehtml" / "index.html", pdf)
             browser.close()
         except Error as error:
-            said = str(error).splitlines()[0]
-            raise InputError("browser", said, "one that prints", f"See what {program} says by itself.") from None
-    mend(epub)
-    for made in (epub, pdf):
-        made.replace(site / made.name)
+            message = str(error).splitlines()[0]
+            raise InputError("browser", message, "one that prints", f"Check that {program} starts.") from None
+    fix_epub(epub)
+    for file in (epub, pdf):
+        file.replace(site / file.name)
     _link(site / "index.html", LINKS)
     shutil.rmtree(folder)
     return True
 
 
 def _link(index: Path, links: str) -> None:
-    """Puts the links, or none, where `index.md` has a place for them."""
-    page, places = MARK.subn(f'<p class="print-links">{links}</p>', index.read_text(encoding="utf-8"))
-    if places != 1:
-        raise InputError(f"page {index}", f"{places} places for links", "one", "Run `make book` again.")
+    """Set the links at the placeholder of `index.md`; "" removes them."""
+    page, count = MARK.subn(f'<p class="print-links">{links}</p>', index.read_text(encoding="utf-8"))
+    if count != 1:
+        raise InputError(f"page {index}", f"{count} placeholders for links", "one", "Run `make book` again.")
     scratch = index.with_name(".index.html.tmp")
     scratch.write_text(page, encoding="utf-8")
     scratch.replace(index)
@@ -231,7 +244,7 @@ def main() -> int:
     print("▶ PDF and EPUB", flush=True)
     try:
         if not print_book(arguments.site, arguments.notebooks, arguments.logs):
-            print(f"✗ PDF and EPUB: not written; all that was said is in {arguments.logs}", flush=True)
+            print(f"✗ PDF and EPUB: not written; see the logs in {arguments.logs}", flush=True)
             return 1
     except InputError as error:
         print(f"✗ PDF and EPUB: {error}", flush=True)

@@ -1,8 +1,8 @@
-"""Renders the book from executed notebooks; what stands at the target changes only when all went well.
+"""Render the book from executed notebooks; the target folder is replaced only on success.
 
     python book/render.py _build/html --logs runs/laptop/logs --notebooks runs/laptop/notebooks/*.ipynb
 
-Warnings are errors, dangling references too. Needs no network.
+Warnings, including dangling references, are errors. Needs no network.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from hgisam.errors import InputError, exit_line
 from hgisam.runs.folders import replace_folder
 from numbering import numbers_of
 from steps import STEPS
-from teaching import COURSES, for_students, key, slides
+from teaching import COURSES, answer_key, exercise_notebook, slides
 
 BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
 BOOK = Path(__file__).parent
@@ -38,7 +38,12 @@ def write_yaml(path: Path, content: Any) -> None:
 
 
 def stage(folder: Path, notebooks: list[Path]) -> None:
-    """Lays out the sources: executed chapters in the place of empty ones, and the pages that are made from them."""
+    """Write the sources of the site: pages, executed chapters, and the pages generated from them.
+
+    Args:
+        folder: New folder of the sources; an earlier one is deleted.
+        notebooks: Executed notebooks.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "book").mkdir(parents=True)
     config = read_yaml(BOOK.parent / "_config.yml", "_config.yml")
@@ -58,9 +63,9 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
         name: slides(title, [chapter for stem, chapter in chapters.items() if stem.startswith(numbers)])
         for name, (title, numbers) in COURSES.items()
     }
-    pages = {"key": key(chapters), "what_this_run_was": run_page(chapters, {s: STEPS[s].needs for s in STEPS})}
+    pages = {"key": answer_key(chapters), "what_this_run_was": run_page(chapters, {s: STEPS[s].needs for s in STEPS})}
     for name, chapter in chapters.items():
-        nbformat.write(for_students(chapter, labels), folder / "book" / "exercises" / f"{name}.ipynb")
+        nbformat.write(exercise_notebook(chapter, labels), folder / "book" / "exercises" / f"{name}.ipynb")
         nbformat.write(with_facts(chapter, name), folder / "book" / f"{name}.ipynb")
     for name, deck in decks.items():
         nbformat.write(deck, folder / "book" / f"{name}.ipynb")
@@ -68,22 +73,22 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
         (folder / "book" / f"{name}.md").write_text(text, encoding="utf-8")
 
 
-def complaints(output: str) -> list[str]:
-    """Lines of Sphinx's output that say what is wrong."""
+def warnings_in(output: str) -> list[str]:
+    """Warnings and errors in the output of Sphinx, without duplicates."""
     lines = (ANSI.sub("", line).strip() for line in output.splitlines())
     return list(dict.fromkeys(line for line in lines if WARNING.search(line) and "treated as errors" not in line))
 
 
 def build(work: Path, log: Path, *options: str) -> bool:
-    """Lets Jupyter Book build what was laid out, into `_build` of the same folder; says what was wrong.
+    """Run Jupyter Book on the staged sources, into `_build` of the same folder, and print its first warnings.
 
     Args:
-        work: See `stage`.
-        log: Where all that was said goes.
-        options: Of `jupyter-book build`, such as its builder.
+        work: Folder from `stage`.
+        log: File for the whole output.
+        options: Further options of `jupyter-book build`, such as the builder.
 
     Returns:
-        Whether all went well.
+        True on success.
     """
     program = str(Path(sys.executable).with_name("jupyter-book"))
     command = [program, "build", "book", "--path-output", ".", "-n", "-W", "--keep-going", *options]
@@ -91,13 +96,13 @@ def build(work: Path, log: Path, *options: str) -> bool:
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(result.stdout + result.stderr, encoding="utf-8")
     if result.returncode:
-        for line in complaints(result.stdout + result.stderr)[:10]:
+        for line in warnings_in(result.stdout + result.stderr)[:10]:
             print(f"  {line.replace(str(work.resolve()) + '/', '')}")
     return not result.returncode
 
 
 def read_arguments(description: str) -> argparse.Namespace:
-    """What whoever makes a book of executed notebooks is given: `site`, `logs`, `notebooks`."""
+    """Parse the command line of `render.py` and `printing.py`: site, logs, notebooks."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("site", type=Path)
     parser.add_argument("--logs", type=Path, default=Path("logs"))
@@ -123,7 +128,7 @@ def main() -> int:
     log = arguments.logs / "render.log"
     built = work / "_build" / "html"
     if not build(work, log) or not (built / "index.html").is_file():
-        print(f"✗ pages: not rendered; all that was said is in {log}", flush=True)
+        print(f"✗ pages: not rendered; see {log}", flush=True)
         return 1
     replace_folder(built, arguments.site)
     print(f"✓ pages ({time.perf_counter() - clock:.0f} s)", flush=True)

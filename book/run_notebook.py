@@ -1,10 +1,10 @@
-"""Runs one notebook with papermill: parameters checked first, progress shown, written only when it ended well.
+"""Run a notebook with papermill: check its parameters first, show progress, write the result only on success.
 
     python book/run_notebook.py book/04_training.ipynb out.ipynb --parameters profile=smoke runs_dir=runs
 
-papermill itself only logs an unknown parameter, leaves half an output behind when a cell fails, and keeps absolute
-paths in the metadata. A failed notebook goes to the logs folder, and its error is told in one line.
-Exit code 0 when it ended well, 2 for something the user can mend, 1 for anything else.
+papermill itself only logs an unknown parameter, leaves a partial output behind when a cell fails, and keeps absolute
+paths in the metadata. Here a failed notebook goes to the logs folder, with its error as one line.
+Exit codes: 0 on success, 2 for an error that the user can fix, 1 for any other error.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-# the kernel of this environment, not one of the same name at home; no word about progress bars that pages do not show
+# use the kernel of this environment, not one of the same name in the home folder; no warnings about progress bars
 os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
 os.environ.setdefault("PYTHONWARNINGS", "ignore:IProgress not found")
 
@@ -28,29 +28,29 @@ import nbformat
 import papermill
 from papermill.exceptions import PapermillExecutionError
 
-from facts import AGAIN, duration, read_chapter
+from facts import RESTORE, duration, read_chapter
 from hgisam.errors import InputError
 from hgisam_book.parameters import require_known, require_type
 
-MAKER_ENV = "HGISAM_BOOK_PID"  # process without which this one has no business, set by make and build.py
+PARENT_ENV = "HGISAM_BOOK_PID"  # process with which this one exits, set by make and build.py
 ABSOLUTE = re.compile(r"^(/|[A-Za-z]:[\\/])")
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 def declared_parameters(notebook: Path) -> dict[str, str]:
-    """Name → annotated type of what the cell tagged `parameters` assigns.
+    """Parameters of a notebook: name → annotated type, from the cell tagged `parameters`.
 
-    Read from the syntax tree: papermill's own reader goes by regular expressions and misses some comments.
+    Reads the syntax tree, because papermill's own parser uses regular expressions and misses some comments.
 
     Raises:
-        InputError: If the file is not a notebook, or its parameters cell not Python.
+        InputError: If the file is not a notebook, or its parameters cell is not valid Python.
     """
     cells = read_chapter(notebook).cells
     tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     try:
         statements = ast.parse("\n".join(tagged)).body
     except SyntaxError as error:
-        raise InputError(f"parameters of {notebook}", f"unreadable ({error})", "Python", AGAIN) from None
+        raise InputError(f"parameters of {notebook}", f"unreadable ({error})", "Python", RESTORE) from None
     known = {}
     for statement in statements:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
@@ -61,20 +61,24 @@ def declared_parameters(notebook: Path) -> dict[str, str]:
 
 
 def checked_parameters(notebook: Path, given: list[str]) -> dict[str, Any]:
-    """`name=value` texts as the types that the notebook's parameters cell declares.
+    """Parse `name=value` arguments into the types that the notebook declares.
+
+    Args:
+        notebook: Path of the notebook.
+        given: Arguments as "name=value".
 
     Raises:
-        InputError: If there is no such notebook, it takes no such parameter, or the value is not of its type.
+        InputError: If the notebook does not exist, lacks the parameter, or the value has another type.
     """
     if not notebook.is_file():
-        raise InputError(f"notebook {notebook}", "no such file", "an .ipynb file", "Name one of book/*.ipynb.")
+        raise InputError(f"notebook {notebook}", "no such file", "an .ipynb file", "Use one of book/*.ipynb.")
     known = declared_parameters(notebook)
     values: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
         require_known(name, value, known, notebook.name)
         if not equals:
-            raise InputError(f"parameter {name} of {notebook.name}", "no value", f"{name}=VALUE", "Give it one.")
+            raise InputError(f"parameter {name} of {notebook.name}", "no value", f"{name}=VALUE", "Add a value.")
         values[name] = value if known[name] == "str" else _parsed(value)
         require_type(name, values[name], known[name], notebook.name)
     return values
@@ -88,7 +92,7 @@ def _parsed(value: str) -> Any:
 
 
 class Console:
-    """Notebook output on its way to the terminal and the log; progress bars move only where there is a terminal."""
+    """Stream that copies notebook output to the log and the terminal; progress bars update only in a real terminal."""
 
     def __init__(self, log: TextIO, terminal: TextIO | None = None) -> None:
         self.log, self.terminal = log, terminal or sys.stdout
@@ -96,7 +100,7 @@ class Console:
         self.lock = threading.Lock()
 
     def write(self, text: str) -> int:
-        """Takes text as it comes; carriage returns go through to a terminal and are resolved everywhere else."""
+        """Write text; carriage returns are passed to a terminal and resolved in a log."""
         with self.lock:
             if self.terminal.isatty():
                 self.terminal.write(text)
@@ -116,19 +120,19 @@ class Console:
         self.line = ""
 
     def flush(self) -> None:
-        """Both ends."""
+        """Flush the log and the terminal."""
         self.log.flush()
         self.terminal.flush()
 
     def close(self) -> None:
-        """Writes what is left of the last line."""
+        """Write the rest of the last line."""
         if self.line:
             self.write("\n")
         self.flush()
 
 
 def cleaned(notebook: nbformat.NotebookNode, source: Path) -> nbformat.NotebookNode:
-    """The executed notebook without what belongs to this machine: absolute paths, progress bars."""
+    """Executed notebook without traces of this machine: absolute paths and progress bars."""
     record = notebook.metadata.setdefault("papermill", {})
     record["input_path"], record["output_path"] = f"{source.parent.name}/{source.name}", source.name
     for name, value in record.get("parameters", {}).items():
@@ -142,12 +146,12 @@ def cleaned(notebook: nbformat.NotebookNode, source: Path) -> nbformat.NotebookN
 
 
 def shortened(value: Any) -> Any:
-    """An absolute path as `…/last-part`; anything else as it is."""
+    """Absolute path as `…/last-part`; any other value unchanged."""
     return f"…/{Path(value).name}" if isinstance(value, str) and ABSOLUTE.match(value) else value
 
 
-def told(error: PapermillExecutionError, notebook: str) -> tuple[int, str]:
-    """Exit code and one line for a cell that failed."""
+def failure(error: PapermillExecutionError, notebook: str) -> tuple[int, str]:
+    """Exit code and one-line message for a failed cell."""
     first = " ".join(ANSI.sub("", str(error.evalue)).split()) or "no message"
     if error.ename == "InputError":
         return 2, first
@@ -157,7 +161,7 @@ def told(error: PapermillExecutionError, notebook: str) -> tuple[int, str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process."""
+    """True if a process with this id exists."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -167,12 +171,12 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def follow(maker: int) -> None:
-    """Ends this process, and with it the kernel, when the process that asked for it is gone (killed, say)."""
+def exit_with(parent: int) -> None:
+    """Watch a parent process in a thread, and end this process and its kernel when the parent is gone, e.g. killed."""
 
     def watch() -> None:
         while True:
-            if not is_alive(maker):
+            if not is_alive(parent):
                 os.kill(os.getpid(), signal.SIGINT)
                 return
             time.sleep(1)
@@ -181,7 +185,7 @@ def follow(maker: int) -> None:
 
 
 def write_whole(notebook: nbformat.NotebookNode, path: Path) -> None:
-    """Writes a notebook under a temporary name and renames it."""
+    """Write a notebook to a temporary file and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.tmp")
     nbformat.write(notebook, scratch)
@@ -189,33 +193,43 @@ def write_whole(notebook: nbformat.NotebookNode, path: Path) -> None:
 
 
 def run(source: Path, out: Path, values: dict[str, Any], logs: Path) -> tuple[int, str]:
-    """Executes a notebook; returns the exit code and, if it failed, one line about why."""
+    """Execute a notebook.
+
+    Args:
+        source: Notebook to run.
+        out: File for the executed notebook.
+        values: Parameters.
+        logs: Folder for the log and a failed notebook.
+
+    Returns:
+        Exit code, and a one-line error message or "".
+    """
     logs.mkdir(parents=True, exist_ok=True)
     failed = logs / f"{source.stem}_failed.ipynb"
     failed.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch, (logs / f"{source.stem}.log").open("w", encoding="utf-8") as log:
-        half = Path(scratch) / source.name
+        partial = Path(scratch) / source.name
         console = Console(log)
         problem: tuple[int, str] | None = None
         try:
             papermill.execute_notebook(
-                str(source), str(half), parameters=values, kernel_name="python3", language="python",
+                str(source), str(partial), parameters=values, kernel_name="python3", language="python",
                 progress_bar=False, log_output=False, stdout_file=console, stderr_file=console,
                 request_save_on_cell_execute=False,
             )  # fmt: skip
         except PapermillExecutionError as error:
-            problem = told(error, source.name)
+            problem = failure(error, source.name)
             log.write("\n" + ANSI.sub("", "\n".join(error.traceback)) + "\n")
         except KeyboardInterrupt:
             problem = 130, "stopped"
-        except Exception as error:  # a kernel that died or did not start, a full disk
+        except Exception as error:  # e.g. a dead kernel or a full disk
             problem = 1, f"{source.name}: {type(error).__name__}: {' '.join(str(error).split())}"
         console.close()
         if problem is None:
-            write_whole(cleaned(nbformat.read(half, as_version=4), source), out)
+            write_whole(cleaned(nbformat.read(partial, as_version=4), source), out)
             return 0, ""
-        if half.is_file() and problem[0] != 130:
-            failed.write_bytes(half.read_bytes())
+        if partial.is_file() and problem[0] != 130:
+            failed.write_bytes(partial.read_bytes())
             if problem[0] == 1:
                 problem = 1, f"{problem[1]} (traceback: {logs / source.stem}.log, notebook: {failed})"
         return problem
@@ -227,11 +241,11 @@ def main() -> int:
     parser.add_argument("notebook", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--logs", type=Path, default=Path("logs"))
-    parser.add_argument("--expect", type=Path, nargs="*", default=[], help="files that must be there afterwards")
+    parser.add_argument("--expect", type=Path, nargs="*", default=[], help="files that the notebook has to write")
     parser.add_argument("--parameters", nargs="*", default=[], metavar="NAME=VALUE")
     arguments = parser.parse_args()
-    if MAKER_ENV in os.environ:
-        follow(int(os.environ[MAKER_ENV]))
+    if PARENT_ENV in os.environ:
+        exit_with(int(os.environ[PARENT_ENV]))
     name = arguments.notebook.stem
     try:
         values = checked_parameters(arguments.notebook, arguments.parameters)
@@ -241,7 +255,7 @@ def main() -> int:
         missing = [str(path) for path in arguments.expect if str(path) != "." and not path.is_file()]
         if code == 0 and missing:
             arguments.out.unlink()
-            code, problem = 1, f"{name} ended without making {', '.join(missing)}"
+            code, problem = 1, f"{name} ended without writing {', '.join(missing)}"
     except InputError as error:
         code, problem = 2, str(error)
     except OSError as error:

@@ -1,6 +1,7 @@
-"""The notebooks as steps: what each needs of the others and which files it leaves in the run's folder.
+"""The notebooks as pipeline steps: their dependencies and the files that they write to the run directory.
 
-`Snakefile` makes rules of them, `build.py` runs again what has lost its files, `ci/check_executed.py` looks for them.
+`Snakefile` turns them into rules, `build.py` reruns notebooks with missing files, `ci/check_executed.py` checks the
+files.
 """
 
 import json
@@ -13,7 +14,7 @@ from hgisam.runs.folders import sha256_of
 from hgisam.runs.sources import fingerprint, sources_of
 
 BOOK = Path(__file__).parent
-PRINTED = "hgisam-book"  # beside the pages, with .pdf and .epub
+PRINTED = "hgisam-book"  # file name of PDF and EPUB, beside the pages
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,12 @@ class Step:
     """A notebook of the pipeline.
 
     Attributes:
-        notebook: Name without its ending.
-        needs: Notebooks that must have run before.
-        makes: Files under `runs/<profile>/` that prove it whole.
-        shows: Folder under `book/` whose contents it shows, given to it as a parameter of that name.
-        gpus: What it can use: "none", "one", or "all" that the profile names.
-        takes: Whether it trains networks that recorded runs may hold; it then has a parameter `take_from`.
+        notebook: File name without suffix.
+        needs: Notebooks that have to run before.
+        makes: Files under `runs/<profile>/` that a complete run of the notebook writes.
+        shows: Folder under `book/` whose content it shows, passed as a parameter of that name.
+        gpus: GPUs that it can use: "none", "one", or "all" GPUs of the profile.
+        takes: True if it can reuse networks of recorded runs; it then has a parameter `take_from`.
     """
 
     notebook: str
@@ -85,32 +86,33 @@ STEPS = {
 
 
 def products(notebook: str, *, rsna: str = "", ct_ich: str = "") -> list[str]:
-    """Files that a notebook leaves, under the run's folder; no phantom is made where real studies are given."""
-    given = {"phantom/rsna/phantom.json": rsna, "phantom/ct-ich/phantom.json": ct_ich}
-    return [name for name in STEPS[notebook].makes if not given.get(name)]
+    """Output files of a notebook, relative to the run directory; without phantoms for which real studies are given."""
+    real = {"phantom/rsna/phantom.json": rsna, "phantom/ct-ich/phantom.json": ct_ich}
+    return [name for name in STEPS[notebook].makes if not real.get(name)]
 
 
 def gpus_of(step: Step, compute: Compute) -> int:
-    """GPUs that a notebook asks a cluster for; one machine gives what it has without being asked."""
+    """Number of GPUs that a notebook requests on a cluster; on one machine it uses what is available."""
     return 0 if compute.accelerator == "cpu" else {"none": 0, "one": 1, "all": compute.devices}[step.gpus]
 
 
-def shown_by(step: Step) -> list[Path]:
+def shown_files(step: Step) -> list[Path]:
     """Files of the folder that a notebook shows."""
     return sorted(path for path in (BOOK / step.shows).rglob("*") if path.is_file()) if step.shows else []
 
 
-def taken_by(step: Step, take_from: str) -> list[Path]:
-    """Files of the recorded runs that a notebook may take its networks from."""
+def reusable_files(step: Step, take_from: str) -> list[Path]:
+    """Network files of recorded runs that a notebook can reuse."""
     if not step.takes or not take_from:
         return []
     return sorted(path for path in Path(take_from).rglob("*") if path.name in ("model.json", "model.safetensors"))
 
 
 def made_from(step: Step, profile: Profile, take_from: str) -> str:
-    """Fingerprint of everything that a notebook's outputs depend on besides earlier notebooks and raw studies.
+    """Fingerprint of everything that the outputs of a notebook depend on, except earlier notebooks and raw studies.
 
-    The same as decides in a run directory whether a step is done: see `hgisam.runs.sources.fingerprint`.
+    Steps of a run directory use the same fingerprint to decide whether they are up to date: see
+    `hgisam.runs.sources.fingerprint`.
 
     Args:
         step: The notebook.
@@ -118,7 +120,7 @@ def made_from(step: Step, profile: Profile, take_from: str) -> str:
         take_from: Folder of recorded runs, or "".
     """
     notebook = BOOK / f"{step.notebook}.ipynb"
-    files = [*shown_by(step), *taken_by(step, take_from)]
+    files = [*shown_files(step), *reusable_files(step, take_from)]
     return fingerprint(
         settings=profile.model_dump(mode="json"),
         inputs={os.path.relpath(path, BOOK): sha256_of(path) for path in files},

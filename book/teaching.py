@@ -1,6 +1,7 @@
-"""What students and teachers get, made from the chapters themselves: exercises without solutions, the key, slides.
+"""Teaching material generated from the chapters: exercise notebooks, the answer key, slides.
 
-The solution is the truth: a chapter runs it, and what a student gets is the same notebook with the solution taken out.
+The solution is the single source: the chapter runs it, and the exercise notebook is the same notebook without
+solutions.
 """
 
 import itertools
@@ -27,28 +28,28 @@ ROLES = (
     (re.compile(r"\{(?:cite|term)\}`([^`<]+?)(?: <[^`]*>)?`"), r"\1"),
 )
 COURSES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # deck → title and chapters
-    "slides_90_minutes": ("Slides: ninety minutes", ("01", "03", "05", "06")),
+    "slides_90_minutes": ("Slides: 90 minutes", ("01", "03", "05", "06")),
     "slides_day_1": ("Slides, day 1: studies and slices", ("01", "02", "18")),
     "slides_day_2": ("Slides, day 2: attention and training", ("03", "04", "09")),
     "slides_day_3": ("Slides, day 3: from heads to masks", ("05", "06", "07")),
     "slides_day_4": ("Slides, day 4: the studies", ("10", "11", "12", "13")),
     "slides_day_5": ("Slides, day 5: claims and your own scans", ("14", "15", "16", "17")),
 }
-DECK = '<div class="slide-deck"></div>'  # by which the style knows a page of slides
-NEXT = "\nNext: "  # begins the last line of a chapter
-FIGURES_A_DECK = 14  # a page with more of them loads slowly
+DECK = '<div class="slide-deck"></div>'  # marks a page of slides for the style sheet
+NEXT = "\nNext: "  # start of the last line of a chapter
+FIGURES_PER_DECK = 14  # a page with more of them loads slowly
 
 
 def is_solution(cell: NotebookNode) -> bool:
-    """Whether a cell belongs to the teacher."""
+    """True if a cell is a solution."""
     return cell.cell_type == "code" and "solution" in cell.metadata.get("tags", [])
 
 
-def opened(source: str) -> str:
-    """A solution's code with what the student writes taken out.
+def without_solution(source: str) -> str:
+    """Code of a solution with a placeholder in place of the lines that the student has to write.
 
     Raises:
-        ValueError: If the marks are not there, one after the other.
+        ValueError: If the markers of begin and end are missing or in the wrong order.
     """
     lines = source.splitlines()
     marks = [number for number, line in enumerate(lines) if line.strip() in (BEGINS, ENDS)]
@@ -59,12 +60,12 @@ def opened(source: str) -> str:
     return "\n".join([*lines[:first], indent + YOUR_TURN, *lines[last + 1 :]])
 
 
-def for_students(chapter: NotebookNode, numbers: Mapping[str, str]) -> NotebookNode:
-    """The chapter as a student gets it: no outputs, no solutions, plain text where Jupyter knows no directive.
+def exercise_notebook(chapter: NotebookNode, numbers: Mapping[str, str]) -> NotebookNode:
+    """Exercise notebook of a chapter: no outputs, no solutions, plain text in place of MyST directives.
 
     Args:
-        chapter: Executed or not.
-        numbers: Of its figures, equations and definitions, and of those that it refers to; see `numbers_of`.
+        chapter: Notebook, executed or not.
+        numbers: Numbers of its figures, equations and definitions, and of those that it refers to; see `numbers_of`.
     """
     cells = []
     for cell in chapter.cells:
@@ -75,7 +76,7 @@ def for_students(chapter: NotebookNode, numbers: Mapping[str, str]) -> NotebookN
                 text = role.sub(plain, text)
             cells.append(nbformat.v4.new_markdown_cell(numbered(text, numbers), id=cell.id))
         elif BEGINS in cell.source:
-            cells.append(nbformat.v4.new_code_cell(opened(cell.source), id=cell.id))
+            cells.append(nbformat.v4.new_code_cell(without_solution(cell.source), id=cell.id))
         elif not is_solution(cell) and "injected-parameters" not in tags:
             kept = {"tags": ["parameters"]} if "parameters" in tags else {}
             cells.append(nbformat.v4.new_code_cell(cell.source, id=cell.id, metadata=kept))
@@ -86,23 +87,23 @@ def for_students(chapter: NotebookNode, numbers: Mapping[str, str]) -> NotebookN
 
 
 def exercises_of(chapter: NotebookNode) -> dict[str, tuple[str, str]]:
-    """Label of each exercise → its title and its solution, as text or code; "" where there is none."""
+    """Exercises of a chapter: label → title and solution, as text or code; "" if there is none."""
     found: dict[str, tuple[str, str]] = {}
     for number, cell in enumerate(chapter.cells):
         if cell.cell_type != "markdown":
             continue
-        told = {match["label"]: match["text"] for match in SOLUTION.finditer(cell.source)}
+        solutions = {match["label"]: match["text"] for match in SOLUTION.finditer(cell.source)}
         for match in EXERCISE.finditer(cell.source):
             following = chapter.cells[number + 1 :]
             until = next((i for i, c in enumerate(following) if c.cell_type == "markdown"), len(following))
             code = [c.source for c in following[:until] if is_solution(c)]
             fenced = f"```python\n{code[-1]}\n```" if code else ""
-            found[match["label"]] = match["title"], told.get(match["label"], fenced)
+            found[match["label"]] = match["title"], solutions.get(match["label"], fenced)
     return found
 
 
 def questions_of(chapter: NotebookNode) -> list[tuple[str, list[tuple[str, bool, str]]]]:
-    """The quiz: each question with its answers, whether they are right, and why."""
+    """Quiz of a chapter: each question with its answers as (text, correct, explanation)."""
     source = "\n".join(c.source for c in chapter.cells if c.get("id") == "quiz")
     return [
         (
@@ -114,16 +115,16 @@ def questions_of(chapter: NotebookNode) -> list[tuple[str, list[tuple[str, bool,
 
 
 def title_of(chapter: NotebookNode) -> str:
-    """The heading of the first cell."""
+    """Title of a chapter: the heading of its first cell."""
     return str(chapter.cells[0].source.splitlines()[0].removeprefix("# "))
 
 
-def key(chapters: Mapping[str, NotebookNode]) -> str:
-    """The page with all solutions and the right answers, for teachers."""
+def answer_key(chapters: Mapping[str, NotebookNode]) -> str:
+    """Page for teachers with all solutions and correct answers, as MyST Markdown."""
     parts = [
-        "# The key",
+        "# Answer key",
         "",
-        "Every solution and every right answer, taken from the chapters. What a picture answers, its chapter shows.",
+        "All solutions and correct answers of the chapters. A solution that is a figure is shown in its chapter.",
     ]
     for name, chapter in chapters.items():
         parts += ["", f"## {{doc}}`{name}`"]
@@ -141,7 +142,7 @@ def _figure(cell: NotebookNode) -> bool:
 
 
 def _result(cell: NotebookNode) -> bool:
-    """Whether the cell shows a table, or words that were computed."""
+    """True if a cell shows a table or computed text."""
     return any(kind in data for data in _shown(cell) for kind in ("text/html", "text/markdown"))
 
 
@@ -150,14 +151,14 @@ def _shown(cell: NotebookNode) -> list[dict[str, Any]]:
 
 
 def _first_paragraph(text: str) -> str:
-    """The first paragraph of a section; with the formula or list that it announces by a colon."""
+    """First paragraph of a section, with the formula or list that follows if it ends with a colon."""
     paragraphs = [part for part in text.split("\n\n") if part.strip() and not part.startswith((":::", "|", "```"))]
-    announces = bool(paragraphs) and paragraphs[0].rstrip().endswith(":")
-    return "\n\n".join(paragraphs[: 2 if announces else 1])
+    ends_with_colon = bool(paragraphs) and paragraphs[0].rstrip().endswith(":")
+    return "\n\n".join(paragraphs[: 2 if ends_with_colon else 1])
 
 
 def _sections(text: str) -> Iterator[str]:
-    """Each section that begins in a text, as a slide holds it: summaries whole, of the others the first paragraph."""
+    """Sections that start in a text, as slides: summaries in full, of other sections the first paragraph."""
     for section in re.split(r"(?=^## )", unlabelled(text), flags=re.M)[1:]:
         heading, _, body = section.partition("\n")
         whole = heading in ("## Summary", "## What could be wrong with this")
@@ -165,14 +166,14 @@ def _sections(text: str) -> Iterator[str]:
 
 
 def _slides_of(chapter: NotebookNode, figures: int) -> Iterator[NotebookNode]:
-    """The chapter's aim, its sections with the first figure of each or else its result, and a question of its quiz.
+    """Slides of a chapter: its learning goal, its sections with a figure or a result each, and one quiz question.
 
     Args:
-        chapter: Executed.
-        figures: The most that there may be.
+        chapter: Executed notebook.
+        figures: Maximum number of figures.
     """
-    aim = re.search(r"\*\*You will be able to\*\* \| (.+?) \|", chapter.cells[0].source)
-    yield nbformat.v4.new_markdown_cell(f"## {title_of(chapter)}\n\nYou will be able to {aim[1] if aim else ''}.")
+    goal = re.search(r"\*\*You will be able to\*\* \| (.+?) \|", chapter.cells[0].source)
+    yield nbformat.v4.new_markdown_cell(f"## {title_of(chapter)}\n\nYou will be able to {goal[1] if goal else ''}.")
     lesson = itertools.takewhile(lambda cell: cell.get("id") != "exercises", chapter.cells[1:])
     sections: list[tuple[str, list[NotebookNode]]] = []
     for cell in lesson:
@@ -192,15 +193,15 @@ def _slides_of(chapter: NotebookNode, figures: int) -> Iterator[NotebookNode]:
 
 
 def slides(title: str, chapters: Iterable[NotebookNode]) -> NotebookNode:
-    """A deck: of each chapter its aim, a slide a section with its first paragraph and figure or result, a question.
+    """Slide deck of several chapters: learning goals, one slide per section, quiz questions.
 
     Args:
-        title: Of the deck.
+        title: Title of the deck.
         chapters: Executed notebooks, in order.
     """
-    opening = f"# {title}\n\n{DECK}\n\nPage Down for the next slide; print the page for a handout."
+    opening = f"# {title}\n\n{DECK}\n\nPage Down shows the next slide. Print the page for a handout."
     cells = [nbformat.v4.new_markdown_cell(opening)]
     for chapter in chapters:
-        cells += _slides_of(chapter, FIGURES_A_DECK - sum(map(_figure, cells)))
+        cells += _slides_of(chapter, FIGURES_PER_DECK - sum(map(_figure, cells)))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})

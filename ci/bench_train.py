@@ -1,10 +1,10 @@
-"""Measure: how fast training is, against bare forward and backward passes, and what each way of running it costs.
+"""Benchmark of training: images/s, compared with bare forward and backward passes, for several variants of settings.
 
 python ci/bench_train.py --profile laptop --json book/recorded/bench_train_NAME.json
 
-It trains on random slices, eight batches an epoch: what they show changes no time. One device is measured, that of
-the profile; --set compute.accelerator=cpu measures the CPU of a machine with a GPU. The book's chapter on training on a
-GPU shows what is in book/recorded/.
+It trains on random slices with eight batches per epoch, because their content does not affect the time. The device is
+that of the profile; --set compute.accelerator=cpu measures the CPU of a machine with a GPU. The chapter on training on
+a GPU shows the records in book/recorded/.
 """
 
 import argparse
@@ -21,23 +21,24 @@ import pandas as pd
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.prepared import LABELS, Block, PreparedDataset, open_prepared, write_prepared
 from hgisam.errors import InputError
-from hgisam.models.networks import build_network, network_name
+from hgisam.models.networks import build_network
 from hgisam_book.benchmarks.map_cost import machine
 from hgisam_book.benchmarks.training_speed import loader_rate, measure_training
-from hgisam_book.recorded.benchmarks import AS_IT_IS, rows_table
+from hgisam_book.recorded.benchmarks import DEFAULT_WAY, record_table
+from hgisam_book.recorded.model_card import network_name
 
-WAYS = (AS_IT_IS, "float32", "compile", "checkpointing", "accumulate=2", "half the batch")
-USUAL = tuple(way for way in WAYS if way != "compile")  # which takes minutes on a CPU
-# one process; an epoch in which all weights learn, and which isn't interrupted to save the state
+WAYS = (DEFAULT_WAY, "float32", "compile", "checkpointing", "accumulate=2", "half the batch")
+USUAL = tuple(way for way in WAYS if way != "compile")  # compile takes minutes on a CPU
+# one process; all weights are trained, and no state is saved during the epoch
 OVERRIDES = ("compute.devices=1", "compute.nodes=1", "train.head_epochs=0", "train.save_minutes=1e9")
-SLICES = 8  # of a patient; every other one bleeds
+SLICES = 8  # per patient; every other slice bleeds
 READING_S = 3.0
 
 
 def overrides_of(way: str, profile: Profile) -> list[str]:
-    """What a way changes in a profile."""
+    """Profile overrides of a variant."""
     changes = {
-        AS_IT_IS: [],
+        DEFAULT_WAY: [],
         "float32": ["compute.precision=32-true"],
         "compile": ["compute.compile=true"],
         "checkpointing": ["compute.checkpointing=true"],
@@ -48,7 +49,7 @@ def overrides_of(way: str, profile: Profile) -> list[str]:
 
 
 def make_set(out: Path, profile: Profile) -> PreparedDataset:
-    """A prepared set of random slices on the profile's grid, of which an epoch has eight batches."""
+    """Write a prepared set of random slices on the grid of the profile, with eight batches per epoch."""
     patients = ["train"] * profile.train.batch_size + ["val"] * 2
     where = {"slice_mm": 5.0, "fold": 0, "pixel_mm": profile.pixel_mm, "native_row0": 0.0, "native_col0": 0.0}
     native = {"native_rows": profile.data.image_px, "native_cols": profile.data.image_px}
@@ -67,7 +68,7 @@ def make_set(out: Path, profile: Profile) -> PreparedDataset:
 
 
 def random_studies(count: int, size_px: int) -> Iterator[Block]:
-    """Studies as (hu, brain, mask), each [slice, size_px, size_px]: a noisy disc, every other slice with a spot."""
+    """Random studies (hu, brain, mask), each [slice, size_px, size_px]: a noisy disc, every other slice with a spot."""
     rng = np.random.default_rng(0)
     row, col = np.mgrid[:size_px, :size_px] / size_px - 0.5
     brain = np.repeat((np.hypot(row, col) < 0.42)[None], SLICES, axis=0)
@@ -81,7 +82,7 @@ def random_studies(count: int, size_px: int) -> Iterator[Block]:
 def measure_profile(
     profile: str, overrides: Sequence[str], ways: Sequence[str], jobs: int | None, repeat: int
 ) -> dict[str, Any]:
-    """The record: machine, network, reading, and a row a way."""
+    """Measure a profile; returns the record: machine, network, read rate, and one row per variant."""
     settings = load_profile(profile, [*overrides, *OVERRIDES])
     jobs = settings.compute.jobs if jobs is None else jobs
     changes = [overrides_of(way, settings) for way in ways]
@@ -104,24 +105,26 @@ def measure_profile(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints a table, and writes the record where one is asked for."""
+    """Measure, print a table, and optionally write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", default="laptop", help="its name, or the path of a .yaml file")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(USUAL), help="all but compile without it")
-    parser.add_argument("--jobs", type=int, help="processes that read; the profile's compute.jobs without it")
+    parser.add_argument("--profile", default="laptop", help="name or path of the profile")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override; may be repeated")
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=list(USUAL), help="variants; default: all but compile"
+    )
+    parser.add_argument("--jobs", type=int, help="reading processes; default: compute.jobs of the profile")
     parser.add_argument("--repeat", type=int, default=3, help="timed rounds; the shortest counts")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    given = parser.parse_args(arguments)
+    parser.add_argument("--json", type=Path, help="write the record to this file")
+    options = parser.parse_args(arguments)
     try:
-        record = measure_profile(given.profile, given.set, given.ways, given.jobs, given.repeat)
+        record = measure_profile(options.profile, options.set, options.ways, options.jobs, options.repeat)
     except InputError as error:
         sys.exit(f"bench_train: {error}")
     print(*(f"{key}: {value}" for key, value in record.items() if key != "rows"), sep="\n")
-    table = rows_table(record["rows"])
+    table = record_table(record["rows"])
     print(*(f"| {' | '.join(cells)} |" for cells in [table.columns, ["---"] * table.shape[1], *table.values]), sep="\n")
-    if given.json:
-        given.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Gate: the rendered site in a real browser, narrow and wide, light and dark.
+"""Gate: check the rendered site in a real browser, narrow and wide, light and dark.
 
     python ci/check_browser.py _build/html
 
-Pages are opened from disk, as a reader does. Screenshots go to `screenshots/` beside the site. Without a Chromium it
-says so; on a CI machine (CI=true) that fails.
+Pages are opened from disk. Screenshots go to `screenshots/` beside the site. Without Chromium the gate is not run; on a
+CI machine (CI=true) it then fails.
 """
 
 import os
@@ -19,17 +19,17 @@ from urllib.parse import urlsplit
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
 
-from hgisam.doctor import INSTALL, find_browser
-from hgisam_book.browser import ARGUMENTS, UNFOLD, in_theme
+from hgisam_book.browser import ARGUMENTS, UNFOLD, theme_script
+from hgisam_book.doctor import INSTALL, find_browser
 
 WIDTHS = {"narrow": (390, 844), "wide": (1280, 900)}
 SERIOUS = ("serious", "critical")
 AXE: dict[str, Any] = {"preload": False, "resultTypes": ["violations"]}
-# docutils calls the entries of a bibliography doc-biblioentry, which axe takes for no items of a list
-NOT_LOOKED_AT = {"exclude": [[".js-plotly-plot"], [".citation-list"]]}
-UNDRAWN = """() => [...document.querySelectorAll('.figure-plotly')].filter((figure) => {
-    const drawn = figure.querySelector('.main-svg, canvas');
-    const box = drawn && drawn.getBoundingClientRect();
+# docutils gives bibliography entries the role doc-biblioentry, which axe does not accept as list items
+EXCLUDED = {"exclude": [[".js-plotly-plot"], [".citation-list"]]}
+NOT_RENDERED = """() => [...document.querySelectorAll('.figure-plotly')].filter((figure) => {
+    const content = figure.querySelector('.main-svg, canvas');
+    const box = content && content.getBoundingClientRect();
     return !(box && box.width > 50 && box.height > 50);
 }).map((figure) => figure.getAttribute('aria-label'))"""
 TOO_WIDE = """() => {
@@ -41,20 +41,20 @@ TOO_WIDE = """() => {
 }"""
 CLIPPED = """() => [...document.querySelectorAll('.figure-plotly')].filter((f) => f.scrollWidth > f.clientWidth + 1)
     .map((f) => `${f.getAttribute('aria-label')}: ${f.scrollWidth} px in ${f.clientWidth} px`)"""
-# level text only: the boxes of slanted labels overlap where the labels do not
+# horizontal text only: the boxes of rotated labels overlap even if the labels do not
 HIDDEN_TEXT = """() => [...document.querySelectorAll('.figure-plotly')].flatMap((figure) => {
     const name = figure.getAttribute('aria-label'), whole = figure.getBoundingClientRect();
     const level = (text) => !/rotate\\((?!0[,)])/.test(text.getAttribute('transform') || '');
     const texts = [...figure.querySelectorAll('.main-svg text')]
         .filter((text) => text.textContent.trim() && text.checkVisibility({ checkVisibilityCSS: true }) && level(text))
-        .map((text) => ({ said: text.textContent, box: text.getBoundingClientRect() }));
+        .map((text) => ({ text: text.textContent, box: text.getBoundingClientRect() }));
     const cut = texts.filter(({ box }) => box.left < whole.left - 2 || box.right > whole.right + 2
         || box.top < whole.top - 2 || box.bottom > whole.bottom + 2);
     const both = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2
         && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
     const pairs = texts.flatMap((a, i) => texts.slice(i + 1).filter((b) => both(a.box, b.box)).map((b) => [a, b]));
-    return [...cut.map(({ said }) => `is cut off: “${said}” (${name})`),
-        ...pairs.map(([a, b]) => `overlaps: “${a.said}” and “${b.said}” (${name})`)];
+    return [...cut.map(({ text }) => `is cut off: “${text}” (${name})`),
+        ...pairs.map(([a, b]) => `overlaps: “${a.text}” and “${b.text}” (${name})`)];
 })"""
 UNTHEMED = """() => {
     const text = getComputedStyle(document.body).color.match(/[0-9.]+/g).map(Number);
@@ -67,7 +67,7 @@ UNTHEMED = """() => {
         return bright(own) !== bright(text);
     }).map((graph) => graph.closest('.figure-plotly').getAttribute('aria-label'));
 }"""
-# clicks at the far end of each slider of each figure: what is drawn, sliders themselves aside, must change
+# clicks at the far end of each slider of each figure: the figure without its sliders must change
 MOVE_SLIDERS = """async () => {
     const dead = [];
     for (const graph of document.querySelectorAll('.figure-plotly .js-plotly-plot')) {
@@ -96,38 +96,42 @@ MOVE_SLIDERS = """async () => {
 }"""
 
 
-def hurdles(page: Page, **rules: list[str]) -> list[str]:
-    """What axe-core finds serious or worse for readers with a screen reader, or with eyes that need contrast.
+def accessibility_problems(page: Page, **rules: list[str]) -> list[str]:
+    """Serious and critical accessibility problems that axe-core finds, outside of figures.
 
-    Not inside figures: to a screen reader each is one image with its text. `runOnly` names the rules, if not all.
+    To a screen reader, a figure is one image with its alternative text.
+
+    Args:
+        page: The open page.
+        rules: Options of axe; `runOnly` restricts the rules.
     """
     return [
         f"{found['id']} ({found['impact']}): {node['html'][:120]}"
-        for found in Axe().run(page, context=NOT_LOOKED_AT, options=AXE | rules).response["violations"]
+        for found in Axe().run(page, context=EXCLUDED, options=AXE | rules).response["violations"]
         if found["impact"] in SERIOUS
         for node in found["nodes"][:3]
     ]
 
 
 def listen(page: Page) -> list[str]:
-    """A list that fills with what the page complains about from now on."""
-    heard: list[str] = []
+    """List that collects console errors, script errors and requests of a page from now on."""
+    problems: list[str] = []
 
-    def request(asked: Request) -> None:
-        if urlsplit(asked.url).scheme not in ("file", "data", "blob"):
-            heard.append(f"fetches {asked.url[:120]}")
+    def request(sent: Request) -> None:
+        if urlsplit(sent.url).scheme not in ("file", "data", "blob"):
+            problems.append(f"fetches {sent.url[:120]}")
 
-    page.on("console", lambda message: heard.append(f"console: {message.text}") if message.type == "error" else None)
-    page.on("pageerror", lambda error: heard.append(f"script error: {error}"))
-    page.on("requestfailed", lambda failed: heard.append(f"could not load {failed.url[:120]}"))
+    page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
+    page.on("pageerror", lambda error: problems.append(f"script error: {error}"))
+    page.on("requestfailed", lambda failed: problems.append(f"could not load {failed.url[:120]}"))
     page.on("request", request)
-    return heard
+    return problems
 
 
-def looks(page: Page) -> list[str]:
-    """What is wrong with the page as it stands."""
+def layout_problems(page: Page) -> list[str]:
+    """Problems with the layout of the page in its current state."""
     return [
-        *(f"figure not drawn: {label}" for label in page.evaluate(UNDRAWN)),
+        *(f"figure not rendered: {label}" for label in page.evaluate(NOT_RENDERED)),
         *page.evaluate(TOO_WIDE),
         *(f"figure too wide: {text}" for text in page.evaluate(CLIPPED)),
         *(f"text {text}" for text in page.evaluate(HIDDEN_TEXT)),
@@ -136,11 +140,11 @@ def looks(page: Page) -> list[str]:
 
 
 def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, size: str) -> Iterator[str]:
-    """Every page in one size, first in one theme, then switched to the other as the theme's button does."""
+    """Problems of all pages at one size, in one theme and then after switching to the other."""
     width, height = WIDTHS[size]
     first, second = ("light", "dark") if size == "narrow" else ("dark", "light")
     context = browser.new_context(viewport={"width": width, "height": height})
-    context.add_init_script(in_theme(first))
+    context.add_init_script(theme_script(first))
     for name in names:
         page = context.new_page()
         problems = listen(page)
@@ -150,12 +154,12 @@ def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, siz
             for theme in (first, second):
                 page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
                 page.wait_for_timeout(250)
-                problems += [f"{theme}: {problem}" for problem in looks(page)]
-                if size == "wide":  # of the second theme only the colours are new
+                problems += [f"{theme}: {problem}" for problem in layout_problems(page)]
+                if size == "wide":  # in the second theme only the colours differ
                     rules = {} if theme == first else {"runOnly": ["color-contrast"]}
-                    problems += [f"{theme}: {problem}" for problem in hurdles(page, **rules)]
+                    problems += [f"{theme}: {problem}" for problem in accessibility_problems(page, **rules)]
                 page.screenshot(path=str(screenshots / f"{Path(name).stem}-{size}-{theme}.png"), full_page=True)
-            problems += [f"slider changes nothing: {label}" for label in page.evaluate(MOVE_SLIDERS)]
+            problems += [f"slider has no effect: {label}" for label in page.evaluate(MOVE_SLIDERS)]
         except Error as error:
             problems.append(str(error).splitlines()[0])
         yield from (f"{name} ({width} px): {problem}" for problem in problems)
@@ -164,7 +168,7 @@ def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, siz
 
 
 def check_width(program: str, site: Path, names: list[str], screenshots: Path, size: str) -> list[str]:
-    """Every page in one size, in a browser of its own."""
+    """Problems of all pages at one size, in a separate browser."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
         found = list(visit(browser, site, names, screenshots, size))
@@ -189,7 +193,7 @@ def main(arguments: list[str]) -> int:
     screenshots = site.parent / "screenshots"
     shutil.rmtree(screenshots, ignore_errors=True)
     screenshots.mkdir(parents=True)
-    with ProcessPoolExecutor(len(WIDTHS), mp_context=get_context("spawn")) as pool:  # a browser for each width
+    with ProcessPoolExecutor(len(WIDTHS), mp_context=get_context("spawn")) as pool:  # one browser per width
         jobs = [pool.submit(check_width, program, site.resolve(), names, screenshots, size) for size in WIDTHS]
         found = [problem for job in jobs for problem in job.result()]
     print(*found, sep="\n", end="\n" if found else "")

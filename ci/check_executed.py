@@ -1,4 +1,4 @@
-"""Gate: the executed notebooks of a run are whole, figures have captions, and what they were to make is there.
+"""Gate: all notebooks of a run were executed without errors, figures have captions, and all output files exist.
 
 python ci/check_executed.py runs/smoke
 """
@@ -18,14 +18,14 @@ sys.path.insert(0, str(ROOT / "book"))
 from facts import read_chapter  # noqa: E402
 from steps import STEPS  # noqa: E402
 
-FIGURE, EXERCISE = "figure-plotly", {"hide-input", "hide-cell"}  # an exercise doesn't say what is to be seen
+FIGURE, EXERCISE = "figure-plotly", {"hide-input", "hide-cell"}  # figures of exercises have no caption
 
 
 def problems(notebook: NotebookNode) -> list[str]:
-    """What is wrong with an executed notebook."""
+    """Problems with an executed notebook."""
     record, found = notebook.metadata.get("papermill", {}), []
     if not record:
-        found.append("papermill did not write it")
+        found.append("not written by papermill")
     elif record.get("exception"):
         found.append("papermill recorded an exception")
     for number, cell in enumerate(notebook.cells):
@@ -37,13 +37,13 @@ def problems(notebook: NotebookNode) -> list[str]:
 def _cell_problems(cell: dict[str, Any]) -> list[str]:
     found, figure = [], cell["metadata"].get("mystnb", {}).get("figure", {})
     if "".join(cell["source"]).strip() and cell.get("execution_count") is None:
-        found.append("was not run")
+        found.append("not executed")
     for output in cell.get("outputs", []):
         if output["output_type"] == "error":
             found.append(f"ended with {output.get('ename')}: {output.get('evalue')}")
         text = json.dumps(output.get("data", output.get("text", "")))
         if str(ROOT) + "/" in text or str(Path.home()) + "/" in text:
-            found.append("an output shows a path of this machine")
+            found.append("an output contains a path of this machine")
         if FIGURE in text and not EXERCISE & {*cell["metadata"].get("tags", [])} and not figure.get("caption"):
             found.append("a figure without a label and a caption (mystnb: figure: name, caption)")
         if "<script" in text and "https://" in text.split("<script", 1)[1].split(">", 1)[0]:
@@ -52,7 +52,7 @@ def _cell_problems(cell: dict[str, Any]) -> list[str]:
 
 
 def run_problems(run: Path) -> list[str]:
-    """What is wrong with a run: every notebook executed and whole, every product there and not empty."""
+    """Problems with a run: notebooks not executed, output files missing or empty."""
     found = []
     for name, step in STEPS.items():
         path = run / "notebooks" / f"{name}.ipynb"
@@ -65,10 +65,10 @@ def run_problems(run: Path) -> list[str]:
             found.append(f"{path}: {error}")
             continue
         found += [f"{path}: {problem}" for problem in problems(notebook)]
-        real = notebook.metadata.get("papermill", {}).get("parameters", {})
+        parameters = notebook.metadata.get("papermill", {}).get("parameters", {})
         for made in step.makes:
-            given = made.startswith("phantom/") and real.get(made.split("/")[1].replace("-", "_"))
-            if not given and not ((run / made).is_file() and (run / made).stat().st_size):
+            replaced = made.startswith("phantom/") and parameters.get(made.split("/")[1].replace("-", "_"))
+            if not replaced and not ((run / made).is_file() and (run / made).stat().st_size):
                 found.append(f"{run / made}: missing or empty")
     return found
 

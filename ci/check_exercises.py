@@ -1,4 +1,4 @@
-"""Gate: every chapter has its exercises and its quiz, and what a student gets holds no solution.
+"""Gate: every chapter has its exercises and its quiz, and exercise notebooks contain no solution.
 
 python ci/check_exercises.py
 """
@@ -14,11 +14,20 @@ BOOK = Path(__file__).resolve().parent.parent / "book"
 sys.path.insert(0, str(BOOK))
 
 from facts import read_chapter  # noqa: E402
-from teaching import BEGINS, ENDS, KINDS, exercises_of, for_students, is_solution, opened, questions_of  # noqa: E402
+from teaching import (  # noqa: E402
+    BEGINS,
+    ENDS,
+    KINDS,
+    exercise_notebook,
+    exercises_of,
+    is_solution,
+    questions_of,
+    without_solution,
+)
 
 
 def problems(path: Path) -> list[str]:
-    """What is wrong with a chapter's exercises, one line each."""
+    """Problems with the exercises of a chapter, one line each."""
     try:
         chapter = read_chapter(path)
     except InputError as error:
@@ -36,13 +45,13 @@ def problems(path: Path) -> list[str]:
 def _code(chapter: nbformat.NotebookNode, number: str) -> list[str]:
     cells = [cell.source for cell in chapter.cells if is_solution(cell) and BEGINS in cell.source]
     if len(cells) != 1:
-        return [f"{len(cells)} code solutions with marks, expected one"]
+        return [f"{len(cells)} code solutions with markers, expected one"]
     try:
-        left = opened(cells[0])
-        compile(left, "<exercise>", "exec")
+        exercise = without_solution(cells[0])
+        compile(exercise, "<exercise>", "exec")
     except (ValueError, SyntaxError) as error:
-        return [f"ex-{number}-code can't be opened: {error}"]
-    return [] if "assert " in left else [f"ex-{number}-code has no assertion that says when it is solved"]
+        return [f"ex-{number}-code has no valid exercise: {error}"]
+    return [] if "assert " in exercise else [f"ex-{number}-code has no assertion that tests the answer"]
 
 
 def _quiz(chapter: nbformat.NotebookNode) -> list[str]:
@@ -50,26 +59,26 @@ def _quiz(chapter: nbformat.NotebookNode) -> list[str]:
     if len(questions) < 2:
         return [f"a quiz of {len(questions)} questions, expected two or more"]
     return [
-        f"quiz {number}: {sum(right for _, right, _ in answers)} of {len(answers)} answers are right, expected one"
+        f"quiz {number}: {sum(correct for _, correct, _ in answers)} of {len(answers)} answers correct, expected one"
         for number, (_, answers) in enumerate(questions, start=1)
-        if len(answers) < 2 or sum(right for _, right, _ in answers) != 1
+        if len(answers) < 2 or sum(correct for _, correct, _ in answers) != 1
     ]
 
 
 def _student(chapter: nbformat.NotebookNode) -> list[str]:
-    """Looks for lines of solutions in what a student gets."""
-    given = "\n".join(cell.source for cell in for_students(chapter, {}).cells)
-    told = [solution for label, (_, solution) in exercises_of(chapter).items() if label.endswith("predict")]
+    """Lines of solutions that are left in the exercise notebook."""
+    exercise = "\n".join(cell.source for cell in exercise_notebook(chapter, {}).cells)
+    solutions = [solution for label, (_, solution) in exercises_of(chapter).items() if label.endswith("predict")]
     for cell in chapter.cells:
         if is_solution(cell) and BEGINS in cell.source and ENDS in cell.source:
-            told.append(cell.source.split(BEGINS)[1].split(ENDS)[0])
-    lines = {line.strip() for text in told for line in text.splitlines() if len(line.strip()) > 24}
+            solutions.append(cell.source.split(BEGINS)[1].split(ENDS)[0])
+    lines = {line.strip() for text in solutions for line in text.splitlines() if len(line.strip()) > 24}
     whole = {cell.source for cell in chapter.cells if is_solution(cell)}
-    return [f"the student's notebook holds {line[:60]!r}" for line in sorted(lines | whole) if line in given]
+    return [f"the exercise notebook contains {line[:60]!r}" for line in sorted(lines | whole) if line in exercise]
 
 
 def main(arguments: list[str]) -> int:
-    """Checks the notebooks given, or all of book/."""
+    """Check the given notebooks, or all of book/."""
     paths = [Path(argument) for argument in arguments] or sorted(BOOK.glob("[0-9]*.ipynb"))
     found = [f"{path}: {problem}" for path in paths for problem in problems(path)]
     print(*found, sep="\n", end="\n" if found else "")

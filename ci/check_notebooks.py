@@ -1,6 +1,7 @@
-"""Gate: notebooks in book/ are sources. No outputs, a kernelspec, a title, typed and explained parameters, no paths.
+"""Gate: notebooks in book/ are sources without outputs, with a kernelspec, a title, and typed, documented parameters.
 
-Figures have labels with the chapter's number and captions, and at least one word leads to the glossary.
+They contain no absolute paths. Figures have captions and labels with the chapter number, and at least one term links to
+the glossary.
 """
 
 import ast
@@ -18,18 +19,18 @@ from facts import read_chapter  # noqa: E402
 
 CHECK = "check_parameters(globals())"
 ABSOLUTE = re.compile(r"(?<![\w.:/…])/(?:home|Users|root|tmp|mnt|work|opt|var|media)/|\b[A-Z]:\\\\")
-WORD = re.compile(r"\{term\}`[^`]+`")
+TERM = re.compile(r"\{term\}`[^`]+`")
 
 
 def problems(path: Path) -> list[str]:
-    """What is wrong with a notebook, one line each."""
+    """Problems with a notebook, one line each."""
     try:
         notebook = read_chapter(path)
     except InputError as error:
         return [str(error)]
     cells = notebook.cells
     number = path.stem.split("_")[0]
-    return [*_sources(notebook, cells), *_title(cells), *_parameters(cells), *_figures(cells, number), *_words(cells)]
+    return [*_sources(notebook, cells), *_title(cells), *_parameters(cells), *_figures(cells, number), *_terms(cells)]
 
 
 def _sources(notebook: dict[str, Any], cells: list[dict[str, Any]]) -> list[str]:
@@ -38,9 +39,9 @@ def _sources(notebook: dict[str, Any], cells: list[dict[str, Any]]) -> list[str]
         found.append("kernelspec is not python3")
     for number, cell in enumerate(cells):
         if cell.get("outputs") or cell.get("execution_count") is not None:
-            found.append(f"cell {number} has outputs or was run: clear them")
+            found.append(f"cell {number} has outputs or was executed: clear them")
         if match := ABSOLUTE.search("".join(cell["source"])):
-            found.append(f"cell {number} holds an absolute path ({match.group()}…)")
+            found.append(f"cell {number} contains an absolute path ({match.group()}…)")
     return found
 
 
@@ -70,7 +71,7 @@ def _parameters(cells: list[dict[str, Any]]) -> list[str]:
             found.append(f"parameters: {text!r} has no comment")
     calls = [cell for cell in cells if cell["cell_type"] == "code" and CHECK in "".join(cell["source"])]
     if not calls:
-        found.append(f"nothing calls {CHECK}: a misspelt parameter would be ignored")
+        found.append(f"no cell calls {CHECK}: a misspelt parameter would be ignored")
     return found or ([] if statements else ["the parameters cell is empty"])
 
 
@@ -81,22 +82,20 @@ def _figures(cells: list[dict[str, Any]], number: str) -> list[str]:
             continue
         name, caption = str(figure.get("name", "")), str(figure.get("caption", ""))
         if not name.startswith(f"fig-{number}-") or name in seen:
-            found.append(
-                f"cell {place}: the label {name!r} of a figure is not one of its own that begins fig-{number}-"
-            )
+            found.append(f"cell {place}: the figure label {name!r} is not unique or does not start with fig-{number}-")
         if not caption.endswith("."):
-            found.append(f"cell {place}: the caption {caption!r} of a figure is not a sentence")
+            found.append(f"cell {place}: the figure caption {caption!r} is not a sentence")
         seen.add(name)
     return found
 
 
-def _words(cells: list[dict[str, Any]]) -> list[str]:
+def _terms(cells: list[dict[str, Any]]) -> list[str]:
     text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    return [] if WORD.search(text) else ["no word leads to the glossary ({term}`…`)"]
+    return [] if TERM.search(text) else ["no term links to the glossary ({term}`…`)"]
 
 
 def main(arguments: list[str]) -> int:
-    """Checks the notebooks given, or all of book/."""
+    """Check the given notebooks, or all of book/."""
     paths = [Path(argument) for argument in arguments] or sorted(Path("book").glob("[0-9]*.ipynb"))
     found = [f"{path}: {problem}" for path in paths for problem in problems(path)]
     if not paths:

@@ -1,8 +1,8 @@
-"""Gate: the book prints. Makes PDF and EPUB of a rendered site and the notebooks behind it, and looks at both.
+"""Gate: print a rendered site and its notebooks to PDF and EPUB, and check both files.
 
     python ci/check_print.py _build/html runs/smoke
 
-Without a Chromium it says so; on a CI machine (CI=true) that fails.
+Without Chromium the gate is not run; on a CI machine (CI=true) it then fails.
 """
 
 import os
@@ -20,7 +20,7 @@ from bs4 import BeautifulSoup
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
-from hgisam.doctor import INSTALL, find_browser
+from hgisam_book.doctor import INSTALL, find_browser
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 sys.path.insert(0, str(BOOK))
@@ -29,11 +29,11 @@ from steps import PRINTED  # noqa: E402
 
 PRINTER = BOOK / "printing.py"
 XHTML = "{http://www.w3.org/1999/xhtml}"
-BYTES = 60_000_000  # of either file: what a mail server may still take
+BYTES = 60_000_000  # maximum size of each file
 
 
 def figures_in(page: Path) -> tuple[str, int]:
-    """Title of a rendered page, and how many live figures it has."""
+    """Title and number of interactive figures of a rendered page."""
     soup = BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser")
     heading = soup.h1
     if heading is None:
@@ -44,33 +44,33 @@ def figures_in(page: Path) -> tuple[str, int]:
 
 
 def pdf_problems(path: Path, chapters: dict[str, int]) -> Iterator[str]:
-    """What is wrong with a PDF.
+    """Problems with a PDF.
 
     Args:
         path: The file.
-        chapters: Title of each chapter → its figures.
+        chapters: Title of each chapter → number of its figures.
     """
     try:
         reader = PdfReader(path)
-        outline = {re.sub(r"^\d+\. ", "", str(entry.title)) for entry in _flat(reader.outline)}
+        bookmarks = {re.sub(r"^\d+\. ", "", str(entry.title)) for entry in _flat(reader.outline)}
         pictures = sum(len(page.images) for page in reader.pages)
     except (OSError, PyPdfError) as error:
         yield f"{path.name}: not a PDF ({error})"
         return
-    yield from (f"{path.name}: no bookmark leads to {title!r}" for title in chapters if title not in outline)
+    yield from (f"{path.name}: no bookmark for {title!r}" for title in chapters if title not in bookmarks)
     if pictures < sum(chapters.values()):
         yield f"{path.name}: {pictures} pictures of {sum(chapters.values())} figures"
     if not any(page.extract_text().strip() for page in reader.pages):
         yield f"{path.name}: no text"
 
 
-def _flat(outline: list) -> Iterator:  # type: ignore[type-arg]  # pypdf nests lists in lists
-    for entry in outline:
+def _flat(bookmarks: list) -> Iterator:  # type: ignore[type-arg]  # pypdf nests lists in lists
+    for entry in bookmarks:
         yield from _flat(entry) if isinstance(entry, list) else [entry]
 
 
 def epub_problems(path: Path, chapters: dict[str, int]) -> Iterator[str]:
-    """What is wrong with an EPUB; arguments as for `pdf_problems`."""
+    """Problems with an EPUB; arguments as for `pdf_problems`."""
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
@@ -78,7 +78,7 @@ def epub_problems(path: Path, chapters: dict[str, int]) -> Iterator[str]:
         return
     names = archive.namelist()
     if names[:1] != ["mimetype"] or archive.read("mimetype").strip() != b"application/epub+zip":
-        yield f"{path.name}: does not begin with its mimetype"
+        yield f"{path.name}: does not start with its mimetype"
     titles, pictures = set(), 0
     for name in names:
         if not name.endswith(".xhtml"):
@@ -103,7 +103,7 @@ def _page_problems(name: str, root: ElementTree.Element, names: set[str]) -> Ite
         if kind == "script":
             yield "a script"
         if "figure-plotly" in element.get("class", ""):
-            yield "a live figure"
+            yield "an interactive figure"
         address = urlsplit(element.get("src", ""))
         if address.scheme in ("http", "https") or address.netloc:
             yield f"<{kind}> fetches {element.get('src')}"

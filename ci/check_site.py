@@ -1,4 +1,4 @@
-"""Gate: the rendered site as files. Pages, links, numbers, alternative texts, sizes, nothing from another host.
+"""Gate: check the files of the rendered site: pages, links, numbers, alternative texts, sizes, no remote resources.
 
 python ci/check_site.py _build/html
 """
@@ -19,10 +19,10 @@ sys.path.insert(0, str(BOOK))
 
 from numbering import numbers_of  # noqa: E402
 
-PAGE_BYTES = 1_500_000  # a page with its own images; plotly.js is shared by all pages and counted apart
+PAGE_BYTES = 1_500_000  # a page with its images, without plotly.js, which all pages share
 TOC = BOOK / "_toc.yml"
 LIBRARY = "plotly.min.js"
-FETCHING = {  # element → attributes from which a browser fetches by itself
+FETCHING = {  # element → attributes from which a browser loads resources
     "script": ("src",), "img": ("src", "srcset"), "iframe": ("src",), "source": ("src", "srcset"), "video": ("src",),
     "audio": ("src",), "embed": ("src",), "object": ("data",),
 }  # fmt: skip
@@ -40,7 +40,7 @@ CSS_URL = re.compile(r"(?:@import\s+[\"']|url\(\s*[\"']?)((?:https?:)?//[^\"')\s
 
 
 def toc_pages(toc: Path) -> list[str]:
-    """Names of the pages that the table of contents promises."""
+    """Names of the pages in the table of contents."""
 
     def walk(node: object) -> Iterator[str]:
         if isinstance(node, dict):
@@ -55,12 +55,12 @@ def toc_pages(toc: Path) -> list[str]:
 
 
 def is_remote(address: str) -> bool:
-    """Whether an address leads to another host."""
+    """True if an address is on another host."""
     return address.startswith("//") or urlsplit(address).scheme in ("http", "https")
 
 
 def page_problems(page: Path, soup: BeautifulSoup, anchors: dict[Path, set[str]]) -> list[str]:
-    """What is wrong with one page."""
+    """Problems with one page."""
     return [*_remote(soup), *_texts(soup), *_plotly(soup), *_links(page, soup, anchors), *_size(page, soup)]
 
 
@@ -95,7 +95,7 @@ def _plotly(soup: BeautifulSoup) -> Iterator[str]:
     if len(loads) != (1 if figures else 0):
         yield f"{LIBRARY} loaded {len(loads)} times on a page with {len(figures)} figures"
     if len(graphs) != len([graph for graph in graphs if graph.find_parent(class_="figure-plotly")]):
-        yield "plotly figure outside of .figure-plotly: shown by another renderer than ours"
+        yield "plotly figure outside of .figure-plotly: not written by our renderer"
     if any(len(script.get_text()) > 3_000_000 for script in soup.find_all("script")):
         yield "plotly.js inside the page"
 
@@ -107,18 +107,18 @@ def _links(page: Path, soup: BeautifulSoup, anchors: dict[Path, set[str]]) -> It
             continue
         target = (page.parent / unquote(parts.path)).resolve() if parts.path else page.resolve()
         if not target.exists():
-            yield f"leads nowhere: {element[attribute]}"
+            yield f"broken link: {element[attribute]}"
         elif parts.fragment and target in anchors and unquote(parts.fragment) not in anchors[target]:
-            yield f"no such place: {element[attribute]}"
+            yield f"missing anchor: {element[attribute]}"
 
 
 def _numbers(soup: BeautifulSoup, numbers: dict[str, str]) -> Iterator[str]:
-    """Where the page has another number than a student's notebook; see `numbering`."""
+    """Numbers that differ between the page and the exercise notebook; see `numbering`."""
     for label, number in numbers.items():
         place = soup.find(id=f"equation-{label}" if label.startswith("eq-") else label)
         shown = place and place.select_one(".eqno, .caption-number")
         if shown and number not in re.findall(r"[\d.]+\d", shown.get_text()):
-            yield f"{label} is {shown.get_text(strip=True)} here, and {number} in a student's notebook"
+            yield f"{label} is {shown.get_text(strip=True)} here, and {number} in the exercise notebook"
 
 
 def _size(page: Path, soup: BeautifulSoup) -> Iterator[str]:
@@ -135,7 +135,7 @@ def _anchors(soup: BeautifulSoup) -> set[str]:
 
 
 def site_problems(site: Path, toc: Path = TOC) -> tuple[list[str], int]:
-    """What is wrong with a site, and how many pages it has."""
+    """Problems with a site, and its number of pages."""
     found = [f"{name}.html: missing" for name in toc_pages(toc) if not (site / f"{name}.html").is_file()]
     pages = sorted(path for path in site.rglob("*.html") if "_static" not in path.parts)
     soups = {page: BeautifulSoup(page.read_bytes(), "html.parser", from_encoding="utf-8") for page in pages}

@@ -1,7 +1,7 @@
-"""Sphinx extension: formulas as MathML, written at build time.
+"""Sphinx extension that renders formulas as MathML at build time.
 
-Every current browser draws MathML by itself, so pages need no MathJax, no font from another host and no script. The
-translation is docutils' own; a command that it does not know is a warning, which the build turns into an error.
+All current browsers render MathML, so pages need no MathJax, no remote font and no script. docutils translates the
+formulas; an unknown command is a warning, which the build turns into an error.
 """
 
 from docutils import nodes
@@ -18,36 +18,40 @@ ENVIRONMENTS = ("align", "align*", "aligned", "equation", "equation*", "split", 
 
 
 def to_mathml(tex: str, *, block: bool) -> str:
-    """MathML of a formula.
+    """Translate a formula from LaTeX to MathML.
+
+    Args:
+        tex: LaTeX source.
+        block: True for a displayed formula.
 
     Raises:
         MathError: If docutils does not know a command in it.
     """
     tex = tex.strip()
-    for name in ENVIRONMENTS:  # docutils aligns at & and \\ without being told
+    for name in ENVIRONMENTS:  # docutils aligns at & and \\ without an environment
         begin, end = rf"\begin{{{name}}}", rf"\end{{{name}}}"
         if tex.startswith(begin) and tex.endswith(end):
             tex = tex.removeprefix(begin).removesuffix(end).strip()
     mathml: str = latex2mathml.tex2mathml(tex, as_block=block)
-    return mathml.replace("&ApplyFunction;", "\u2061")  # docutils writes a name that XHTML, and so EPUB, doesn't know
+    return mathml.replace("&ApplyFunction;", "\u2061")  # docutils writes an entity that XHTML, and so EPUB, lacks
 
 
 def _formula(node: nodes.math | nodes.math_block, *, block: bool) -> str:
     try:
         return to_mathml(node.astext(), block=block)
     except (MathError, SyntaxError) as error:
-        logger.warning("formula that cannot become MathML: %s in %s", error, node.astext(), location=node)
+        logger.warning("formula without MathML translation: %s in %s", error, node.astext(), location=node)
         return f"<code>{nodes.unescape(node.astext())}</code>"
 
 
 def visit_inline(self: HTML5Translator, node: nodes.math) -> None:
-    """Writes an inline formula."""
+    """Write an inline formula."""
     self.body.append(f'<span class="formula">{_formula(node, block=False)}</span>')
     raise nodes.SkipNode
 
 
 def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
-    """Writes a displayed formula with its number, if it has a label."""
+    """Write a displayed formula, with its number if it has a label."""
     self.body.append(self.starttag(node, "div", CLASS="formula-block"))
     if node["number"]:
         self.body.append(f'<span class="eqno">({get_node_equation_number(self, node)})')
@@ -58,6 +62,6 @@ def visit_block(self: HTML5Translator, node: nodes.math_block) -> None:
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Registers the renderer under the name that `html_math_renderer: mathml` asks for."""
+    """Register the renderer for `html_math_renderer: mathml`."""
     app.add_html_math_renderer("mathml", (visit_inline, None), (visit_block, None))
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

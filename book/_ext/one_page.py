@@ -1,7 +1,7 @@
-"""Sphinx extension: the book as one page, for print, with the nodes of every extension.
+"""Sphinx extension for the single-page book, which is printed to PDF.
 
-Sphinx looks for a node's writers under the builder's name, and only if nothing at all stands there under its format. An
-extension that registers writers for `singlehtml` hides those that all others have for HTML: here they are joined.
+Sphinx looks up the node visitors of a builder by its name, and uses those of its format only if there are none. So an
+extension with visitors for `singlehtml` hides the HTML visitors of all other extensions. This extension merges both.
 """
 
 from sphinx.application import Sphinx
@@ -10,14 +10,14 @@ from sphinx.util.typing import ExtensionMetadata
 BUILDER = "singlehtml"
 
 
-def join_writers(app: Sphinx) -> None:
-    """Gives the builder of one page what HTML has, where it has nothing of its own."""
-    writers = app.registry.translation_handlers
+def merge_visitors(app: Sphinx) -> None:
+    """Add the HTML visitors to those of the single-page builder, which take precedence."""
+    visitors = app.registry.translation_handlers
     if app.builder.name == BUILDER:
-        writers[BUILDER] = writers.get(app.builder.format, {}) | writers.get(BUILDER, {})
+        visitors[BUILDER] = visitors.get(app.builder.format, {}) | visitors.get(BUILDER, {})
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Connects it."""
-    app.connect("builder-inited", join_writers)
+    """Connect the event handler."""
+    app.connect("builder-inited", merge_visitors)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
-"""Sphinx extension: plotly.js once for the site, loaded only by pages that show a figure.
+"""Sphinx extension that loads plotly.js on pages with figures, from a single copy on the site.
 
-Figures come as `<div class="figure-plotly" …>` without the library in them. The library is copied out of the installed
-plotly wheel, so pages need no other host.
+Figures are `<div class="figure-plotly" …>` without the library. The library is copied from the installed plotly
+package, so pages load nothing from other hosts.
 """
 
 import shutil
@@ -14,18 +14,18 @@ from sphinx.application import Sphinx
 from sphinx.util.typing import ExtensionMetadata
 
 FIGURE_CLASS = "figure-plotly"
-SCRIPTS = ("plotly.min.js", "plotly-theme.js")  # the second lies in book/_static
+SCRIPTS = ("plotly.min.js", "plotly-theme.js")  # the second is in book/_static
 
 
 def add_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
-    """Adds the scripts to a page with a figure; not deferred, because the figures draw as the page is read."""
+    """Add the scripts to a page with a figure; not deferred, because figures are rendered while the page loads."""
     if FIGURE_CLASS in context.get("body", ""):
         for script in SCRIPTS:
             app.add_js_file(script)
 
 
 def copy_library(app: Sphinx, failure: Exception | None) -> None:
-    """Copies plotly.js beside the other static files."""
+    """Copy plotly.js to the static files."""
     if failure is None and app.builder.format == "html":
         static = Path(app.outdir) / "_static"
         static.mkdir(exist_ok=True)
@@ -34,7 +34,7 @@ def copy_library(app: Sphinx, failure: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> ExtensionMetadata:
-    """Connects both."""
+    """Connect the event handlers."""
     app.connect("html-page-context", add_scripts)
     app.connect("build-finished", copy_library)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -5,7 +5,7 @@ import bench_ingest
 import pytest
 
 from data_prep.preparation import code_hash
-from hgisam_book.recorded.benchmarks import INGEST_TARGETS, judge, read_records
+from hgisam_book.recorded.benchmarks import INGEST_TARGETS, compare_with_targets, read_records
 
 
 def test_a_tiny_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,5 +25,5 @@ def test_a_tiny_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert set(found["peak_mb_by_studies"]) == {"2", "4"}
     assert 20 < row["peak_mb"] < 2000
     assert found["rsna_gb"] == pytest.approx(found["bytes_a_slice"] * 752_803 / 1e9)
-    assert "not run" not in judge([found], INGEST_TARGETS)["verdict"].tolist()
-    assert "slices of 512² a core-second" in capsys.readouterr().out
+    assert "not run" not in compare_with_targets([found], INGEST_TARGETS)["verdict"].tolist()
+    assert "slices of 512² per core and second" in capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.batches import Batches, balanced_sample
 from hgisam.models.networks import build_network
-from hgisam_book.recorded.benchmarks import TRAINING_TARGETS, judge, read_records
+from hgisam_book.recorded.benchmarks import TRAINING_TARGETS, compare_with_targets, read_records
 from tests.conftest import TINY
 
 TINY_OPTIONS = [option for override in TINY for option in ("--set", override)]
@@ -33,12 +33,12 @@ def test_a_tiny_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert {way: row["batch"] for way, row in rows.items() if row.get("batch") != 8} == {"half the batch": 4}
     assert all(row["images_per_s"] > 0 and row["peak_mb"] > 0 for row in rows.values())
     assert rows["checkpointing"]["peak_mb"] < rows["as it is"]["peak_mb"]
-    verdicts = judge([found], TRAINING_TARGETS)["verdict"].tolist()
+    verdicts = compare_with_targets([found], TRAINING_TARGETS)["verdict"].tolist()
     assert "not run" not in verdicts[:2]
     assert verdicts[2:] == ["not run"] * 3
 
 
-def test_the_set_has_eight_batches_an_epoch(tmp_path: Path, tiny: Profile) -> None:
+def test_the_set_has_eight_batches_per_epoch(tmp_path: Path, tiny: Profile) -> None:
     data = bench_train.make_set(tmp_path / "set", tiny)
     rows, bleeds = data.rows("train"), data.slices["any"].to_numpy() == 1
     assert (bleeds == (data.mask[:] > 0).any(axis=(1, 2))).all()
@@ -46,7 +46,7 @@ def test_the_set_has_eight_batches_an_epoch(tmp_path: Path, tiny: Profile) -> No
     assert set(bleeds[data.rows("val")]) == {False, True}
 
 
-def test_every_way_is_another_one() -> None:
+def test_every_variant_is_different() -> None:
     half = [*TINY, "compute.precision=bf16-mixed"]
     profile = load_profile("smoke", half)
     changed = [load_profile("smoke", [*half, *bench_train.overrides_of(way, profile)]) for way in bench_train.WAYS]
@@ -54,6 +54,6 @@ def test_every_way_is_another_one() -> None:
     assert len({settings.model_dump_json() for settings in changed}) == len(bench_train.WAYS)
 
 
-def test_a_mistake_is_one_line() -> None:
+def test_a_user_error_is_one_line() -> None:
     with pytest.raises(SystemExit, match=r"^bench_train: profile key train\.bacth_size"):
         bench_train.main(["--profile", "smoke", "--set", "train.bacth_size=8"])

@@ -1,4 +1,4 @@
-"""What `make book` refuses before anything starts."""
+"""Errors of `make book` before anything starts."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ BUILD = Path(__file__).parents[2] / "book" / "build.py"
         ('study.trainings={unet:{"task":"segmentation"}}', "monitor"),
     ],
 )
-def test_a_mistake_in_the_profile_or_in_a_training_of_the_studies(tmp_path: Path, override: str, message: str) -> None:
+def test_an_error_in_the_profile_or_in_a_training_of_the_studies(tmp_path: Path, override: str, message: str) -> None:
     command = [sys.executable, BUILD, "--profile", "smoke", "--runs-dir", tmp_path / "runs", "--set", override]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
@@ -39,7 +39,7 @@ def test_a_mistake_in_the_profile_or_in_a_training_of_the_studies(tmp_path: Path
         (["--runs-dir", "FILE"], "FILE/smoke/logs: got “Not a directory”"),
     ],
 )
-def test_a_wrong_place_is_one_line_before_anything_is_made(tmp_path: Path, options: list[str], message: str) -> None:
+def test_a_wrong_path_is_one_line_before_anything_is_written(tmp_path: Path, options: list[str], message: str) -> None:
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "FILE").write_text("")
     command = [sys.executable, BUILD, "--profile", "smoke", "--runs-dir", "runs", *options]
@@ -57,13 +57,13 @@ def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
     while process.poll() is None and not (log.is_file() and log.stat().st_size):
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130, said
-    assert said.splitlines()[-1] == "✗ stopped; the same command goes on from here"
-    assert "Traceback" not in said
+    _, output = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert output.splitlines()[-1] == "✗ stopped; the same command resumes from here"
+    assert "Traceback" not in output
 
 
-def test_without_a_browser_nothing_is_made_only_to_fail_at_the_print(tmp_path: Path) -> None:
+def test_a_missing_browser_is_an_error_before_anything_is_written(tmp_path: Path) -> None:
     command = [sys.executable, BUILD, "--profile", "smoke", "--runs-dir", tmp_path / "runs", "--print"]
     bare = {**os.environ, "PATH": "", "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=bare)

@@ -54,42 +54,42 @@ def test_a_page_with_a_figure_passes(site: Path, capsys: pytest.CaptureFixture[s
     assert shots == ["index-narrow-dark.png", "index-narrow-light.png", "index-wide-dark.png", "index-wide-light.png"]
 
 
-# grey on grey, and a figure that nothing draws in what is folded away
+# grey on grey, and a figure that is not rendered, in collapsed content
 UNREADABLE = (
     '<p style="color: #999; background: #888">faint</p>'
-    '<details><summary>more</summary><div class="figure-plotly" aria-label="folded"></div></details>'
+    '<details><summary>more</summary><div class="figure-plotly" aria-label="collapsed"></div></details>'
 )
 
 
 @needs_browser
-def test_what_is_wrong_is_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    undrawn = '<div class="figure-plotly" aria-label="blank"></div>'
+def test_problems_are_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = '<div class="figure-plotly" aria-label="blank"></div>'
     faults = "<script>console.error('ouch'); nothing.at.all</script><img src='gone.png'>"
-    write(site, f'{undrawn}{faults}{figure(dead_slider=True)}<div style="width: 2000px">wide</div>{UNREADABLE}')
+    write(site, f'{empty}{faults}{figure(dead_slider=True)}<div style="width: 2000px">wide</div>{UNREADABLE}')
     assert check_browser.main([str(site)]) == 1
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for expected in (
         "ouch",
         "nothing is not defined",
-        "figure not drawn: blank",
+        "figure not rendered: blank",
         "px too wide",
         "could not load",
-        "slider changes",
+        "slider has no effect",
         "color-contrast (serious)",
-        "figure not drawn: folded",
+        "figure not rendered: collapsed",
     ):
-        assert expected in said
+        assert expected in output
 
 
 @needs_browser
-def test_text_that_nobody_can_read_is_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_text_is_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     long = "an axis whose title has far more words than any phone has room for"
     write(site, figure(layout={"xaxis": {"title": long, "tickangle": 45}, "yaxis": {"title": "count"}}))
     assert check_browser.main([str(site)]) == 1
-    said = capsys.readouterr().out
-    assert f"index.html (390 px): light: text is cut off: “{long}” (lines)" in said
-    assert "1280 px" not in said
-    assert "overlaps" not in said
+    output = capsys.readouterr().out
+    assert f"index.html (390 px): light: text is cut off: “{long}” (lines)" in output
+    assert "1280 px" not in output
+    assert "overlaps" not in output
 
     notes = [{"text": text, "x": 1, "y": 1, "showarrow": False} for text in ("first", "second")]
     write(site, figure(layout={"annotations": notes}))
@@ -98,18 +98,18 @@ def test_text_that_nobody_can_read_is_found(site: Path, capsys: pytest.CaptureFi
 
 
 @needs_browser
-def test_another_host_and_a_deaf_figure_are_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_remote_resources_and_a_figure_without_theme_are_found(site: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(site, figure() + '<img src="http://192.0.2.1:9/x.png" loading="eager" alt="x">')
     (site / "_static" / "plotly-theme.js").write_text("")
     page = site / "index.html"
     page.write_text(page.read_text().replace("192.0.2.1", "localhost"))
     assert check_browser.main([str(site)]) == 1
-    said = capsys.readouterr().out
-    assert "fetches http://localhost:9" in said
-    assert "figure ignores the theme: lines" in said
+    output = capsys.readouterr().out
+    assert "fetches http://localhost:9" in output
+    assert "figure ignores the theme: lines" in output
 
 
-def test_without_a_browser_it_says_so(
+def test_without_a_browser_the_gate_is_not_run(
     site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(site, "")

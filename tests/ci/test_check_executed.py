@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_whole_run_passes(run: Path) -> None:
+def test_a_complete_run_passes(run: Path) -> None:
     assert check_executed.run_problems(run) == []
     assert check_executed.main([str(run)]) == 0
 
@@ -45,7 +45,7 @@ def test_a_whole_run_passes(run: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"execution_count": None}, "was not run"),
+        ({"execution_count": None}, "not executed"),
         (
             {"outputs": [{"output_type": "error", "ename": "ValueError", "evalue": "no", "traceback": []}]},
             "ended with ValueError: no",
@@ -95,7 +95,7 @@ def test_a_figure_with_a_caption_and_one_of_an_exercise_pass(run: Path) -> None:
             {"output_type": "display_data", "metadata": {}, "data": {"text/html": '<div class="figure-plotly">'}}
         ]
     }
-    figure = {"mystnb": {"figure": {"name": "fig-04-x", "caption": "What is seen."}}}
+    figure = {"mystnb": {"figure": {"name": "fig-04-x", "caption": "A caption."}}}
     book["cells"] += [book["cells"][1] | shown | {"metadata": data} for data in (figure, {"tags": ["hide-input"]})]
     (run / "notebooks/04_training.ipynb").write_text(json.dumps(book))
     assert check_executed.run_problems(run) == []
@@ -113,7 +113,7 @@ def test_papermill_exception_and_missing_files(run: Path) -> None:
     assert "maps/manifest.json: missing or empty" in found
 
 
-def test_no_phantom_is_expected_where_real_studies_were_given(run: Path) -> None:
+def test_no_phantom_is_expected_with_real_studies(run: Path) -> None:
     (run / "phantom/rsna/phantom.json").unlink()
     assert len(check_executed.run_problems(run)) == 1
     book = executed()

@@ -9,8 +9,8 @@ import teaching
 CHAPTER = Path(__file__).parents[2] / "book" / "05_hgi_sam.ipynb"
 
 
-def spoilt(tmp_path: Path, cell_id: str, old: str, new: str) -> str:
-    """What the gate says of a chapter in one of whose cells something was replaced."""
+def problems_after(tmp_path: Path, cell_id: str, old: str, new: str) -> str:
+    """Problems that the gate reports after a replacement in one cell of a chapter."""
     chapter = nbformat.read(CHAPTER, as_version=4)
     cell = next(cell for cell in chapter.cells if cell.id == cell_id)
     assert old in cell.source
@@ -29,24 +29,26 @@ def test_the_chapters_pass(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("exercises", ":label: ex-05-predict", ":label: ex-05-guess", "expected ex-05-predict"),
         ("exercises", ":::{solution} ex-05-predict", ":::{solution} ex-05-other", "ex-05-predict has no solution"),
-        ("solution-code", "# solution ends", "# the end", "can't be opened: a solution without"),
+        ("solution-code", "# solution ends", "# the end", "no valid exercise: a solution without"),
         ("solution-code", "assert ", "check = ", "no assertion"),
-        ("quiz", "**Right.**", "**No.**", "0 of 3 answers are right"),
+        ("quiz", "**Right.**", "**No.**", "0 of 3 answers correct"),
         ("quiz", "**2.**", "2.", "a quiz of 1 questions"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_found(tmp_path: Path, cell_id: str, old: str, new: str, expected: str) -> None:
-    assert expected in spoilt(tmp_path, cell_id, old, new)
+    assert expected in problems_after(tmp_path, cell_id, old, new)
 
 
-def test_a_solution_that_stands_in_the_exercise_is_found(tmp_path: Path) -> None:
-    told = teaching.exercises_of(nbformat.read(CHAPTER, as_version=4))["ex-05-predict"][1].splitlines()[0]
-    assert "student's notebook holds" in spoilt(tmp_path, "exercises", "Set every head weight", told + "\n")
+def test_a_solution_in_the_exercise_text_is_found(tmp_path: Path) -> None:
+    solution = teaching.exercises_of(nbformat.read(CHAPTER, as_version=4))["ex-05-predict"][1].splitlines()[0]
+    assert "exercise notebook contains" in problems_after(
+        tmp_path, "exercises", "Set every head weight", solution + "\n"
+    )
 
 
-def test_a_student_gets_the_exercise_and_not_its_solution() -> None:
+def test_the_exercise_notebook_has_the_exercise_without_its_solution() -> None:
     chapter = nbformat.read(CHAPTER, as_version=4)
-    student = teaching.for_students(chapter, {})
+    student = teaching.exercise_notebook(chapter, {})
     source = "\n".join(cell.source for cell in student.cells)
     assert teaching.YOUR_TURN in source
     assert "def frobenius(gradient):" in source
@@ -56,19 +58,20 @@ def test_a_student_gets_the_exercise_and_not_its_solution() -> None:
     assert "[03_swin_attention](03_swin_attention.ipynb)" in source
     namespace: dict[str, object] = {}
     exec(
-        teaching.opened(next(c.source for c in chapter.cells if c.id == "solution-code")).split("\n\n\n")[0], namespace
+        teaching.without_solution(next(c.source for c in chapter.cells if c.id == "solution-code")).split("\n\n\n")[0],
+        namespace,
     )
     with pytest.raises(NotImplementedError, match="your turn"):
         namespace["frobenius"](None)  # type: ignore[operator]
 
 
-def test_the_key_holds_every_solution_and_right_answer() -> None:
+def test_the_answer_key_has_all_solutions_and_correct_answers() -> None:
     chapter = nbformat.read(CHAPTER, as_version=4)
-    key = teaching.key({"05_hgi_sam": chapter})
+    key = teaching.answer_key({"05_hgi_sam": chapter})
     assert "gradient.float().pow(2)" in key
     assert "Swin-SAM on the same stages" in key
     for _, answers in teaching.questions_of(chapter):
-        right = next(text for text, is_right, _ in answers if is_right)
+        right = next(text for text, correct, _ in answers if correct)
         assert right in key
 
 
@@ -81,7 +84,7 @@ def test_a_deck_has_the_sections_and_the_figures(tmp_path: Path) -> None:
     deck = teaching.slides("A deck", [chapter])
     text = "\n".join(cell.source for cell in deck.cells if cell.cell_type == "markdown")
     assert "## Step 1: a weight for every head in every window" in text
-    assert "gives a gradient $G$ of the same shape:\n\n$$G" in text  # what a paragraph announces comes with it
+    assert "gives a gradient $G$ of the same shape:\n\n$$G" in text  # a formula after a colon is part of the slide
     assert "## Summary" in text
     assert "{solution}" not in text
     assert sum(cell.cell_type == "code" for cell in deck.cells) == 2
@@ -96,6 +99,6 @@ def test_a_slide_without_a_figure_shows_the_result(monkeypatch: pytest.MonkeyPat
             cell.outputs = [nbformat.from_dict(output)]
     shown = [c.outputs[0]["data"] for c in teaching.slides("A deck", [chapter]).cells if c.cell_type == "code"]
     assert shown == list(data.values())
-    monkeypatch.setattr(teaching, "FIGURES_A_DECK", 0)
+    monkeypatch.setattr(teaching, "FIGURES_PER_DECK", 0)
     shown = [c.outputs[0]["data"] for c in teaching.slides("A deck", [chapter]).cells if c.cell_type == "code"]
     assert shown == [data["step-0-code"]]

@@ -1,4 +1,4 @@
-"""The gate of the printed book finds what it is for."""
+"""The gate of the printed book finds problems."""
 
 import zipfile
 from pathlib import Path
@@ -19,7 +19,7 @@ def epub(path: Path, body: str = IMAGE, *, first: str = "mimetype") -> Path:
     return path
 
 
-def test_a_whole_epub_passes(tmp_path: Path) -> None:
+def test_a_complete_epub_passes(tmp_path: Path) -> None:
     assert list(check_print.epub_problems(epub(tmp_path / "x.epub"), {"Maps": 1})) == []
 
 
@@ -29,39 +29,39 @@ def test_a_whole_epub_passes(tmp_path: Path) -> None:
         ("<br>", "not XML"),
         ("<p>&ApplyFunction;</p>", "not XML"),
         (IMAGE + "<script>x</script>", "a script"),
-        (IMAGE + '<div class="output figure-plotly"/>', "a live figure"),
+        (IMAGE + '<div class="output figure-plotly"/>', "an interactive figure"),
         ('<img src="https://x.org/a.png" alt="a"/>', "fetches https"),
         ('<img src="_images/b.png" alt="a"/>', "not in the file"),
         ('<img src="_images/a.png" alt=" "/>', "without alternative text"),
         ("", "0 pictures of 1 figures"),
     ],
 )
-def test_what_is_wrong_with_an_epub_is_found(tmp_path: Path, body: str, expected: str) -> None:
+def test_problems_of_an_epub_are_found(tmp_path: Path, body: str, expected: str) -> None:
     assert expected in " | ".join(check_print.epub_problems(epub(tmp_path / "x.epub", body), {"Maps": 1}))
 
 
 def test_an_epub_without_a_chapter_or_its_mimetype_is_found(tmp_path: Path) -> None:
     path = epub(tmp_path / "x.epub", first="META-INF/container.xml")
     found = " | ".join(check_print.epub_problems(path, {"Maps": 1, "Masks": 0}))
-    assert "does not begin with its mimetype" in found
+    assert "does not start with its mimetype" in found
     assert "no chapter 'Masks'" in found
 
 
-def test_what_is_wrong_with_a_pdf_is_found(tmp_path: Path) -> None:
+def test_problems_of_a_pdf_are_found(tmp_path: Path) -> None:
     writer = PdfWriter()
     writer.add_blank_page(100, 100)
     writer.add_outline_item("5. Maps", page_number=0)
     writer.write(tmp_path / "x.pdf")
     found = list(check_print.pdf_problems(tmp_path / "x.pdf", {"Maps": 1, "Masks": 0}))
     assert found == [
-        "x.pdf: no bookmark leads to 'Masks'",
+        "x.pdf: no bookmark for 'Masks'",
         "x.pdf: 0 pictures of 1 figures",
         "x.pdf: no text",
     ]
 
 
 @pytest.mark.parametrize("check", [check_print.pdf_problems, check_print.epub_problems])
-def test_what_is_no_such_file_is_one_line(tmp_path: Path, check: object) -> None:
+def test_an_invalid_file_is_one_line(tmp_path: Path, check: object) -> None:
     (tmp_path / "x").write_bytes(b"nothing")
     assert callable(check)
     (found,) = check(tmp_path / "x", {})

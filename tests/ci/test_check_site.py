@@ -42,9 +42,9 @@ def test_a_good_site_passes(site: Path, toc: Path) -> None:
         (FIGURE.replace("sines", " "), LOAD, "without aria-label"),
         ('<div class="plotly-graph-div"></div>', "", "outside of .figure-plotly"),
         ('<img src="_static/a.css">', "", "without alternative text"),
-        ('<a href="two.html">two</a>', "", "leads nowhere: two.html"),
-        ('<a href="index.html#nowhere">there</a>', "", "no such place"),
-        ('<a href="#nowhere">there</a>', "", "no such place"),
+        ('<a href="two.html">two</a>', "", "broken link: two.html"),
+        ('<a href="index.html#nowhere">there</a>', "", "missing anchor"),
+        ('<a href="#nowhere">there</a>', "", "missing anchor"),
         ("", '<script src="https://cdn.org/x.js"></script>', "fetches https://cdn.org/x.js"),
         ("", '<script src="//cdn.org/x.js"></script>', "fetches //cdn.org"),
         ("", '<link rel="stylesheet" href="https://fonts.org/x.css">', "fetches https://fonts.org"),
@@ -74,7 +74,7 @@ def test_the_books_own_table_of_contents_is_read() -> None:
     assert check_site.toc_pages(check_site.TOC)[:2] == ["index", "01_problem_and_data"]
 
 
-def test_a_number_that_a_student_reads_differently_is_found(site: Path, toc: Path) -> None:
+def test_a_number_that_differs_in_the_exercise_notebook_is_found(site: Path, toc: Path) -> None:
     cells = [
         nbformat.v4.new_markdown_cell("$$a$$ (eq-a)\n\n$$b$$ (eq-b)"),
         nbformat.v4.new_code_cell("plot()", metadata={"mystnb": {"figure": {"name": "fig-01-x", "caption": "Seen."}}}),
@@ -86,4 +86,6 @@ def test_a_number_that_a_student_reads_differently_is_found(site: Path, toc: Pat
         '<figure id="fig-01-x"><span class="caption-number">Figure 1.1 </span></figure>'
     )
     (site / "01_x.html").write_text(page(shown))
-    assert check_site.site_problems(site, toc)[0] == ["01_x.html: eq-b is (1.3)# here, and 1.2 in a student's notebook"]
+    assert check_site.site_problems(site, toc)[0] == [
+        "01_x.html: eq-b is (1.3)# here, and 1.2 in the exercise notebook"
+    ]

@@ -1,4 +1,4 @@
-"""What Sphinx leaves undone in an EPUB is done, and all else stays as it was."""
+"""Fixes of an EPUB; everything else stays unchanged."""
 
 import zipfile
 from pathlib import Path
@@ -17,7 +17,7 @@ PACKAGE = (
 )
 
 
-def test_formulas_are_declared_ids_are_single_and_sheets_are_there(tmp_path: Path) -> None:
+def test_math_is_declared_ids_are_unique_and_style_sheets_exist(tmp_path: Path) -> None:
     path = tmp_path / "x.epub"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("mimetype", "application/epub+zip", zipfile.ZIP_STORED)
@@ -28,7 +28,7 @@ def test_formulas_are_declared_ids_are_single_and_sheets_are_there(tmp_path: Pat
             "_static/a.css": "a",
         }.items():
             archive.writestr(name, data, zipfile.ZIP_DEFLATED)
-    epub.mend(path)
+    epub.fix_epub(path)
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist()[0] == "mimetype"
         assert archive.infolist()[0].compress_type == zipfile.ZIP_STORED

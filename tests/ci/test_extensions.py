@@ -25,15 +25,15 @@ def test_an_unknown_command_is_an_error() -> None:
         mathml.to_mathml(r"\nosuchcommand{x}", block=True)
 
 
-def test_a_formula_is_xml_without_names_that_only_html_knows() -> None:
+def test_a_formula_is_xml_without_html_entities() -> None:
     ElementTree.fromstring(mathml.to_mathml(r"\arg\max_{p} M(p), \log(x)", block=True))
 
 
-def test_one_page_knows_the_nodes_of_html() -> None:
-    writers = {"html": {"card": (1, 2), "exercise": (3, 4)}, "singlehtml": {"exercise": (5, 6)}}
+def test_the_single_page_has_the_visitors_of_html() -> None:
+    visitors = {"html": {"card": (1, 2), "exercise": (3, 4)}, "singlehtml": {"exercise": (5, 6)}}
     for name, expected in (("html", {"exercise": (5, 6)}), ("singlehtml", {"card": (1, 2), "exercise": (5, 6)})):
         app = SimpleNamespace(
-            registry=SimpleNamespace(translation_handlers=writers), builder=SimpleNamespace(name=name, format="html")
+            registry=SimpleNamespace(translation_handlers=visitors), builder=SimpleNamespace(name=name, format="html")
         )
-        one_page.join_writers(app)  # type: ignore[arg-type]
-        assert writers["singlehtml"] == expected
+        one_page.merge_visitors(app)  # type: ignore[arg-type]
+        assert visitors["singlehtml"] == expected

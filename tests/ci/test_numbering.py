@@ -1,4 +1,4 @@
-"""Numbers that a student's notebook shows are those of the book, and labels stand on one page only."""
+"""Numbers in exercise notebooks agree with the book, and labels are unique among pages."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ It is
 $$c = d$$ (eq-b)
 :::
 
-See {numref}`fig-05-x`, {prf:ref}`def-sum` and {eq}`eq-elsewhere`."""
+See {numref}`fig-05-x`, {prf:ref}`def-sum` and {eq}`eq-unknown`."""
 
 
 def chapter() -> nbformat.NotebookNode:
@@ -30,17 +30,17 @@ def chapter() -> nbformat.NotebookNode:
     return nbformat.v4.new_notebook(cells=cells)
 
 
-def test_numbers_count_along_the_chapter_each_kind_by_itself() -> None:
+def test_numbers_count_per_chapter_and_kind() -> None:
     numbers = numbering.numbers_of({"05_x": chapter()})
     assert numbers == {"eq-a": "5.1", "def-sum": "5.1", "eq-b": "5.2", "fig-05-x": "5.1"}
 
 
-def test_jupyter_shows_numbers_and_no_directive() -> None:
+def test_jupyter_gets_numbers_and_no_directive() -> None:
     shown = numbering.numbered(TEXT, numbering.numbers_of({"05_x": chapter()}))
     assert "Before equation 5.2." in shown
     assert r"$$a = b \\tag{5.1}$$".replace("\\\\", "\\") in shown
     assert "**Definition 5.1 (Sum).** It is" in shown
-    assert "See Figure 5.1, Definition 5.1 and equation eq-elsewhere." in shown
+    assert "See Figure 5.1, Definition 5.1 and equation eq-unknown." in shown
     assert ":::" not in shown
     assert "{" not in shown.replace("{5.", "")
 

@@ -1,4 +1,4 @@
-"""The printed book: pictures in the place of live figures, no slides, bookmarks that say what their headings say."""
+"""The printed book: pictures in place of interactive figures, no slides, bookmarks with the text of their headings."""
 
 import base64
 import io
@@ -12,8 +12,8 @@ from playwright.sync_api import sync_playwright
 from pypdf import PdfReader, PdfWriter
 
 import printing
-from hgisam.doctor import find_browser
 from hgisam.errors import InputError
+from hgisam_book.doctor import find_browser
 
 BOOK = Path(printing.__file__).parent
 needs_browser = pytest.mark.skipif(find_browser() is None, reason="no Chromium installed")
@@ -21,14 +21,14 @@ FIGURE = '<div class="figure-plotly" role="img" aria-label="one &lt; two">a<br>b
 
 
 def picture(colour: str = "red") -> bytes:
-    held = io.BytesIO()
-    Image.new("RGB", (4, 3), colour).save(held, "PNG")
-    return held.getvalue()
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 3), colour).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 @pytest.fixture
 def chapter(tmp_path: Path) -> Path:
-    """Chapter 5 as if executed, with one live figure and a table as pandas writes it."""
+    """Chapter 5 with outputs: one interactive figure and a pandas table."""
     notebook = nbformat.read(BOOK / "05_hgi_sam.ipynb", as_version=4)
     cell = next(cell for cell in notebook.cells if "mystnb" in cell.metadata)
     cell.outputs = [
@@ -40,7 +40,7 @@ def chapter(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_live_figure_gets_its_picture_and_its_text(chapter: Path, tmp_path: Path) -> None:
+def test_an_interactive_figure_gets_its_picture_and_alternative_text(chapter: Path, tmp_path: Path) -> None:
     printing.lay_out(tmp_path / "source", [chapter], {chapter.stem: [picture()]})
     staged = nbformat.read(tmp_path / "source" / "book" / chapter.name, as_version=4)
     assert not list(printing.figures_of(staged))
@@ -49,7 +49,7 @@ def test_a_live_figure_gets_its_picture_and_its_text(chapter: Path, tmp_path: Pa
     assert shown.metadata["image/png"]["alt"] == "one < two"
 
 
-def test_html_of_outputs_becomes_xml_that_stands_alone() -> None:
+def test_html_of_outputs_becomes_well_formed_xml() -> None:
     links = "<a href='06_results.html#a'>there</a> <a href='#b'>b</a>"
     shown = printing.for_print(f"<style scoped>td {{ color: red }}</style><p>1&nbsp;ml<br>{links}</p>")
     ElementTree.fromstring(f"<div>{shown}</div>")
@@ -79,27 +79,27 @@ def test_without_a_site_or_a_browser_there_is_one_line(
         printing.print_book(tmp_path, [chapter], tmp_path)
 
 
-def test_bookmarks_get_the_words_of_their_headings(tmp_path: Path) -> None:
+def test_bookmarks_get_the_text_of_their_headings(tmp_path: Path) -> None:
     writer = PdfWriter()
     writer.add_blank_page(100, 100)
     first = writer.add_outline_item("What isWhat is", page_number=0)
-    writer.add_outline_item("withoutoutlines", page_number=0, parent=first)
+    writer.add_outline_item("withoutmasks", page_number=0, parent=first)
     writer.add_outline_item("Last", page_number=0)
     writer.write(tmp_path / "x.pdf")
-    printing.name_bookmarks(tmp_path / "x.pdf", ["What is", "without outlines", "Last"])
-    outline = PdfReader(tmp_path / "x.pdf").outline
-    assert [outline[0].title, outline[1][0].title, outline[2].title] == ["What is", "without outlines", "Last"]
+    printing.name_bookmarks(tmp_path / "x.pdf", ["What is", "without masks", "Last"])
+    bookmarks = PdfReader(tmp_path / "x.pdf").outline
+    assert [bookmarks[0].title, bookmarks[1][0].title, bookmarks[2].title] == ["What is", "without masks", "Last"]
 
 
 @needs_browser
-def test_every_figure_is_photographed_the_folded_ones_too(tmp_path: Path) -> None:
+def test_collapsed_figures_are_captured_too(tmp_path: Path) -> None:
     box = '<div class="figure-plotly" style="width: 40px; height: 30px; background: {}">x</div>'
     page = tmp_path / "x.html"
-    folded = f"<details><summary>y</summary>{box.format('blue')}</details>"
-    page.write_text(f"<style>body {{ margin: 0 }}</style>{box.format('red')}{folded}")
+    collapsed = f"<details><summary>y</summary>{box.format('blue')}</details>"
+    page.write_text(f"<style>body {{ margin: 0 }}</style>{box.format('red')}{collapsed}")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=list(printing.ARGUMENTS))
-        pictures = [Image.open(io.BytesIO(held)) for held in printing.photograph(browser, page)]
+        pictures = [Image.open(io.BytesIO(png)) for png in printing.screenshots_of(browser, page)]
         browser.close()
     assert pictures[0].size == (60, 45)
     assert pictures[0].convert("RGB").getpixel((55, 40)) == (255, 0, 0)

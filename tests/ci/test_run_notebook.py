@@ -55,7 +55,7 @@ def test_missing_and_broken_notebooks_are_refused(tmp_path: Path) -> None:
         run_notebook.checked_parameters(tmp_path / "a.ipynb", [])
 
 
-def test_progress_bars_are_resolved_where_there_is_no_terminal() -> None:
+def test_progress_bars_are_resolved_without_a_terminal() -> None:
     log, terminal = StringIO(), StringIO()
     console = run_notebook.Console(log, terminal)
     console.write("train: 10%\rtrain: 60%")
@@ -70,7 +70,7 @@ def run(notebook: Path, out: Path, *parameters: str, expect: str = "") -> subpro
     return subprocess.run([*program, *extra, "--parameters", *parameters], capture_output=True, text=True)
 
 
-def test_a_good_run_is_whole_and_names_no_place(tmp_path: Path) -> None:
+def test_a_successful_run_is_complete_and_names_no_path(tmp_path: Path) -> None:
     notebook = write(tmp_path / "a.ipynb", "import sys; print('warn', file=sys.stderr); print(epochs)")
     result = run(notebook, tmp_path / "out" / "a.ipynb", "epochs=7", f"profile={tmp_path}/p.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -82,7 +82,7 @@ def test_a_good_run_is_whole_and_names_no_place(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.ipynb", "logs"]
 
 
-def test_failures_are_one_line_and_leave_nothing_among_the_good(tmp_path: Path) -> None:
+def test_failures_are_one_line_and_leave_no_output(tmp_path: Path) -> None:
     error = "from hgisam.errors import InputError\nraise InputError('runs/x', 'nothing', 'a run', 'Run 04 first.')"
     out = tmp_path / "out" / "a.ipynb"
     result = run(write(tmp_path / "a.ipynb", error), out)
@@ -99,14 +99,14 @@ def test_failures_are_one_line_and_leave_nothing_among_the_good(tmp_path: Path) 
     assert "ZeroDivisionError" in (tmp_path / "out/logs/a.log").read_text()
 
 
-def test_products_are_looked_for(tmp_path: Path) -> None:
+def test_expected_files_are_checked(tmp_path: Path) -> None:
     result = run(write(tmp_path / "a.ipynb", "1"), tmp_path / "out" / "a.ipynb", expect="train/manifest.json")
     assert result.returncode == 1
-    assert "ended without making" in result.stdout
+    assert "ended without writing" in result.stdout
     assert not (tmp_path / "out" / "a.ipynb").exists()
 
 
-def test_unknown_parameter_ends_with_two_before_anything_ran(tmp_path: Path) -> None:
+def test_an_unknown_parameter_exits_with_two_before_running(tmp_path: Path) -> None:
     result = run(write(tmp_path / "a.ipynb", "1"), tmp_path / "out" / "a.ipynb", "profil=x")
     assert result.returncode == 2
     assert "Did you mean profile?" in result.stdout

@@ -1,4 +1,4 @@
-"""The example of a SLURM cluster: it names rules, options and resources that there are."""
+"""The example profile of a SLURM cluster uses existing rules, options and resources."""
 
 from typing import Any
 
@@ -9,8 +9,7 @@ import steps
 from hgisam.config.overrides import read_yaml
 
 FILE = steps.BOOK / "profiles" / "slurm" / "config.yaml"
-# of snakemake-executor-plugin-slurm 2.8, which is no dependency: its options, and the resources that it makes sbatch's
-# options of
+# options of snakemake-executor-plugin-slurm 2.8, which is not a dependency, and the resources that it passes to sbatch
 PLUGIN_OPTIONS = {"slurm-requeue"}
 RESOURCES = {
     "slurm_account", "slurm_partition", "slurm_extra", "runtime", "mem_mb", "mem_mb_per_cpu", "cpus_per_task",
@@ -29,14 +28,14 @@ def test_options_and_resources_exist(settings: dict[str, Any]) -> None:
     known = {option.removeprefix("--") for action in get_argument_parser()._actions for option in action.option_strings}
     assert settings["executor"] == "slurm"
     assert set(settings) <= known | PLUGIN_OPTIONS
-    for asked in (settings["default-resources"], *settings["set-resources"].values()):
-        assert set(asked) <= RESOURCES
+    for requested in (settings["default-resources"], *settings["set-resources"].values()):
+        assert set(requested) <= RESOURCES
 
 
-def test_what_uses_a_gpu_is_sent_where_there_are_some(settings: dict[str, Any]) -> None:
+def test_notebooks_with_a_gpu_use_the_gpu_partition(settings: dict[str, Any]) -> None:
     usual = settings["default-resources"]["slurm_partition"]
-    elsewhere = {rule for rule, asked in settings["set-resources"].items() if asked["slurm_partition"] != usual}
-    assert elsewhere == {f"notebook_{name}" for name, step in steps.STEPS.items() if step.gpus != "none"}
+    gpu_rules = {rule for rule, requested in settings["set-resources"].items() if requested["slurm_partition"] != usual}
+    assert gpu_rules == {f"notebook_{name}" for name, step in steps.STEPS.items() if step.gpus != "none"}
 
 
 def test_rules_share_what_is_there(settings: dict[str, Any]) -> None:

@@ -1,16 +1,16 @@
-"""What is laid out for the renderer: chapters with their facts, pages made from them, buttons that lead somewhere."""
+"""Staged sources of the site: chapters with their facts, generated pages, launch buttons."""
 
 from pathlib import Path
 
 import nbformat
 import pytest
-import yaml
 
 import facts
 import render
+from hgisam.config.overrides import read_yaml
 from hgisam.errors import InputError
 from hgisam.runs.files import write_json
-from hgisam_book.recorded.reuse import RECORDED, trained_or_taken
+from hgisam_book.recorded.reuse import RECORDED, reuse_note
 
 BOOK = Path(render.__file__).parent
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
@@ -23,42 +23,44 @@ def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "source"
 
 
-def test_the_buttons_lead_to_the_chapters(staged: Path) -> None:
-    options = yaml.safe_load((staged / "_config.yml").read_text())["sphinx"]["config"]["html_theme_options"]
+def test_the_launch_buttons_lead_to_the_chapters(staged: Path) -> None:
+    options = read_yaml(staged / "_config.yml", "_config.yml")["sphinx"]["config"]["html_theme_options"]
     assert options["repository_url"] == "https://github.com/someone/book"
     assert all((BOOK.parent / options["path_to_docs"] / path.name).is_file() for path in CHAPTERS)
     assert set(options["launch_buttons"]) == {"binderhub_url", "colab_url"}
 
 
-def test_each_chapter_says_how_to_run_it_and_has_its_exercises_beside_it(staged: Path) -> None:
+def test_each_chapter_shows_how_to_run_it_and_has_an_exercise_notebook(staged: Path) -> None:
     for path in CHAPTERS:
         chapter = nbformat.read(staged / "book" / path.name, as_version=4)
         foot = next(cell.source for cell in chapter.cells if cell.id == "run-this")
         assert f"papermill book/{path.name} out.ipynb" in foot
         assert all(f"| `{name}` |" in foot for name in facts.parameters_of(nbformat.read(path, as_version=4)))
-        assert "**Took here**" in chapter.cells[0].source
+        assert "**Run time here**" in chapter.cells[0].source
         assert (staged / "book" / "exercises" / path.name).is_file()
 
 
-def test_networks_that_were_taken_are_told_wherever_the_time_is(tmp_path: Path) -> None:
+def test_reused_networks_are_stated_beside_the_run_time(tmp_path: Path) -> None:
     hardware = {"processor": "EPYC", "cores": 2, "memory_gib": 24, "gpu": []}
     manifest = {"hardware": hardware, "git_revision": "0" * 40, "duration_s": 60.0}
     record = {"run": "first", "manifest": manifest, "metric": "val_auroc", "then": 0.9, "now": 0.9001}
     write_json(tmp_path / RECORDED, record)
-    for folders, told in (([tmp_path, tmp_path / "other"], "1 of 2 networks"), ([tmp_path / "other"], "")):
+    for folders, reused in (([tmp_path, tmp_path / "other"], "1 of 2 networks"), ([tmp_path / "other"], "")):
         chapter = nbformat.v4.new_notebook(
             cells=[nbformat.v4.new_markdown_cell("# A\n\n| | |\n| --- | --- |\n| a | b |")]
         )
-        said = nbformat.v4.new_output("display_data", {"text/markdown": trained_or_taken(folders)})
+        note = nbformat.v4.new_output("display_data", {"text/markdown": reuse_note(folders)})
         chapter.cells += [
             nbformat.v4.new_code_cell("", metadata={"tags": ["parameters"]}),
-            nbformat.v4.new_code_cell("", outputs=[said]),
+            nbformat.v4.new_code_cell("", outputs=[note]),
         ]
-        assert facts.taken_of(chapter) == told
-        assert facts.taken_of(nbformat.v4.new_notebook(cells=chapter.cells * 2)) == told.replace("1 of 2", "2 of 4")
-        assert (f"; {told} taken, not trained" in facts.run_page({"10_a": chapter}, {})) == bool(told)
+        assert facts.reused_networks(chapter) == reused
+        assert facts.reused_networks(nbformat.v4.new_notebook(cells=chapter.cells * 2)) == reused.replace(
+            "1 of 2", "2 of 4"
+        )
+        assert (f"; {reused} reused |" in facts.run_page({"10_a": chapter}, {})) == bool(reused)
         head = facts.with_facts(chapter, "10_a").cells[0].source
-        assert (f"{told} were taken from a recorded run" in head) == bool(told)
+        assert (f"{reused} were reused from a recorded run" in head) == bool(reused)
 
 
 def test_every_page_of_the_contents_is_there(staged: Path) -> None:
@@ -70,8 +72,8 @@ def test_every_page_of_the_contents_is_there(staged: Path) -> None:
 
 
 def test_a_chapter_has_the_number_of_its_file() -> None:
-    """Sphinx counts along the contents, exercises and the text go by the file: both must say the same."""
-    parts = yaml.safe_load((BOOK / "_toc.yml").read_text())["parts"]
+    """Sphinx numbers chapters by the table of contents, exercises by the file name: both must agree."""
+    parts = read_yaml(BOOK / "_toc.yml", "_toc.yml")["parts"]
     counted = [entry["file"] for part in parts if part.get("numbered") for entry in part["chapters"]]
     assert [int(name.split("_")[0]) for name in counted] == list(range(1, len(CHAPTERS) + 1))
     assert counted == [path.stem for path in CHAPTERS]
@@ -79,15 +81,15 @@ def test_a_chapter_has_the_number_of_its_file() -> None:
 
 @pytest.mark.parametrize(
     ("url", "name"),
-    [("git@github.com:a/b.git", "a/b"), ("https://github.com/a-b/c.d", "a-b/c.d"), ("https://elsewhere.org/a/b", "")],
+    [("git@github.com:a/b.git", "a/b"), ("https://github.com/a-b/c.d", "a-b/c.d"), ("https://other.org/a/b", "")],
 )
 def test_the_name_of_the_repository(url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
 
-    class Said:
+    class Result:
         stdout = url + "\n"
 
-    monkeypatch.setattr(facts.subprocess, "run", lambda *_, **__: Said)
+    monkeypatch.setattr(facts.subprocess, "run", lambda *_, **__: Result)
     assert facts.repository() == name
 
 
@@ -98,7 +100,7 @@ def test_without_git_there_is_no_repository(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("content", [None, "{"])
-def test_a_chapter_that_is_absent_or_broken_is_one_line(tmp_path: Path, content: str | None) -> None:
+def test_a_missing_or_invalid_chapter_is_one_line(tmp_path: Path, content: str | None) -> None:
     path = tmp_path / "01_x.ipynb"
     if content is not None:
         path.write_text(content)

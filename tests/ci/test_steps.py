@@ -36,17 +36,17 @@ def test_steps_need_only_what_ran_before() -> None:
         seen.add(name)
 
 
-def test_a_notebook_whose_products_are_gone_runs_again(tmp_path: Path) -> None:
+def test_a_notebook_with_missing_outputs_is_rerun(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     notebook = tmp_path / "notebooks" / "04_training.ipynb"
     notebook.write_text("{}")
-    assert build.lost(tmp_path, rsna="", ct_ich="") == [str(notebook)]
+    assert build.incomplete_notebooks(tmp_path, rsna="", ct_ich="") == [str(notebook)]
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "manifest.json").write_text("{}")
-    assert build.lost(tmp_path, rsna="", ct_ich="") == []
+    assert build.incomplete_notebooks(tmp_path, rsna="", ct_ich="") == []
 
 
-def test_what_a_notebook_shows_is_a_folder_and_one_of_its_parameters() -> None:
+def test_a_shown_folder_exists_and_is_a_parameter() -> None:
     shown = [step for step in steps.STEPS.values() if step.shows]
     assert [step.notebook for step in shown] == [
         "04_training",
@@ -60,26 +60,26 @@ def test_what_a_notebook_shows_is_a_folder_and_one_of_its_parameters() -> None:
         assert step.shows in declared_parameters(steps.BOOK / f"{step.notebook}.ipynb")
 
 
-def test_what_a_notebook_takes_is_told_it_by_a_parameter(tmp_path: Path) -> None:
+def test_notebooks_that_reuse_networks_have_the_parameter(tmp_path: Path) -> None:
     notebooks = {path.stem: declared_parameters(path) for path in steps.BOOK.glob("[0-9]*.ipynb")}
-    taking = [name for name, step in steps.STEPS.items() if step.takes]
-    assert sorted(taking) == sorted(name for name, known in notebooks.items() if "take_from" in known)
-    held = tmp_path / "run" / "classifiers" / "binary-1"
-    held.mkdir(parents=True)
-    files = [held / name for name in ("model.json", "model.safetensors")]
-    for file in (*files, held / "README.md"):
+    reusing = [name for name, step in steps.STEPS.items() if step.takes]
+    assert sorted(reusing) == sorted(name for name, known in notebooks.items() if "take_from" in known)
+    training = tmp_path / "run" / "classifiers" / "binary-1"
+    training.mkdir(parents=True)
+    files = [training / name for name in ("model.json", "model.safetensors")]
+    for file in (*files, training / "README.md"):
         file.write_text("")
-    first, other = steps.STEPS[taking[0]], steps.STEPS["06_results"]
-    assert steps.taken_by(first, str(tmp_path)) == files
-    assert steps.taken_by(first, "") == steps.taken_by(other, str(tmp_path)) == []
+    first, other = steps.STEPS[reusing[0]], steps.STEPS["06_results"]
+    assert steps.reusable_files(first, str(tmp_path)) == files
+    assert steps.reusable_files(first, "") == steps.reusable_files(other, str(tmp_path)) == []
 
 
-def test_training_asks_for_the_gpus_of_its_profile_and_maps_for_one() -> None:
+def test_training_requests_the_gpus_of_its_profile_and_maps_one() -> None:
     compute = load_profile("paper", ["compute.devices=8"]).compute
-    asked = {name: steps.gpus_of(step, compute) for name, step in steps.STEPS.items()}
-    assert asked["02_data_preparation"] == asked["06_results"] == 0
-    assert asked["04_training"] == 8
-    assert asked["05_hgi_sam"] == asked["09_training_at_scale"] == 1
+    requested = {name: steps.gpus_of(step, compute) for name, step in steps.STEPS.items()}
+    assert requested["02_data_preparation"] == requested["06_results"] == 0
+    assert requested["04_training"] == 8
+    assert requested["05_hgi_sam"] == requested["09_training_at_scale"] == 1
     on_cpu = load_profile("paper", ["compute.devices=8", "compute.accelerator=cpu"]).compute
     assert {steps.gpus_of(step, on_cpu) for step in steps.STEPS.values()} == {0}
 
@@ -90,5 +90,5 @@ def test_all_of_a_shown_folder_counts(tmp_path: Path, monkeypatch: pytest.Monkey
     files = [tmp_path / "recorded" / name for name in ("bench.json", "run/train.csv")]
     for file in files:
         file.write_text("")
-    assert steps.shown_by(steps.Step("a", (), (), shows="recorded")) == files
-    assert steps.shown_by(steps.Step("b", (), ())) == []
+    assert steps.shown_files(steps.Step("a", (), (), shows="recorded")) == files
+    assert steps.shown_files(steps.Step("b", (), ())) == []

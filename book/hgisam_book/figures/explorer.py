@@ -61,7 +61,7 @@ def map_explorer(
 
     Args:
         grey: [slice, H, W] grey values, H = W.
-        truth: [slice, H, W] ground truth, whose contour is drawn in every panel.
+        truth: [slice, H, W] ground truth, shown as a contour in every panel.
         names: One per slice.
         steps: All with the same kinds of maps.
         alt: Alternative text.

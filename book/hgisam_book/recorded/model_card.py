@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from hgisam.config.profile import Profile
 from hgisam.models.checkpoint import Checkpoint
-from hgisam.models.networks import network_name
 
 METRICS = {
     "val_auroc": "AUROC of slices, any bleeding",
@@ -104,3 +104,15 @@ def model_card(
         **{key: data[key] for key in ("name", "source", "licence")},
         epoch=measured["epoch"],
     )
+
+
+def network_name(profile: Profile) -> str:
+    """Name of a profile's network: timm's or MONAI's, or the numbers of a Swin."""
+    if profile.task == "segmentation":
+        return profile.segmenter.architecture
+    if profile.model.architecture is not None:
+        return profile.model.architecture
+    shape = profile.model.shape
+    depths, heads = ("-".join(map(str, numbers)) for numbers in (shape.depths, shape.heads))
+    numbers = f"patch {shape.patch_px}, window {profile.model.window_tokens}, {shape.channels} channels"
+    return f"swin ({numbers}, depths {depths}, heads {heads})"

@@ -135,12 +135,12 @@ def reuse_note(folders: Iterable[str | Path]) -> str:
     codes = ", ".join(dict.fromkeys(str(manifest["git_revision"])[:7] for manifest in manifests))
     metrics = " or ".join(dict.fromkeys(f"`{record['metric']}`" for record in reused))
     minutes = sum(manifest["duration_s"] for manifest in manifests) / 60
-    apart = max(abs(record["then"] - record["now"]) for record in reused)
+    largest = max(abs(record["then"] - record["now"]) for record in reused)
     return (
         f"**{len(reused)} of {count} networks were reused from a recorded run.** They come from {runs}, stored in "
         "float16: trained with the same settings and seeds on the same slices, by the code of revision "
         f"{codes}, in {minutes:.0f} minutes in total, on {machines}. Evaluated again on the validation "
-        f"patients of this run, their {metrics} differs by at most {apart:.5f} from the recorded value. "
+        f"patients of this run, their {metrics} differs by at most {largest:.5f} from the recorded value. "
         "`make book TAKE_FROM=` trains them here."
     )
 

@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished training on 24 patients, started from another one in a folder with a private name."""
     runs = tmp_path_factory.mktemp("home-of-alice")
     start_from: Path | str = "null"
-    for name in ("trunk", "smoke"):
+    for name in ("base", "smoke"):
         make_prepared(runs / name / "prepared" / "rsna", patients=24, with_mask=False)
         start_from = train_step(load_profile("smoke", [*TINY, f"name={name}", f"train.start_from={start_from}"]), runs)
     return runs / "smoke"
@@ -88,8 +88,8 @@ def test_exports_reveal_no_path_of_this_machine(run: Path, tmp_path: Path) -> No
     assert "alice" in (run / "train" / "manifest.json").read_text()
     for path in export_checkpoint(run / "train", tmp_path / "small").iterdir():
         assert b"alice" not in path.read_bytes(), path
-    trunk = read_json(tmp_path / "small" / "manifest.json")["inputs"]["start_from"]
-    assert trunk == sha256_of(run.parent / "trunk" / "train" / "model.safetensors")
+    base = read_json(tmp_path / "small" / "manifest.json")["inputs"]["start_from"]
+    assert base == sha256_of(run.parent / "base" / "train" / "model.safetensors")
 
 
 def test_names_of_shipped_checkpoints_stay(tiny: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +132,7 @@ def test_only_phantoms_ship(run: Path, tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(InputError, match="trained on real patients"):
         export_checkpoint(run / "train", package / "checkpoints" / "real")
     synthetic(monkeypatch, package)
-    for wrong in (package / "elsewhere", package / "checkpoints" / "a" / "b", package / "checkpoints" / "a b"):
+    for wrong in (package / "other", package / "checkpoints" / "a" / "b", package / "checkpoints" / "a b"):
         with pytest.raises(InputError, match=r"name of a checkpoint|export folder"):
             export_checkpoint(run / "train", wrong)
     assert not package.exists()

@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, profile: Profile) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shelf(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def records(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one recorded run that has both classifiers."""
     folder = tmp_path_factory.mktemp("recorded")
     record_run(run, folder / "first", with_checkpoint=True, trainings=["classifiers/*-1"])
@@ -67,10 +67,10 @@ def reused(trained: dict[tuple[str, int], Path]) -> list[str]:
 
 
 def test_a_recorded_training_is_reused(
-    run: Path, shelf: Path, runs: Path, profile: Profile, monkeypatch: pytest.MonkeyPatch
+    run: Path, records: Path, runs: Path, profile: Profile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline, "launch", no_training)
-    trained = train_classifiers(profile, runs, shelf)
+    trained = train_classifiers(profile, runs, records)
     assert reused(trained) == ["binary", "subtype"]
     for folder in trained.values():
         first = run / "classifiers" / folder.name
@@ -92,70 +92,70 @@ def test_a_recorded_training_is_reused(
     assert "`val_auroc`" in note
     assert reuse_note([run / "classifiers" / "binary-1"]) == "None of 1 networks was reused from a recorded run."
     assert trainings_of(runs / "smoke") == sorted(trained.values())
-    again = train_classifiers(profile, runs, shelf)
+    again = train_classifiers(profile, runs, records)
     assert again == trained
 
 
-def test_other_settings_are_trained(shelf: Path, runs: Path, profile: Profile) -> None:
+def test_other_settings_are_trained(records: Path, runs: Path, profile: Profile) -> None:
     other = load_profile("smoke", [*SHORT, "study.trainings.subtype={task: subtype, train.weight_decay: 0.04}"])
-    trained = train_classifiers(other, runs, shelf)
+    trained = train_classifiers(other, runs, records)
     assert reused(trained) == ["binary"]
     assert reuse_note(trained.values()).startswith("**1 of 2 networks were reused from a recorded run.**")
     for change in ("seed=9", "data.field_of_view_mm=190", "windows.0.width_hu=90", "compute.precision=bf16-mixed"):
         changed = load_profile("smoke", [*SHORT, change])
-        assert recorded_training(changed, shelf, "classifiers/binary-1") is None
+        assert recorded_training(changed, records, "classifiers/binary-1") is None
     moved = load_profile("smoke", [*SHORT, "seed=1", "compute.jobs=7", "name=mine"])
-    assert recorded_training(moved, shelf, "classifiers/binary-1") == shelf / "first" / "classifiers" / "binary-1"
+    assert recorded_training(moved, records, "classifiers/binary-1") == records / "first" / "classifiers" / "binary-1"
 
 
 @pytest.mark.parametrize("difference", ["patients", "pixels"])
-def test_other_slices_are_trained(shelf: Path, tmp_path: Path, profile: Profile, difference: str) -> None:
+def test_other_slices_are_trained(records: Path, tmp_path: Path, profile: Profile, difference: str) -> None:
     folder = tmp_path / "smoke" / "prepared" / "rsna"
     other = {"patients": {"patients": 16}, "pixels": {"patients": 12, "brain_hu": 33}}  # as from another scanner
     make_prepared(folder, **other[difference])
-    trained = train_classifiers(profile, tmp_path, shelf)
+    trained = train_classifiers(profile, tmp_path, records)
     assert reused(trained) == []
     assert all("epoch" in pd.read_csv(path / "train.csv") for path in trained.values())
 
 
 def test_a_network_with_another_validation_metric_is_trained(
-    shelf: Path, runs: Path, tmp_path: Path, profile: Profile
+    records: Path, runs: Path, tmp_path: Path, profile: Profile
 ) -> None:
-    spoilt = tmp_path / "spoilt"
-    shutil.copytree(shelf, spoilt)
-    path = spoilt / "first" / "classifiers" / "binary-1" / "model.json"
+    modified = tmp_path / "modified"
+    shutil.copytree(records, modified)
+    path = modified / "first" / "classifiers" / "binary-1" / "model.json"
     about = read_json(path)
     about["validation"]["val_auroc"] -= 0.02
     write_json(path, about)
-    path = spoilt / "first" / "classifiers" / "subtype-1" / "model.json"
+    path = modified / "first" / "classifiers" / "subtype-1" / "model.json"
     about = read_json(path)
     del about["validation"]["val_auroc"]
     write_json(path, about)
-    assert reused(train_classifiers(profile, runs, spoilt)) == []
+    assert reused(train_classifiers(profile, runs, modified)) == []
 
 
-def test_the_own_training_of_the_run_is_never_reused(shelf: Path, runs: Path) -> None:
+def test_the_own_training_of_the_run_is_never_reused(records: Path, runs: Path) -> None:
     """Even if the binary classifier of the study is that of the run, and a record has it."""
     own = load_profile("smoke", [*SHORT, "study.seeds=[2304]"])
     assert own.seed == 2304
-    assert recorded_training(own, shelf, "train") == shelf / "first" / "train"
-    trained = train_classifiers(own, runs, shelf)
+    assert recorded_training(own, records, "train") == records / "first" / "train"
+    trained = train_classifiers(own, runs, records)
     assert trained["binary", 2304].name == "train"
     assert reused(trained) == []
 
 
 def test_without_records_all_are_trained_and_a_wrong_folder_is_an_error(
-    shelf: Path, runs: Path, tmp_path: Path, profile: Profile
+    records: Path, runs: Path, tmp_path: Path, profile: Profile
 ) -> None:
     assert reused(train_classifiers(profile, runs)) == []
     with pytest.raises(InputError, match="take_from: got nowhere"):
         train_classifiers(profile, runs, Path("nowhere"))
-    spoilt = tmp_path / "spoilt"
-    shutil.copytree(shelf, spoilt)
+    modified = tmp_path / "modified"
+    shutil.copytree(records, modified)
     for content in ("half", "[]", '{"profile": {}}', '{"profile": {}, "data": {}, "validation": {}}', '{"profile": 1}'):
-        (spoilt / "first" / "classifiers" / "binary-1" / "model.json").write_text(content)
+        (modified / "first" / "classifiers" / "binary-1" / "model.json").write_text(content)
         with pytest.raises(InputError, match=r"model\.json"):
-            recorded_training(profile, spoilt, "classifiers/binary-1")
+            recorded_training(profile, modified, "classifiers/binary-1")
 
 
 def test_the_laptop_profile_finds_the_recorded_networks_of_the_book(
@@ -177,13 +177,13 @@ def test_the_laptop_profile_finds_the_recorded_networks_of_the_book(
     for name in baselines.BASELINES:
         baselines.train_folds(laptop, tmp_path, name, data)
     assert len(trained) == 6 + 3 * laptop.data.folds
-    shelf = Path(__file__).parents[3] / "book" / "recorded"
+    records = Path(__file__).parents[3] / "book" / "recorded"
     for step, profile in trained.items():
-        assert recorded_training(profile, shelf, step) == shelf / "laptop-2-cores" / step
+        assert recorded_training(profile, records, step) == records / "laptop-2-cores" / step
 
 
-def test_only_trainings_of_this_run_are_recorded(run: Path, shelf: Path, runs: Path, profile: Profile) -> None:
-    assert set(read_runs(shelf)["first"].manifests) == {"train", "maps", "evaluate"}
+def test_only_trainings_of_this_run_are_recorded(run: Path, records: Path, runs: Path, profile: Profile) -> None:
+    assert set(read_runs(records)["first"].manifests) == {"train", "maps", "evaluate"}
     out = runs.parent / "out"
     for pattern in ("classifiers/nothing", "train", "classifiers/../train", "classifiers", "", "/"):
         with pytest.raises(InputError, match="expected the name of finished trainings"):
