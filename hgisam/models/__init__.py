@@ -1,7 +1,7 @@
 """Networks, the tasks that they are trained for, and their checkpoints.
 
-`networks` builds Swin classifiers and `segmenters` the supervised baselines, `tasks` holds classes, losses and metrics,
-`checkpoint` saves and loads trained networks, `weights` those that a training starts from, `device` where they compute.
+`networks` builds Swin classifiers and `segmenters` the supervised baselines. `tasks` has classes, losses and metrics of
+each task, `checkpoint` saves and loads trained networks, `weights` loads initial weights, `device` chooses the device.
 """
 
 from typing import TYPE_CHECKING

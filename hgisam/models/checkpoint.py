@@ -1,8 +1,7 @@
-"""Checkpoints: safetensors for tensors, JSON for the rest; a file pair rebuilds its own model. No pickle."""
+"""Checkpoints: weights as safetensors, all else as JSON; the two files rebuild the model. No pickle."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,26 @@ from hgisam.errors import InputError
 from hgisam.models.networks import build_network
 from hgisam.models.tasks import TASKS, Task
 from hgisam.runs.files import read_json, write_json
+from hgisam.runs.folders import whole_file
 
-SHIPPED = Path(str(resources.files("hgisam") / "checkpoints"))
+SHIPPED = Path(__file__).parents[1] / "checkpoints"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network with all that it needs to read HU.
+    """A trained network with its preprocessing and its operating point.
 
     Attributes:
-        model: In evaluation mode.
-        profile: That it was trained with.
-        preprocess: From HU and brain mask [B, H, W] to what the model sees [B, C, H, W].
+        model: The network, in evaluation mode.
+        profile: Profile of its training.
+        preprocess: From HU and brain mask [B, H, W] to images [B, C, H, W].
         detection_threshold: Probability of bleeding at and above which a slice is predicted to bleed.
+
+    Example:
+        >>> checkpoint = load_pretrained("phantom-binary")
+        >>> images = checkpoint.preprocess(torch.full((2, 192, 192), 35), torch.ones(2, 192, 192))
+        >>> checkpoint.probability(images).shape
+        torch.Size([2])
     """
 
     model: nn.Module
@@ -39,16 +45,25 @@ class Checkpoint:
 
     @property
     def task(self) -> Task:
-        """What it was trained for."""
+        """Task of the training."""
         return TASKS[self.profile.task]
 
     def probability(self, images: Tensor) -> Tensor:
-        """Images [B, C, H, W] → probability of bleeding [B]."""
+        """Probability of bleeding [B] of images [B, C, H, W]."""
         return self.task.score(self.model(images))
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, extra: Mapping[str, Any]) -> None:
-    """Writes `model.safetensors` and `model.json`; `extra` is kept beside what is needed to rebuild the model."""
+def save_checkpoint(folder: str | Path, checkpoint: Checkpoint, extra: Mapping[str, Any]) -> None:
+    """Write `model.safetensors` and `model.json`, the latter with the `extra` keys.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> save_checkpoint(folder, load_pretrained("phantom-subtype"), {"note": "a copy"})
+        >>> load_checkpoint(folder).task.classes[:2]
+        ('any', 'epidural')
+    """
+    folder = Path(folder)
     save_tensors(folder / "model.safetensors", checkpoint.model.state_dict())
     about = {
         "profile": checkpoint.profile.model_dump(mode="json"),
@@ -59,14 +74,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, extra: Mapping[str, An
     write_json(folder / "model.json", {**extra, **about})
 
 
-def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> Checkpoint:
-    """Rebuilds a trained network, in evaluation mode, float32 whatever precision the file has.
+def load_checkpoint(folder: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
+    """Load a trained network in evaluation mode and float32, whatever the precision of the file.
 
     Raises:
-        InputError: If a file is missing, broken or does not fit the other.
+        InputError: If a file is missing or broken, or the two do not fit together.
+
+    Example:
+        >>> load_checkpoint(shipped_checkpoints()["phantom-binary"]).profile.task
+        'binary'
     """
+    folder = Path(folder)
     about = read_json(folder / "model.json")
-    remedy = "Train again, or give the folder of a finished training."
     try:
         profile = Profile.model_validate(about["profile"])
         preprocess = replace(Preprocessor.of(profile), mean=torch.tensor(about["mean"]), std=torch.tensor(about["std"]))
@@ -74,55 +93,60 @@ def load_checkpoint(folder: Path, device: str | torch.device = "cpu") -> Checkpo
         model = build_network(profile)
         model.load_state_dict(load_tensors(folder / "model.safetensors"))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"checkpoint {folder}", f"files that do not fit ({first})", "a whole checkpoint", remedy
-        ) from None
+        got = f"files that do not fit ({str(error).strip().splitlines()[0]})"
+        remedy = "Train again, or give the folder of a finished training."
+        raise InputError(f"checkpoint {folder}", got, "a whole checkpoint", remedy) from None
     return Checkpoint(model.to(device).eval(), profile, preprocess, threshold)
 
 
 def shipped_checkpoints() -> dict[str, Path]:
-    """Name → folder of every checkpoint that ships with the package."""
+    """Name → folder of the checkpoints that ship with the package.
+
+    Example:
+        >>> list(shipped_checkpoints())
+        ['phantom-binary', 'phantom-subtype']
+    """
     return {path.parent.name: path.parent for path in sorted(SHIPPED.glob("*/model.json"))}
 
 
-def checkpoint_folder(name: str) -> Path:
-    """Folder of a shipped checkpoint by its name, or of any trained run by its path.
+def checkpoint_folder(name: str | Path) -> Path:
+    """Folder of a checkpoint, from the name of a shipped one or the folder of a training.
 
     Raises:
         InputError: If it is neither.
     """
     shipped = shipped_checkpoints()
-    folder = shipped.get(name, Path(name))
+    folder = shipped.get(str(name), Path(name))
     if not (folder / "model.json").is_file():
         expected = f"one of {', '.join(shipped)}, or a folder with model.json and model.safetensors"
-        raise InputError("checkpoint", repr(name), expected, "Name one of them, e.g. runs/laptop/train.")
+        raise InputError("checkpoint", repr(str(name)), expected, "Name one of them, e.g. runs/laptop/train.")
     return folder
 
 
-def load_pretrained(name: str, device: str | torch.device = "cpu") -> Checkpoint:
-    """A checkpoint that ships with the package: trained on phantoms, for teaching and tests, never for diagnosis.
+def load_pretrained(name: str | Path, device: str | torch.device = "cpu") -> Checkpoint:
+    """Load a checkpoint by its name, "phantom-binary" or "phantom-subtype", or from the folder of a training.
 
-    Args:
-        name: "phantom-binary", "phantom-subtype", or the folder of a training.
-        device: Where the network goes.
+    The named ones ship with the package. They are trained on phantoms: for teaching and tests, never for diagnosis.
 
     Raises:
-        InputError: If there is none of that name, or its files are broken.
+        InputError: If there is no such checkpoint, or its files are broken.
+
+    Example:
+        >>> load_pretrained("phantom-binary").task.classes
+        ('no bleeding', 'bleeding')
     """
     return load_checkpoint(checkpoint_folder(name), device)
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes a safetensors file, with texts in its header, under a temporary name and renames it."""
-    scratch = path.with_name(f".{path.name}.tmp")
-    contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
-    safetensors.torch.save_file(contiguous, scratch, metadata)
-    scratch.replace(path)
+def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file, with texts in its header, whole or not at all."""
+    with whole_file(Path(path)) as scratch:
+        contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
+        safetensors.torch.save_file(contiguous, scratch, metadata)
 
 
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Reads a safetensors file.
+def load_tensors(path: str | Path, *, remedy: str = "Rerun the step.") -> dict[str, Tensor]:
+    """Read a safetensors file.
 
     Raises:
         InputError: If it is absent or broken.
@@ -130,4 +154,4 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise InputError(str(path), f"unreadable ({error})", "a safetensors file", "Make the run again.") from None
+        raise InputError(str(path), f"unreadable ({error})", "a safetensors file", remedy) from None

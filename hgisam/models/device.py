@@ -1,4 +1,4 @@
-"""Which device a network computes on, and in which precision."""
+"""Device and precision of a network's computations."""
 
 import contextlib
 import ctypes
@@ -12,13 +12,10 @@ AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def choose_device(accelerator: str = "auto") -> torch.device:
-    """A GPU where there is one and it is not refused; on a CPU this process keeps its freed memory.
-
-    Args:
-        accelerator: "auto", "cpu" or "gpu".
+    """Choose a device: "cpu", "gpu", or "auto" for a GPU if there is one. On a CPU, keep freed memory.
 
     Raises:
-        InputError: If a GPU is demanded and there is none.
+        InputError: If a GPU is required and there is none.
     """
     if accelerator == "gpu" and not torch.cuda.is_available():
         remedy = "Use compute.accelerator=auto."
@@ -32,23 +29,17 @@ def choose_device(accelerator: str = "auto") -> torch.device:
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
-    """A precision as a context.
-
-    Args:
-        precision: "32-true", "bf16-mixed" or "16-mixed".
-        device: Where the network computes.
-    """
+    """Context of a precision: "32-true", "bf16-mixed" or "16-mixed"."""
     dtype = AUTOCAST.get(precision)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Asks glibc to keep what is freed for the next step.
+    """Let glibc keep freed memory for the next step; without glibc, do nothing.
 
-    By default each large tensor is a mapping of its own: returned to the system when freed, and filled with zeros, page
-    by page, when asked for again, a third of the time of a training step on the CPU. Elsewhere than on glibc nothing
-    happens.
+    By default each large tensor is a new memory mapping, which the system fills with zeros page by page: a third of the
+    time of a training step on the CPU.
     """
     trim_threshold, mmap_max = -1, -4  # names in malloc.h: M_TRIM_THRESHOLD, M_MMAP_MAX
     with contextlib.suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""The segmenters of the supervised baselines: U-Nets and Swin-UNETR, of MONAI's parts, in two dimensions."""
+"""Segmenters of the supervised baselines: U-Nets and Swin-UNETR in two dimensions, from MONAI's parts."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,18 +13,13 @@ from hgisam.config.networks import Segmenter
 
 
 def build_segmenter(settings: Segmenter, *, channels: int, classes: int) -> nn.Module:
-    """A network with random weights from images [B, C, H, W] to the logits [B, classes, H, W] of every pixel.
+    """Build a segmenter with random weights: images [B, channels, H, W] → logits of each pixel [B, classes, H, W].
 
     "unet" has a residual unit of two convolutions per level, "basic_unet" two plain convolutions; "swin_unetr" has
-    patches of 2 pixels, windows of 7 tokens.
+    patches of 2 pixels and windows of 7 tokens.
 
-    Args:
-        settings: The architecture.
-        channels: Windows per slice.
-        classes: Logits of a pixel.
-
-    Source: the baselines of Rasoulian 2023, whose released U-Net adds no residuals, takes the maximum of four pixels to
-        the next level and normalises nothing: here "basic_unet" with `segmenter.norm: none`.
+    Source: the baselines of Rasoulian 2023. The released U-Net has no residuals, max pooling and no normalisation: here
+        "basic_unet" with `segmenter.norm: none`.
     """
     options: dict[str, Any] = {"spatial_dims": 2, "in_channels": channels, "out_channels": classes}
     if settings.architecture == "swin_unetr":
@@ -38,15 +33,14 @@ def build_segmenter(settings: Segmenter, *, channels: int, classes: int) -> nn.M
 
 
 class BasicUNet(nn.Module):
-    """Two convolutions a level, the maximum of four pixels to the next; MONAI's own has five levels, this has any.
+    """U-Net with two convolutions per level, max pooling and skip connections; unlike MONAI's, of any depth.
 
     Args:
-        channels_in: Of the images.
-        channels_out: Of the logits.
-        channels: Of the levels, finest first.
+        channels_in, channels_out: Channels of images and logits.
+        channels: Channels of each level, finest first.
         norm: MONAI's name of the normalisation, or None.
 
-    Source: Ronneberger et al., U-Net, MICCAI 2015, padded so that the sides stay, of the blocks of MONAI's BasicUNet.
+    Source: Ronneberger et al., U-Net, MICCAI 2015, with padding that keeps the sides; blocks of MONAI's BasicUNet.
     """
 
     def __init__(self, channels_in: int, channels_out: int, channels: Sequence[int], norm: str | None) -> None:
@@ -55,9 +49,8 @@ class BasicUNet(nn.Module):
         levels = list(pairwise(channels))
         self.first = TwoConv(in_chns=channels_in, out_chns=channels[0], **block)
         self.down = nn.ModuleList(Down(in_chns=fine, out_chns=coarse, **block) for fine, coarse in levels)
-        self.up = nn.ModuleList(
-            UpCat(in_chns=coarse, cat_chns=fine, out_chns=fine, **block) for fine, coarse in reversed(levels)
-        )
+        up = (UpCat(in_chns=coarse, cat_chns=fine, out_chns=fine, **block) for fine, coarse in reversed(levels))
+        self.up = nn.ModuleList(up)
         self.last = nn.Conv2d(channels[0], channels_out, kernel_size=1)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -1,7 +1,6 @@
-"""What a network is asked: its classes, targets, loss and scores, one object a task."""
+"""Tasks: classes, targets, losses and metrics of binary, subtype and segmentation networks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -17,54 +16,53 @@ from hgisam.data.prepared import LABELS, SUBTYPES
 
 
 class Task(Protocol):
-    """What training and validation need to know of a task.
+    """A task, as training and validation use it.
 
     Attributes:
         classes: Names of the logits.
-        bleeding: Index of the class that stands for any bleed: what maps explain.
-        columns: What is measured on each slice in validation; the first is "score", the probability of a bleed.
+        bleeding: Index of the class "any bleeding", which maps explain.
+        columns: Validation outputs per slice; the first is "score", the probability of bleeding.
+
+    Example:
+        >>> TASKS["binary"].score(torch.tensor([[0.0, 0.0], [0.0, 100.0]]))
+        tensor([0.5000, 1.0000])
     """
 
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-    @property
-    def bleeding(self) -> int: ...
-    @property
-    def columns(self) -> tuple[str, ...]: ...
+    classes: tuple[str, ...]
+    bleeding: int
+    columns: tuple[str, ...]
 
     def target(self, batch: Batch) -> Tensor:
-        """What the logits of a batch should say; [B, …]."""
+        """Ground truth of a batch [B, …]."""
 
     def loss(self, logits: Tensor, target: Tensor, settings: Train) -> Tensor:
-        """Loss of each slice [B]."""
+        """Loss per slice [B]."""
 
     def score(self, logits: Tensor) -> Tensor:
-        """Probability of a bleed in each slice [B]."""
+        """Probability of bleeding per slice [B]."""
 
     def measure(self, logits: Tensor, target: Tensor) -> Tensor:
-        """`columns` of each slice [B, M]."""
+        """Validation outputs `columns` per slice [B, M]."""
 
     def metrics(self, table: pd.DataFrame) -> dict[str, float]:
-        """Figures of a whole validation, from its labels and `columns`."""
+        """Metrics of a split, from the labels and `columns` of its slices."""
 
 
-@dataclass(frozen=True)
 class Binary:
-    """Bleeding, yes or no: two logits, cross entropy."""
+    """Bleeding or not: two logits, cross entropy."""
 
     classes: tuple[str, ...] = ("no bleeding", "bleeding")
     bleeding: int = 1
     columns: tuple[str, ...] = ("score",)
 
     def target(self, batch: Batch) -> Tensor:
-        """Class index [B]."""
-        return batch.labels[:, LABELS.index("any")]
+        return batch.labels[:, LABELS.index("any")]  # class index [B]
 
     def loss(self, logits: Tensor, target: Tensor, settings: Train) -> Tensor:
-        """Cross entropy [B] of logits [B, 2], focal if the profile says so.
+        """Cross entropy [B] of logits [B, 2], or focal loss if `focal_gamma` is positive.
 
-        Source: focal as in Lin et al., Focal loss for dense object detection, ICCV 2017, without class weights, since
-        batches are balanced. "published" applies a softmax first, as the released code does.
+        Source: Lin et al., Focal loss, ICCV 2017, without class weights, since mini-batches are balanced. The recipe
+            "published" applies a softmax first, as the released code does.
         """
         logits = logits.float()
         if settings.softmax_before_loss:
@@ -74,32 +72,27 @@ class Binary:
         return plain * (1 - right) ** settings.focal_gamma
 
     def score(self, logits: Tensor) -> Tensor:
-        """Softmax [B]."""
         return logits.float().softmax(dim=1)[:, self.bleeding]
 
     def measure(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The score [B, 1]."""
-        return self.score(logits)[:, None]
+        return self.score(logits)[:, None]  # [B, 1]
 
     def metrics(self, table: pd.DataFrame) -> dict[str, float]:
-        """AUROC of slices."""
         return {"val_auroc": float(roc_auc_score(table["any"], table["score"]))}
 
 
-@dataclass(frozen=True)
 class Subtype:
-    """Any bleed and the five types: six independent logits, binary cross entropy."""
+    """Any bleeding and the five subtypes: six independent logits, binary cross entropy."""
 
     classes: tuple[str, ...] = LABELS
     bleeding: int = LABELS.index("any")
     columns: tuple[str, ...] = ("score", *(f"score_{name}" for name in SUBTYPES))
 
     def target(self, batch: Batch) -> Tensor:
-        """0 or 1 for each label, float [B, 6]."""
-        return batch.labels.float()
+        return batch.labels.float()  # 0 or 1 [B, 6]
 
     def loss(self, logits: Tensor, target: Tensor, settings: Train) -> Tensor:
-        """Binary cross entropy [B], mean over the six labels, focal if the profile says so (source: see `Binary`)."""
+        """Binary cross entropy [B], mean over the six labels, or focal loss (see `Binary.loss`)."""
         logits = logits.float()
         smooth = target * (1 - settings.label_smoothing) + 0.5 * settings.label_smoothing
         plain = F.binary_cross_entropy_with_logits(logits, smooth, reduction="none")
@@ -108,47 +101,36 @@ class Subtype:
         return (plain * (1 - right) ** settings.focal_gamma).mean(dim=1)
 
     def score(self, logits: Tensor) -> Tensor:
-        """Sigmoid of "any" [B]."""
         return logits.float().sigmoid()[:, self.bleeding]
 
     def measure(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Probability of each label [B, 6]."""
-        return logits.float().sigmoid()
+        return logits.float().sigmoid()  # probability of each label [B, 6]
 
     def metrics(self, table: pd.DataFrame) -> dict[str, float]:
-        """AUROC of any bleed, and the mean over those types that some slices show and others don't."""
+        """AUROC of any bleeding, and its mean over the subtypes that some slices have and others have not."""
         types = [roc_auc_score(table[name], table[f"score_{name}"]) for name in SUBTYPES if table[name].nunique() == 2]
         mean = float(np.mean(types)) if types else 0.5
         return {"val_auroc": float(roc_auc_score(table["any"], table["score"])), "val_auroc_types": mean}
 
 
-@dataclass(frozen=True)
 class Segmentation:
-    """Which pixels bleed: two logits a pixel, Dice and cross entropy."""
+    """Bleeding pixels: two logits per pixel, Dice loss and cross entropy."""
 
     classes: tuple[str, ...] = ("background", "bleeding")
     bleeding: int = 1
     columns: tuple[str, ...] = ("score", "dice")
 
     def target(self, batch: Batch) -> Tensor:
-        """Class index of each pixel [B, H, W].
-
-        Raises:
-            ValueError: If the batch was read without masks.
-        """
+        """Class index of each pixel [B, H, W]; a ValueError without masks."""
         if batch.mask is None:
             raise ValueError("a segmentation task needs batches with masks")
         return (batch.mask > 0).long()
 
     def loss(self, logits: Tensor, target: Tensor, settings: Train) -> Tensor:
-        """Mean cross entropy plus, where a slice bleeds, the soft Dice loss of the bleeding class [B].
+        """Mean cross entropy plus, on bleeding slices, the soft Dice loss of the bleeding class [B].
 
-        Where nothing bleeds, any trace of a probability would cost a whole Dice, and a network learns to say nothing.
-
-        Args:
-            logits: [B, 2, H, W].
-            target: [B, H, W].
-            settings: Label smoothing is used.
+        On a slice without bleeding, any predicted probability would cost a whole Dice: the network would learn to
+        predict all background.
         """
         from monai.losses.dice import DiceLoss  # MONAI takes seconds
 
@@ -159,19 +141,18 @@ class Segmentation:
         return entropy.mean(dim=(1, 2)) + torch.where(target.flatten(start_dim=1).any(dim=1), overlap, 0.0)
 
     def score(self, logits: Tensor) -> Tensor:
-        """Largest probability of a pixel in the slice [B]."""
-        return logits.float().softmax(dim=1)[:, self.bleeding].amax(dim=(1, 2))
+        return logits.float().softmax(dim=1)[:, self.bleeding].amax(dim=(1, 2))  # most probable pixel
 
     def measure(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The score, and Dice of what is likelier than not, NaN where nothing bleeds [B, 2]."""
-        said = logits.argmax(dim=1) == self.bleeding
-        both = 2 * (said & (target > 0)).sum(dim=(1, 2)) / (said.sum(dim=(1, 2)) + target.sum(dim=(1, 2)))
-        dice = both.masked_fill(target.sum(dim=(1, 2)) == 0, torch.nan)
+        """Score, and Dice of the predicted mask (argmax), NaN on slices without bleeding [B, 2]."""
+        predicted = logits.argmax(dim=1) == self.bleeding
+        sizes = predicted.sum(dim=(1, 2)) + target.sum(dim=(1, 2))
+        dice = 2 * (predicted & (target > 0)).sum(dim=(1, 2)) / sizes
+        dice = dice.masked_fill(target.sum(dim=(1, 2)) == 0, torch.nan)
         return torch.stack([self.score(logits), dice], dim=1)
 
     def metrics(self, table: pd.DataFrame) -> dict[str, float]:
-        """Mean Dice over the slices that bleed."""
-        return {"val_dice": float(table["dice"].mean())}
+        return {"val_dice": float(table["dice"].mean())}  # of the bleeding slices
 
 
 TASKS: Mapping[str, Task] = {"binary": Binary(), "subtype": Subtype(), "segmentation": Segmentation()}

@@ -1,7 +1,4 @@
-"""Where a network's first weights come from: a local file of pretrained weights, or another training.
-
-Nothing is downloaded.
-"""
+"""Initial weights of a network: a local file of pretrained weights, or another training. Nothing is downloaded."""
 
 import hashlib
 import logging
@@ -9,15 +6,13 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 from timm.models import adapt_input_conv
 from timm.models.swin_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from hgisam.config.profile import Profile
 from hgisam.errors import InputError
-from hgisam.models.checkpoint import checkpoint_folder, load_pretrained
+from hgisam.models.checkpoint import checkpoint_folder, load_pretrained, load_tensors
 
 log = logging.getLogger(__name__)
 
@@ -30,26 +25,45 @@ FETCH = (
 )
 
 
-def load_local_weights(model: nn.Module, path: Path, sha256: str | None = None) -> None:
-    """Loads all of a Swin but its head from a safetensors file; says in the log what was adapted and what is new.
-
-    As timm does for its own weights: the patch embedding is repeated, cut or summed to the model's windows and scaled,
-    and resampled to another patch; relative position tables are interpolated to another window. Checkpoints of the
-    Swin authors, which hold buffers and merge patches at the end of a stage, are read too. The head stays new.
-
-    Args:
-        model: Changed in place.
-        path: A local safetensors file.
-        sha256: What the file must hash to, in hexadecimal; None for any.
+def load_initial_weights(network: nn.Module, profile: Profile) -> None:
+    """Load the initial weights that a profile names into a new network: `model.pretrained`, then `train.start_from`.
 
     Raises:
-        InputError: If the file is not there, is another than its hash says, or belongs to another architecture; the
-            model is as it was then.
-
-    Source: timm, `swin_transformer.checkpoint_filter_fn`, `adapt_input_conv`. Departs from timm, which
-        lets tensors that the model lacks go unheard.
+        InputError: As in `load_local_weights`; or if `train.start_from` is no checkpoint, has another architecture, or
+            was trained on other windows.
     """
-    weights = _read(path, sha256)
+    if profile.task != "segmentation" and profile.model.pretrained is not None:
+        load_local_weights(network, profile.model.pretrained, profile.model.pretrained_sha256)
+    if profile.train.start_from is not None:
+        _load_from_training(network, profile.train.start_from, profile)
+
+
+def load_local_weights(model: nn.Module, path: str | Path, sha256: str | None = None) -> None:
+    """Load a Swin's backbone from a safetensors file in place, and log what was adapted and what is new.
+
+    As in timm: the patch embedding is repeated, cut or summed to the model's windows and scaled, and resampled to
+    another patch size; relative position tables are interpolated to another window size. Checkpoints of the Swin
+    authors, which hold buffers and merge patches at the end of a stage, are read too. The head keeps its weights.
+
+    Args:
+        model: A timm Swin, unchanged after an error.
+        path: A local safetensors file.
+        sha256: Expected SHA-256 of the file, in hexadecimal; None for any.
+
+    Raises:
+        InputError: If the file does not exist, has another hash, or belongs to another architecture.
+
+    Source: timm, `swin_transformer.checkpoint_filter_fn`, `adapt_input_conv`. Unlike timm, refuses tensors that the
+        model lacks.
+    """
+    path = Path(path)
+    if sha256 is not None and path.is_file():
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != sha256:
+            remedy = "Fetch the file again, or fix the hash if you meant this one."
+            raise InputError("profile key model.pretrained_sha256", f"{path} of hash {found}", sha256, remedy)
+    weights = load_tensors(path, remedy=FETCH)
     own = {key: value for key, value in model.state_dict().items() if not key.startswith("head.")}
     for key, value in weights.items():
         if not _adaptable(key, value, own):
@@ -58,33 +72,15 @@ def load_local_weights(model: nn.Module, path: Path, sha256: str | None = None) 
     if PATCHES in fitted:
         windows = own[PATCHES].shape[1]
         fitted[PATCHES] = adapt_input_conv(windows, fitted[PATCHES], base_chans=fitted[PATCHES].shape[1])
-    for key in {**own, **fitted}:
-        if key not in own or key not in fitted or fitted[key].shape != own[key].shape:
-            raise _misfit(path, key, fitted, own)
+    if misfits := _misfits(fitted, own):
+        raise _misfit(path, misfits[0], fitted, own)
     new = model.load_state_dict(fitted, strict=False).missing_keys
     adapted = [key for key, value in fitted.items() if key in weights and weights[key].shape != value.shape]
     log.info("%s: adapted %s; new %s", path, ", ".join(adapted) or "nothing", ", ".join(new))
 
 
-def _read(path: Path, sha256: str | None) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise InputError("profile key model.pretrained", f"{path}, no file here", "a local safetensors file", FETCH)
-    if sha256 is not None:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != sha256:
-            remedy = "Fetch the file again, or mend the hash if you meant this one."
-            raise InputError("profile key model.pretrained_sha256", f"{path} of hash {found}", sha256, remedy)
-    try:
-        weights: dict[str, Tensor] = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        got = f"{path} ({error})"
-        raise InputError("profile key model.pretrained", got, "a readable safetensors file", FETCH) from None
-    return weights
-
-
 def _adaptable(key: str, value: Tensor, own: Mapping[str, Tensor]) -> bool:
-    """Whether timm, which does not ask, can resize a tensor: patches have sides, tables have a block and a square."""
+    """Return whether timm, which does not check, can resize a tensor: patches have sides, tables are square."""
     if key == PATCHES:
         return value.ndim == 4
     if key.endswith(TABLE):
@@ -93,54 +89,23 @@ def _adaptable(key: str, value: Tensor, own: Mapping[str, Tensor]) -> bool:
     return True
 
 
+def _misfits(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Tensors outside the head that only one of the two has, or whose shapes differ."""
+    shapes, own_shapes = ({key: value.shape for key, value in side.items()} for side in (given, own))
+    keys = (key for key in {**own, **given} if not key.startswith("head."))
+    return [key for key in keys if shapes.get(key) != own_shapes.get(key)]
+
+
 def _misfit(path: Path, key: str, given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> InputError:
-    """Names the first tensor that does not fit, with both shapes."""
+    """Error that names a tensor that does not fit, with both shapes."""
     got, expected = (str(list(side[key].shape)) if key in side else "absent" for side in (given, own))
     remedy = "Set model.architecture, or its numbers, to the Swin of the file, or model.pretrained to null."
     what = f"{path}, where {key} is {got}"
     return InputError("profile key model.pretrained", what, f"{expected}, as in the profile's Swin", remedy)
 
 
-def weight_files(profile: Profile) -> dict[str, Path]:
-    """Name → file of everything that a training takes weights from, for its manifest.
-
-    Raises:
-        InputError: If a checkpoint is not there.
-    """
-    names = {"checkpoint": profile.train.checkpoint, "start_from": profile.train.start_from}
-    files = {key: checkpoint_folder(name) / "model.safetensors" for key, name in names.items() if name}
-    if (local := profile.model.pretrained) is not None and local.is_file():
-        files["pretrained"] = local
-    return files
-
-
-def load_initial_weights(network: nn.Module, profile: Profile) -> None:
-    """Gives a new network the weights that its training starts from, if the profile names some.
-
-    Args:
-        network: From `build_network`, changed in place.
-        profile: `model.pretrained` is loaded first, then `train.start_from`.
-
-    Raises:
-        InputError: As `load_local_weights` and `start_from` do.
-    """
-    if profile.task != "segmentation" and profile.model.pretrained is not None:
-        load_local_weights(network, profile.model.pretrained, profile.model.pretrained_sha256)
-    if profile.train.start_from is not None:
-        start_from(network, profile.train.start_from, profile)
-
-
-def start_from(network: nn.Module, name: str, profile: Profile) -> None:
-    """Copies the weights of a checkpoint in place; a head with other classes stays as it is.
-
-    Args:
-        network: Changed in place.
-        name: Of a shipped checkpoint, or the folder of a training.
-        profile: Of the network.
-
-    Raises:
-        InputError: If there is no such checkpoint, or it is of another network or reads other channels.
-    """
+def _load_from_training(network: nn.Module, name: str, profile: Profile) -> None:
+    """Copy the weights of a checkpoint in place; a head with other classes keeps its own."""
     source = load_pretrained(name)
     if source.profile.windows != profile.windows:
         remedy = "Give the profile the same windows."
@@ -149,11 +114,21 @@ def start_from(network: nn.Module, name: str, profile: Profile) -> None:
     if source.profile.task != profile.task:
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
         log.info("the head is new: it has other classes than that of %s", name)
-    unfit = [key for key, value in weights.items() if key not in own or own[key].shape != value.shape]
-    unfit += [key for key in own if key not in weights and not key.startswith("head.")]
-    if unfit:
-        raise InputError(
-            "train.start_from", f"another network: {len(unfit)} tensors differ, first {unfit[0]}",
-            "the profile's own", "Start from a checkpoint with the same sections model and data.",
-        )  # fmt: skip
+    if misfits := _misfits(weights, own):
+        got = f"another network: {len(misfits)} tensors differ, first {misfits[0]}"
+        remedy = "Start from a checkpoint with the same sections model and data."
+        raise InputError("train.start_from", got, "the profile's own", remedy)
     network.load_state_dict(weights, strict=False)
+
+
+def weight_files(profile: Profile) -> dict[str, Path]:
+    """Name → weight file of everything that a training starts from, for its manifest.
+
+    Raises:
+        InputError: If a checkpoint does not exist.
+    """
+    names = {"checkpoint": profile.train.checkpoint, "start_from": profile.train.start_from}
+    files = {key: checkpoint_folder(name) / "model.safetensors" for key, name in names.items() if name}
+    if (local := profile.model.pretrained) is not None and local.is_file():
+        files["pretrained"] = local
+    return files

@@ -1,4 +1,4 @@
-"""The classifier that a profile asks for."""
+"""Networks of a profile."""
 
 import timm
 import torch
@@ -16,13 +16,13 @@ def test_name_and_numbers_of_a_swin_give_the_same_network() -> None:
     name = "swin_tiny_patch4_window7_224"
     named = load_profile("smoke", [*NO_NUMBERS, f"model.architecture={name}"])
     numbers = ["model.channels=96", "model.depths=[2,2,6,2]", "model.heads=[3,6,12,24]"]
-    spelt = load_profile("smoke", numbers)
-    by_name, by_numbers = build_network(named), build_network(spelt)
+    by_hand = load_profile("smoke", numbers)
+    by_name, by_numbers = build_network(named), build_network(by_hand)
     assert _shapes(by_name) == _shapes(by_numbers)
     assert str(by_name) == str(by_numbers)
 
 
-def test_every_named_swin_is_the_one_that_timm_builds() -> None:
+def test_every_named_swin_is_that_of_timm() -> None:
     for name in timm.list_models(module="swin_transformer"):
         profile = load_profile("smoke", [*NO_NUMBERS, f"model.architecture={name}"])
         with torch.device("meta"):
@@ -46,14 +46,14 @@ def test_each_task_has_its_network() -> None:
         assert logits.shape == (3, *outputs)
 
 
-def test_one_seed_gives_every_task_the_same_trunk_and_a_head_as_timm_draws_it() -> None:
-    drawn = {}
+def test_one_seed_gives_every_task_the_same_backbone_and_a_head_initialised_as_in_timm() -> None:
+    weights_of = {}
     for task in ("binary", "subtype"):
         torch.manual_seed(3)
-        drawn[task] = build_network(load_profile("smoke", [f"task={task}", "model.channels=96"])).state_dict()
-    trunk = [name for name in drawn["binary"] if not name.startswith("head.")]
-    assert len(trunk) == len(drawn["binary"]) - 2
-    assert all(torch.equal(drawn["binary"][name], drawn["subtype"][name]) for name in trunk)
-    for weights in drawn.values():
+        weights_of[task] = build_network(load_profile("smoke", [f"task={task}", "model.channels=96"])).state_dict()
+    backbone = [name for name in weights_of["binary"] if not name.startswith("head.")]
+    assert len(backbone) == len(weights_of["binary"]) - 2
+    assert all(torch.equal(weights_of["binary"][name], weights_of["subtype"][name]) for name in backbone)
+    for weights in weights_of.values():
         assert 0.018 < float(weights["head.fc.weight"].std()) < 0.022
         assert not weights["head.fc.bias"].any()

@@ -1,4 +1,4 @@
-"""The networks of the supervised baselines."""
+"""Segmenters of the supervised baselines."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_levels_and_norms_of_the_unet() -> None:
 
 
 def test_the_basic_unet_is_the_released_one() -> None:
-    """Two convolutions of 3 × 3 a level, maxima on the way down, nothing normalised, no residuals."""
+    """Two convolutions of 3 × 3 per level, max pooling, no normalisation, no residuals."""
     network = built("smoke", [BASIC, "segmenter.channels=[24,48,96,192]", "segmenter.norm=none"])
     kinds = [type(module).__name__ for module in network.modules()]
     assert kinds.count("MaxPool2d") == kinds.count("ConvTranspose2d") == 3
@@ -57,7 +57,7 @@ def test_the_basic_unet_is_the_released_one() -> None:
     assert {m.kernel_size for m in convolutions[:-1]} == {(3, 3)}
 
 
-def test_the_network_is_the_one_of_the_paper() -> None:
+def test_the_swin_unetr_is_the_one_of_the_paper() -> None:
     """Feature size 12; depths 2, 2, 2, 2; heads 2, 4, 8, 16."""
     swin = built("smoke", SWIN_UNETR).swinViT
     assert swin.patch_embed.proj.out_channels == 12

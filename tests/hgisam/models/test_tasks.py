@@ -1,4 +1,4 @@
-"""What each task asks: losses by hand, scores, and figures of a validation."""
+"""Losses by hand, scores, and validation metrics of each task."""
 
 import math
 
@@ -14,12 +14,12 @@ from hgisam.models.tasks import TASKS
 
 
 def settings(**changes: object) -> Train:
-    """Of the smoke profile."""
+    """Section `train` of the smoke profile, changed."""
     return load_profile("smoke").train.model_copy(update=changes)
 
 
 def batch_of(labels: list[list[int]], mask: torch.Tensor | None = None) -> Batch:
-    """Slices whose pixels do not matter."""
+    """Slices without content."""
     n = len(labels)
     return Batch(torch.arange(n), torch.zeros(n, 4, 4), torch.ones(n, 4, 4), torch.tensor(labels), mask)
 
@@ -38,7 +38,7 @@ def test_binary_loss_by_hand() -> None:
     np.testing.assert_allclose(smooth, 0.9 * plain + 0.1 * plain[::-1], rtol=1e-6)
 
 
-def test_published_loss_cannot_fall_below_its_floor() -> None:
+def test_published_loss_has_a_lower_bound() -> None:
     task, target = TASKS["binary"], torch.tensor([1])
     certain = torch.tensor([[-100.0, 100.0]])
     assert task.loss(certain, target, settings()).item() < 1e-6
@@ -82,7 +82,7 @@ def test_segmentation_loss_and_dice_by_hand() -> None:
         task.target(batch_of([[0] * 6]))
 
 
-def test_figures_of_a_validation() -> None:
+def test_validation_metrics() -> None:
     table = pd.DataFrame(0, index=range(4), columns=[*LABELS])
     table["any"] = table["subdural"] = [0, 0, 1, 1]
     table["score"], scores = [0.1, 0.4, 0.35, 0.8], {f"score_{name}": 0.5 for name in SUBTYPES}

@@ -1,4 +1,4 @@
-"""Local pretrained weights: adapted where the profile differs, refused where the architecture does."""
+"""Local pretrained weights: adapted to another input, refused for another architecture."""
 
 import hashlib
 import logging
@@ -29,7 +29,7 @@ def _swin(seed: int = 0, **changes: object) -> SwinTransformer:
 
 
 def _loaded(weights: Weights, folder: Path, **changes: object) -> SwinTransformer:
-    """A network of other random weights, after reading the file."""
+    """A network with other random weights, after loading the file."""
     save_tensors(folder / "weights.safetensors", weights)
     model = _swin(1, num_classes=2, **changes)
     load_local_weights(model, folder / "weights.safetensors")
@@ -41,7 +41,7 @@ def _without_head(weights: Weights) -> Weights:
 
 
 def _as_its_authors_stored(weights: Weights) -> Weights:
-    """The layout of the Swin authors: patches merged at the end of a stage, a flat head, buffers."""
+    """State dict of the Swin authors: patches merged at the end of a stage, a flat head, buffers."""
     old = {}
     for key, value in weights.items():
         merge = re.sub(r"layers\.(\d)\.downsample", lambda found: f"layers.{int(found[1]) - 1}.downsample", key)
@@ -57,7 +57,7 @@ def _assert_same(found: Weights, expected: Weights) -> None:
         torch.testing.assert_close(found[key], value, msg=lambda text, key=key: f"{key}: {text}")
 
 
-def test_the_same_swin_is_read_as_it_is_but_for_its_head(tmp_path: Path) -> None:
+def test_the_same_swin_is_loaded_unchanged_without_its_head(tmp_path: Path) -> None:
     weights = _swin().state_dict()
     model = _loaded(weights, tmp_path)
     _assert_same(_without_head(model.state_dict()), _without_head(weights))
@@ -67,8 +67,8 @@ def test_the_same_swin_is_read_as_it_is_but_for_its_head(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("windows", "expected"), [(1, [6.0]), (2, [1.5, 3.0]), (3, [1.0, 2.0, 3.0]), (4, [0.75, 1.5, 2.25, 0.75])]
 )
-def test_colours_become_windows(windows: int, expected: list[float], tmp_path: Path) -> None:
-    """One window sees the sum; more see the colours in turn, scaled so that a grey image gives what it gave before."""
+def test_color_channels_become_windows(windows: int, expected: list[float], tmp_path: Path) -> None:
+    """One window gets the sum; more get the colors in turn, scaled so that a gray image has the same output."""
     weights = _swin().state_dict()
     weights[PATCHES] = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1).expand(8, 3, 2, 2)
     patches = _loaded(weights, tmp_path, in_chans=windows).state_dict()[PATCHES]
@@ -89,7 +89,7 @@ def test_a_constant_position_table_stays_constant(before: int, after: int, tmp_p
 
 
 def test_a_position_table_keeps_its_middle_and_its_symmetry(tmp_path: Path) -> None:
-    """A bias that falls with distance, from 0 at the token itself: still so after a change of the window."""
+    """A bias that falls with distance, from 0 at the token itself, does so after a change of the window size."""
     weights = _swin(window_size=6, img_size=96).state_dict()
     key = f"layers.0.blocks.0.attn.{TABLE}"
     offsets = torch.arange(-5.0, 6)
@@ -107,8 +107,8 @@ def test_a_position_table_keeps_its_middle_and_its_symmetry(tmp_path: Path) -> N
     ids=str,
 )
 @pytest.mark.parametrize("old", [False, True], ids=["timm", "authors"])
-def test_it_reads_what_timm_reads(changes: dict[str, int], old: bool, tmp_path: Path) -> None:
-    """timm's own loading, of the same state dict into the same network, is the oracle."""
+def test_loads_like_timm(changes: dict[str, int], old: bool, tmp_path: Path) -> None:
+    """The same result as timm's own loading of the same state dict into the same network."""
     weights = _swin().state_dict()
     theirs = _swin(1, num_classes=2, **changes)
     given = _as_its_authors_stored(weights) if old else weights
@@ -125,7 +125,7 @@ def test_it_reads_what_timm_reads(changes: dict[str, int], old: bool, tmp_path: 
     torch.testing.assert_close(logits, theirs(images))
 
 
-def test_the_log_says_what_was_adapted_and_what_is_new(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_log_names_adapted_and_new_tensors(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "hgisam"):
         _loaded(_swin().state_dict(), tmp_path, in_chans=1)
     assert "adapted patch_embed.proj.weight; new head.fc.weight, head.fc.bias" in caplog.text
@@ -160,7 +160,7 @@ def test_another_architecture_is_refused(changes: dict[str, object], message: st
         ("layers.4.norm.weight", torch.zeros(8)),
     ],
 )
-def test_odd_tensors_are_named_and_leave_the_model_as_it_was(key: str, value: Tensor, tmp_path: Path) -> None:
+def test_odd_tensors_are_named_and_leave_the_model_unchanged(key: str, value: Tensor, tmp_path: Path) -> None:
     file = tmp_path / "odd.safetensors"
     save_tensors(file, _swin().state_dict() | {key: value})
     model = _swin(1)
@@ -170,7 +170,7 @@ def test_odd_tensors_are_named_and_leave_the_model_as_it_was(key: str, value: Te
 
 
 def test_a_profile_starts_from_its_file(tmp_path: Path) -> None:
-    file = tmp_path / "trunk.safetensors"
+    file = tmp_path / "backbone.safetensors"
     torch.manual_seed(5)
     donor = build_network(load_profile("smoke", TINY))
     save_tensors(file, donor.state_dict())
@@ -192,14 +192,12 @@ def test_a_profile_starts_from_its_file(tmp_path: Path) -> None:
 )
 def test_nothing_is_downloaded(name: str) -> None:
     profile = load_profile("smoke", [*TINY, f"model.pretrained={name}"])
-    with pytest.raises(
-        InputError, match=r"expected a local safetensors file. Nothing is downloaded .*hf download timm/"
-    ):
+    with pytest.raises(InputError, match=r"expected a safetensors file. Nothing is downloaded .*hf download timm/"):
         load_initial_weights(build_network(profile), profile)
 
 
 def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"not a tensor in sight")
-    with pytest.raises(InputError, match="readable safetensors"):
+    with pytest.raises(InputError, match=r"unreadable .*expected a safetensors file"):
         load_local_weights(_swin(), file)
