@@ -1,4 +1,4 @@
-"""Gate: the field's words. A short list of phrases that readers of the field would not search for, and what to say instead.
+"""Gate: the field's words. A short list of phrases that readers would not search for, and what to say instead.
 
 python ci/check_language.py
 """
