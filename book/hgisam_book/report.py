@@ -49,6 +49,17 @@ def estimate(value: Mapping[str, Any] | None, digits: int = 2) -> str:
     return text
 
 
+def listed(table: pd.DataFrame, row: str, separator: str = "; ") -> str:
+    """Rows of a table as text, e.g. for an alternative text.
+
+    Args:
+        table: Any table.
+        row: Format of one row, with names of columns as fields, e.g. "{label} {mean:.2f}".
+        separator: Text between rows.
+    """
+    return separator.join(row.format_map(record) for record in table.to_dict("records"))
+
+
 def p_value(value: float | None) -> str:
     """Format a p-value: "0.031", "< 0.001", or "–" where no test was made (None or NaN)."""
     if value is None or math.isnan(value):
@@ -163,6 +174,11 @@ def interval_rows(segmentation: Mapping[str, Any], figures: Mapping[str, str]) -
                 low, high = value["ci95"]
                 rows.append({"label": label, "method": method, "mean": value["mean"], "low": low, "high": high})
     return pd.DataFrame(rows, columns=["label", "method", "mean", "low", "high"])
+
+
+def method_rows(table: pd.DataFrame, group: str) -> pd.DataFrame:
+    """Table of `compare_methods` as rows for `figures.intervals`: one label per method, all in one group."""
+    return table.rename(METHOD_NAMES).rename_axis("label").reset_index().assign(method=group)
 
 
 def comparison_table(comparisons: list[dict[str, Any]]) -> pd.DataFrame:
