@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from hgisam.config.profile import Profile, load_profile
-from hgisam.data.prepared import LABELS, Block, PreparedDataset, open_prepared, write_prepared
+from hgisam.data.prepared import LABELS, PreparedDataset, StudyArrays, open_prepared, write_prepared
 from hgisam.errors import InputError
 from hgisam.models.networks import build_network
 from hgisam_book.benchmarks.map_cost import machine
@@ -67,7 +67,7 @@ def make_set(out: Path, profile: Profile) -> PreparedDataset:
     return open_prepared(out)
 
 
-def random_studies(count: int, size_px: int) -> Iterator[Block]:
+def random_studies(count: int, size_px: int) -> Iterator[StudyArrays]:
     """Random studies (hu, brain, mask), each [slice, size_px, size_px]: a noisy disc, every other slice with a spot."""
     rng = np.random.default_rng(0)
     row, col = np.mgrid[:size_px, :size_px] / size_px - 0.5
@@ -97,7 +97,7 @@ def measure_profile(
         "profile": settings.name,
         "model": network_name(settings),
         "img_size": settings.data.image_px,
-        "parameters": sum(p.numel() for p in build_network(settings, pretrained=False).parameters()),
+        "parameters": sum(p.numel() for p in build_network(settings).parameters()),
         "loader": {"jobs": jobs, "slices_per_s": read_per_s},
         "repeat": repeat,
         "rows": rows,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hgisam.attention.swin import BlockGeometry, block_of, find_swin, geometry_of, numbers_of, pair
+from hgisam.attention.swin import BlockGeometry, block_indices, block_of, find_swin, geometry_of, pair
 from hgisam.maps import METHODS, hgi_sam
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 from hgisam.maps.hgi_sam import head_weights, weighted_attention
@@ -34,7 +34,7 @@ def naive_hgi_sam(model: nn.Module, image: Tensor, target: int) -> Tensor:
     swin, handles = find_swin(model), []
     attention: dict[BlockGeometry, Tensor] = {}
     gradient: dict[BlockGeometry, Tensor] = {}
-    for stage, number in numbers_of(swin, (0, 1, 2)):
+    for stage, number in block_indices(swin, (0, 1, 2)):
         block = block_of(swin, stage, number)
         place = geometry_of(swin, stage, number, pair(block.input_resolution), pair(image.shape[2:]))
         softmax = block.attn.softmax
