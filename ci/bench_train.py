@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 
 from hgisam.config.profile import Profile, load_profile
-from hgisam.data.prepared import LABELS, PreparedDataset, StudyArrays, open_prepared, write_prepared
+from data_prep.prepared_set import StudyArrays, write_prepared
+from hgisam.data.labels import LABELS
+from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.models.networks import build_network
 from hgisam_book.benchmarks.map_cost import machine

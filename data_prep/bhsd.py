@@ -13,7 +13,7 @@ from data_prep.privacy import PublicId
 from data_prep.raw_folder import Listing, require
 from data_prep.scan_mask_pairs import list_masked_studies, scan_and_mask_files
 from data_prep.volume import Study, Volume
-from hgisam.data.prepared import MASK_VALUES, SUBTYPES
+from hgisam.data.labels import MASK_VALUES, SUBTYPES
 
 NAME = "bhsd"
 LICENCE = "MIT as published; made from RSNA 2019, whose terms hold too: non-commercial, cite, no re-identification"

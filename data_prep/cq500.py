@@ -30,7 +30,7 @@ from data_prep.raw_folder import (
     require,
 )
 from data_prep.volume import Study, Volume, no_boxes
-from hgisam.data.prepared import LABELS, MASK_VALUES, SUBTYPES
+from hgisam.data.labels import LABELS, MASK_VALUES, SUBTYPES
 from hgisam.errors import InputError
 
 NAME = "cq500"

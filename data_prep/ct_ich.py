@@ -15,7 +15,7 @@ from data_prep.privacy import PublicId
 from data_prep.raw_folder import FIX_CSV, Listing, first_names, read_csv, require
 from data_prep.scan_mask_pairs import check_same_patients, files_by_key, paired_files, scan_and_mask_files, stem_of
 from data_prep.volume import Labels, Study, Volume
-from hgisam.data.prepared import SUBTYPES
+from hgisam.data.labels import SUBTYPES
 from hgisam.errors import InputError
 
 NAME = "ct-ich"

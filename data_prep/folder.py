@@ -15,7 +15,7 @@ from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import FIX_CSV, Listing, contents, entries_below, first_names, read_csv
 from data_prep.volume import Study, UnusableError, Volume
-from hgisam.data.prepared import LABELS, SUBTYPES
+from hgisam.data.labels import LABELS, SUBTYPES
 from hgisam.errors import InputError
 
 NAME = "folder"

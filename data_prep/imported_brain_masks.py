@@ -10,7 +10,7 @@ from data_prep.nifti import SAME_MM, open_image, shape_of, to_canonical, voxels_
 from data_prep.raw_folder import contents, first_names
 from data_prep.scan_mask_pairs import files_by_key, match_key, nifti_files
 from data_prep.volume import Bools, Remarks, Study, UnusableError, Volume
-from hgisam.data.prepared import LABELS
+from hgisam.data.labels import LABELS
 from hgisam.errors import InputError
 
 

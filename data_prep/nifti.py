@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from data_prep.raw_folder import quiet_readers, read_failure
 from data_prep.volume import AIR_HU, Floats, Labels, Masks, Remarks, Study, UnusableError, Volume, canonical
-from hgisam.data.prepared import MASK_VALUES, SUBTYPES
+from hgisam.data.labels import MASK_VALUES, SUBTYPES
 
 ENDINGS = (".nii", ".nii.gz")
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])

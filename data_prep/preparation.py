@@ -21,13 +21,15 @@ from data_prep import rsna
 from data_prep.imported_brain_masks import add_brain_masks, list_brain_masks
 from data_prep.output_folder import check_folders, is_up_to_date, open_partial
 from data_prep.parallel import Workers, run_all
+from data_prep.prepared_set import StudyArrays, write_prepared
 from data_prep.privacy import SALT, public_ids, read_salt
 from data_prep.raw_folder import Listing, first_names, listing_hash
 from data_prep.report import build_report
 from data_prep.split import split_patients
 from data_prep.study import READERS, Settings, prepare_study, read_part
 from data_prep.volume import Study
-from hgisam.data.prepared import BOX_COLUMNS, LABELS, StudyArrays, open_prepared, write_prepared
+from hgisam.data.labels import LABELS
+from hgisam.data.prepared import BOX_COLUMNS, open_prepared
 from hgisam.errors import InputError
 from hgisam.runs.folders import partial_of
 

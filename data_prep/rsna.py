@@ -13,7 +13,7 @@ from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import FIX_CSV, Listing, count_and_first, first_names, read_csv, require
 from data_prep.volume import Study, Volume
-from hgisam.data.prepared import LABELS
+from hgisam.data.labels import LABELS
 from hgisam.errors import InputError
 
 NAME = "rsna"

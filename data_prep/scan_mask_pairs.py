@@ -10,7 +10,7 @@ from data_prep.nifti import ENDINGS, SAME_MM, has_geometry, open_image, open_mas
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import Listing, first_names
 from data_prep.volume import Study, UnusableError
-from hgisam.data.prepared import LABELS
+from hgisam.data.labels import LABELS
 from hgisam.errors import InputError
 
 REMEDY = "Give the data set as it was published."

@@ -7,7 +7,7 @@ validation split altogether.
 import numpy as np
 import pandas as pd
 
-from hgisam.data.prepared import SUBTYPES
+from hgisam.data.labels import SUBTYPES
 from hgisam.errors import InputError
 
 NO_BLEED = "none"

@@ -16,7 +16,7 @@ from data_prep.brain import brain_mask, fit_to_bone
 from data_prep.grid import Grid, Resampler, pixel_weights
 from data_prep.imported_brain_masks import read_brain_mask
 from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
-from hgisam.data.prepared import LABELS, MASK_VALUES
+from hgisam.data.labels import LABELS, MASK_VALUES
 from hgisam.runs.folders import whole_file
 
 # Each has NAME, LICENCE, ANNOTATIONS ("masks", "boxes" or None), MAIN_SPLIT (split of the patients who are not in the

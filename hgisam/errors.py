@@ -1,65 +1,61 @@
-"""The one error that means: the user can fix this; and one line for what the system refuses."""
+"""Errors that the user can fix, as one line each, and exit codes for errors of the file system."""
 
 import errno
 from collections.abc import Sequence
 
-PLACES = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+PATH_ERRORS = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 
 
 class InputError(ValueError):
-    """A mistake in what the user gave; the command line prints it as one line and exits with 2.
+    """A mistake in the input; the command line prints it as one line and exits with code 2.
 
     Args:
         what: The thing that is wrong, e.g. "profile key train.epoch".
-        got: What was found.
-        expected: What would have been right.
-        remedy: What to do about it.
+        got: The value found.
+        expected: The valid values.
+        remedy: A way to fix it.
+
+    Example:
+        >>> print(InputError("train.epochs", -1, "1 or more", "Set train.epochs=30."))
+        train.epochs: got -1, expected 1 or more. Set train.epochs=30.
     """
 
     def __init__(self, what: str, got: object, expected: str, remedy: str) -> None:
+        # without super().__init__(), so that `args` stay the arguments: workers pickle the error for their parent
         self.what, self.got, self.expected, self.remedy = what, got, expected, remedy
-        super().__init__(" ".join(f"{what}: got {got}, expected {expected}. {remedy}".split()))
 
-    def __reduce__(self) -> tuple[type["InputError"], tuple[str, object, str, str]]:
-        """Keep the four parts when a worker process hands the error to its parent."""
-        return InputError, (self.what, self.got, self.expected, self.remedy)
+    def __str__(self) -> str:
+        return " ".join(f"{self.what}: got {self.got}, expected {self.expected}. {self.remedy}".split())
 
 
 class MissingExtraError(InputError, ImportError):
-    """A package that is not installed since its extra was not asked for.
+    """A package that is missing because its extra was not installed.
 
     Args:
         module: The package.
-        extra: Which extra of hgisam brings it.
+        extra: The extra of hgisam that brings it.
+
+    Example:
+        >>> print(MissingExtraError("zarr", "train"))
+        package zarr: got not installed, expected the extra [train] of hgisam. Run pip install 'hgisam[train]'.
     """
 
     def __init__(self, module: str, extra: str) -> None:
         self.module, self.extra = module, extra
-        super().__init__(
-            f"package {module}",
-            "not installed",
-            f"the extra [{extra}] of hgisam",
-            f"Run pip install 'hgisam[{extra}]'.",
-        )
-
-    def __reduce__(self) -> tuple[type["MissingExtraError"], tuple[str, str]]:  # type: ignore[override]
-        return MissingExtraError, (self.module, self.extra)
+        remedy = f"Run pip install 'hgisam[{extra}]'."
+        super().__init__(f"package {module}", "not installed", f"the extra [{extra}] of hgisam", remedy)
 
 
 def exit_line(error: OSError) -> tuple[int, str]:
-    """Exit code and one line for a place that can't be used, which is the user's to mend, or a disk that fails."""
+    """Exit code and one line: 2 for a path that the user can fix, 1 for a disk that is full or fails."""
     reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error) or type(error).__name__
-    if error.errno in PLACES:
-        return 2, f"{error.filename}: got “{reason}”, expected what can be read and written. Mend it or name another."
+    if error.errno in PATH_ERRORS:
+        return 2, f"{error.filename}: got “{reason}”, expected a path to read and write. Fix it or choose another."
     where = f" ({error.filename})" if error.filename else ""
-    return 1, f"Stopped: {reason}{where}; nothing half-written stands as whole, the same command goes on from here."
+    return 1, f"Stopped: {reason}{where}; no partial result counts as complete. Run the same command to resume."
 
 
 def check_choice(what: str, got: str, choices: Sequence[str]) -> None:
-    """Refuses what is not one of the choices.
-
-    Raises:
-        InputError: If so.
-    """
+    """Raise an InputError unless `got` is one of the choices."""
     if got not in choices:
         raise InputError(what, repr(got), " or ".join(choices), "Choose one.")

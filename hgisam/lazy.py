@@ -1,6 +1,6 @@
-"""Public names of a package, imported when they are first used, and the extras that a package needs.
+"""Lazy public names of a package, and a check of its extras.
 
-`import hgisam` stays light, and a package of the core says which extra it lacks instead of failing deep inside.
+`import hgisam` stays fast, and a subpackage names the extra that it lacks instead of failing deep inside.
 """
 
 import ast
@@ -14,11 +14,7 @@ from hgisam.errors import MissingExtraError
 
 
 def exports_of(init: Path) -> dict[str, str]:
-    """Name → module of everything that a package exports lazily: the imports under `if TYPE_CHECKING`.
-
-    Args:
-        init: Path of its `__init__.py`.
-    """
+    """Name → module of the lazy exports of a package: the imports under `if TYPE_CHECKING` in its `__init__.py`."""
     exports: dict[str, str] = {}
     for node in ast.parse(init.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
@@ -28,13 +24,9 @@ def exports_of(init: Path) -> dict[str, str]:
 
 
 def lazy_exports(package: str, init: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package whose names are imported when they are first used.
+    """`__getattr__`, `__dir__` and `__all__` of a package whose names are imported at first use (PEP 562).
 
-    Args:
-        package: Its `__name__`.
-        init: Its `__file__`, which lists the names under `if TYPE_CHECKING`, so that type checkers know them too.
-
-    Source: PEP 562.
+    Takes its `__name__` and its `__file__`, which lists the names under `if TYPE_CHECKING`, for type checkers too.
     """
     exports = exports_of(Path(init))
 
@@ -47,14 +39,6 @@ def lazy_exports(package: str, init: str) -> tuple[Callable[[str], Any], Callabl
 
 
 def require_extra(extra: str, *modules: str) -> None:
-    """Checks that the packages of an extra are installed.
-
-    Args:
-        extra: As in `pip install 'hgisam[train]'`.
-        modules: Top-level modules that have to be there.
-
-    Raises:
-        MissingExtraError: Names the extra.
-    """
+    """Raise a MissingExtraError unless the top-level modules of an extra, as in `hgisam[train]`, are installed."""
     if missing := [name for name in modules if find_spec(name) is None]:
         raise MissingExtraError(missing[0], extra)

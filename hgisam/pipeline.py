@@ -1,9 +1,5 @@
-"""The steps of a run: train, map, evaluate, each from one folder of the run to the next.
+"""Steps of a run, called by notebooks and command line: train, map, evaluate. Each reads the folder of the last."""
 
-Notebooks and the command line call these, so that both make the same files.
-"""
-
-import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,50 +16,43 @@ from hgisam.models.checkpoint import load_checkpoint
 from hgisam.models.weights import weight_files
 from hgisam.runs.files import read_table, write_json
 from hgisam.runs.folders import partial_of, sha256_of
-from hgisam.runs.steps import read_manifest, require_step, run_step, step_dir
+from hgisam.runs.manifest import read_manifest
+from hgisam.runs.steps import require_step, run_step, step_dir
 from hgisam.training.distributed import launch, node_rank
 
-log = logging.getLogger(__name__)
+OWN = "train"  # step of the run's own training
+NO_INPUTS: Mapping[str, str] = MappingProxyType({})
 
-OWN = "train"  # the step of the run's own training
 
-
-def open_step_data(profile: Profile, runs_dir: Path, name: str) -> PreparedDataset:
-    """Opens the prepared set "rsna" or "ct-ich" of a run.
+def open_step_data(profile: Profile, runs_dir: str | Path, name: str) -> PreparedDataset:
+    """Open the prepared set "rsna" or "ct-ich" of a run.
 
     Raises:
-        InputError: If it is not there; says which notebook makes it.
+        InputError: If it does not exist; names the notebook that prepares it.
     """
     return open_prepared(require_step(profile, runs_dir, f"prepared/{name}"))
 
 
 def training_set_of(task: str) -> str:
-    """Name of the prepared set that a network of a task trains on."""
+    """Name of the prepared set on which a network of a task trains."""
     return "ct-ich" if task == "segmentation" else "rsna"
 
 
 def train_step(
-    profile: Profile,
-    runs_dir: Path,
-    step: str = OWN,
-    data: PreparedDataset | None = None,
-    *,
-    instead: Callable[[PreparedDataset, Path], bool] | None = None,
-    inputs: Mapping[str, str] = MappingProxyType({}),
-) -> Path:
-    """Trains, or adopts `train.checkpoint`; returns `runs/<profile>/<step>`.
+    profile: Profile, runs_dir: str | Path, step: str = OWN, data: PreparedDataset | None = None,
+    *, instead: Callable[[PreparedDataset, Path], bool] | None = None, inputs: Mapping[str, str] = NO_INPUTS,
+) -> Path:  # fmt: skip
+    """Train, or adopt `train.checkpoint`; return `runs/<profile>/<step>`.
 
-    Classifiers train on the slice labels of the prepared `rsna` set, segmenters on the masks of all but two folds of
-    `ct-ich`, unless other `data` are given.
-
-    A machine that is not the first of `compute.nodes` joins the training and leaves the folder to the first.
+    Classifiers train on the slice labels of the prepared `rsna` set, segmenters on the masks of `ct-ich` outside the
+    test and the validation fold. Of several machines (`compute.nodes`), the first one makes the folder.
 
     Args:
-        profile: Of the training.
-        runs_dir: Where runs live.
-        step: Name of the folder to make.
-        data: The prepared set.
-        instead: Fills the folder with an equal training, and returns whether it did; else the network is trained.
+        profile: Profile of the training.
+        runs_dir: Folder of all runs.
+        step: Name of the step.
+        data: Another prepared set.
+        instead: Fills the folder with an equal training and returns True, or returns False: then the network trains.
         inputs: Name → hash of what `instead` reads.
     """
     data = data or open_step_data(profile, runs_dir, training_set_of(profile.task))
@@ -71,28 +60,21 @@ def train_step(
     if profile.compute.nodes > 1 and node_rank() > 0:
         launch(profile, data.path, partial_of(folder))
         return folder
+    weights = {key: sha256_of(file) for key, file in weight_files(profile).items()}
 
     def work(folder: Path) -> None:
         if instead is None or not instead(data, folder):
             launch(profile, data.path, folder)
 
     return run_step(
-        profile,
-        runs_dir,
-        step,
-        work,
-        code=["hgisam.training.distributed"],
+        profile, runs_dir, step, work, code=["hgisam.training.distributed"],
         sections=("task", "data", "windows", "model", "segmenter", "train", "compute"),
-        inputs={
-            f"prepared/{data.path.name}": data.fingerprint,
-            **{key: sha256_of(file) for key, file in weight_files(profile).items()},
-            **inputs,
-        },
-    )
+        inputs={f"prepared/{data.path.name}": data.fingerprint, **weights, **inputs},
+    )  # fmt: skip
 
 
-def map_step(profile: Profile, runs_dir: Path) -> Path:
-    """Maps and scores of the prepared `ct-ich` set; returns `runs/<profile>/maps`."""
+def map_step(profile: Profile, runs_dir: str | Path) -> Path:
+    """Extract maps and scores of the prepared `ct-ich` set; return `runs/<profile>/maps`."""
     data = open_step_data(profile, runs_dir, "ct-ich")
     trained = require_step(profile, runs_dir, "train")
 
@@ -100,19 +82,15 @@ def map_step(profile: Profile, runs_dir: Path) -> Path:
         predictor = SlicePredictor.of(load_checkpoint(trained), profile)
         extract_maps(predictor, methods_of(profile.maps), data, folder)
 
+    weights = read_manifest(trained)["outputs"]["model.safetensors"]
     return run_step(
-        profile,
-        runs_dir,
-        "maps",
-        work,
-        code=["hgisam.inference.extraction"],
-        sections=("maps", "compute"),
-        inputs={"prepared/ct-ich": data.fingerprint, "train": read_manifest(trained)["outputs"]["model.safetensors"]},
-    )
+        profile, runs_dir, "maps", work, code=["hgisam.inference.extraction"], sections=("maps", "compute"),
+        inputs={"prepared/ct-ich": data.fingerprint, "train": weights},
+    )  # fmt: skip
 
 
-def evaluate_step(profile: Profile, runs_dir: Path) -> Path:
-    """Thresholds and figures of the classifier's maps on `ct-ich`, every patient at a threshold chosen on others.
+def evaluate_step(profile: Profile, runs_dir: str | Path) -> Path:
+    """Evaluate the classifier's maps on `ct-ich`; every patient's threshold is chosen on other patients.
 
     Returns:
         `runs/<profile>/evaluate`; `summary.json` is copied to `runs/<profile>`.
@@ -121,23 +99,17 @@ def evaluate_step(profile: Profile, runs_dir: Path) -> Path:
 
 
 def measure_step(
-    profile: Profile,
-    runs_dir: Path,
-    step: str,
-    sources: Mapping[str, Path],
-    *,
-    also: Callable[[Path], None] | None = None,
-    code: Sequence[str] = (),
-    inputs: Mapping[str, str] = MappingProxyType({}),
-) -> Path:
-    """Thresholds and figures of all maps that some steps wrote.
+    profile: Profile, runs_dir: str | Path, step: str, sources: Mapping[str, Path],
+    *, also: Callable[[Path], None] | None = None, code: Sequence[str] = (), inputs: Mapping[str, str] = NO_INPUTS,
+) -> Path:  # fmt: skip
+    """Choose thresholds for the maps of several steps, and evaluate them.
 
     Args:
-        profile: Of the run.
-        runs_dir: Where runs live.
-        step: Name of the folder to make.
-        sources: Name → folder of each step with a `maps.zarr`; "maps" holds the classifier's scores, the detection.
-        also: Further work in the folder, with `code` and `inputs` of its own, see `run_step`.
+        profile: Profile of the run.
+        runs_dir: Folder of all runs.
+        step: Name of the step.
+        sources: Name → folder of each step with a `maps.zarr`; "maps" also has the classifier's scores, for detection.
+        also: Further work in the folder; `code` and `inputs` are what it adds to those of `run_step`.
 
     Returns:
         `runs/<profile>/<step>`; `summary.json` is copied to `runs/<profile>`.
@@ -161,19 +133,11 @@ def measure_step(
         if also is not None:
             also(folder)
 
+    read = {"prepared/ct-ich": data.fingerprint, "scores": written["maps"]["scores.parquet"]}
+    read |= {name: outputs["maps.zarr"] for name, outputs in written.items()}
     folder = run_step(
-        profile,
-        runs_dir,
-        step,
-        work,
-        code=["hgisam.evaluation.outputs", *code],
-        sections=("maps", "evaluate"),
-        inputs={
-            "prepared/ct-ich": data.fingerprint,
-            "scores": written["maps"]["scores.parquet"],
-            **{name: outputs["maps.zarr"] for name, outputs in written.items()},
-            **inputs,
-        },
-    )
+        profile, runs_dir, step, work, code=["hgisam.evaluation.outputs", *code], sections=("maps", "evaluate"),
+        inputs={**read, **inputs},
+    )  # fmt: skip
     shutil.copyfile(folder / "summary.json", folder.parent / "summary.json")
     return folder

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from data_prep.prepared_set import write_prepared
 from hgisam.config.profile import Profile, load_profile
-from hgisam.data.prepared import LABELS, PreparedDataset, open_prepared, write_prepared
+from hgisam.data.labels import LABELS
+from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.data.preprocess import Preprocessor
 from hgisam.models.checkpoint import Checkpoint
 from hgisam.models.networks import build_network

@@ -1,4 +1,4 @@
-"""Swins of a few thousand weights, in every geometry that timm can cut windows in."""
+"""Swins with a few thousand parameters, in every window geometry that timm supports."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 SMALL = {"patch_size": 2, "embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 4), "num_classes": 3}
 V1, V2, CR = SwinTransformer, SwinTransformerV2, SwinTransformerV2Cr
-# class, what differs from SMALL, size of the images
+# class, options that differ from SMALL, image size
 GEOMETRIES: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
     "v1": (V1, {"img_size": 32, "window_size": 2}, (32, 32)),
     "v1 rectangular": (V1, {"img_size": (32, 48), "window_size": 4}, (32, 48)),
@@ -30,7 +30,7 @@ ONE_OF_EACH = ("v1", "v2", "v2-cr")
 
 
 def build(name: str) -> tuple[Any, Tensor]:
-    """A model in evaluation mode with lively random weights, and two images for it."""
+    """A model in evaluation mode with large random weights, and two images for it."""
     kind, options, size = GEOMETRIES[name]
     torch.manual_seed(0)
     model = kind(**SMALL | options).eval()
@@ -39,12 +39,12 @@ def build(name: str) -> tuple[Any, Tensor]:
             if parameter.ndim > 1:
                 parameter.normal_(std=0.15)
         for module in model.modules():
-            if isinstance(module, nn.LayerNorm):  # version 2 starts with some of them at 0: no attention would matter
+            if isinstance(module, nn.LayerNorm):  # version 2 initializes some with 0: attention would have no effect
                 module.weight.uniform_(0.5, 1.5)
     return model, torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
 def blocks(model: Any) -> list[tuple[int, int, Any]]:
-    """(stage, number, block) of every block, in order."""
+    """(stage, index, block) of every block, in forward order."""
     stages = model.stages if isinstance(model, CR) else model.layers
     return [(s, b, block) for s, stage in enumerate(stages) for b, block in enumerate(stage.blocks)]

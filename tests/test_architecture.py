@@ -17,7 +17,7 @@ import hgisam
 ROOT = Path(__file__).parents[1]
 CORE = Path(hgisam.__file__).parent
 SUBPACKAGES = ("attention", "config", "data", "evaluation", "inference", "maps", "models", "runs", "training")
-EVERYWHERE = {"hgisam.errors", "hgisam.lazy"}
+EVERYWHERE = {"hgisam.errors", "hgisam.lazy", "hgisam.data.labels"}  # names alone: what a label is called
 PREPARED = "hgisam.data.prepared"
 # module or package → what else of our own it may import
 KNOWS: dict[str, set[str]] = {
@@ -96,7 +96,7 @@ KNOWS: dict[str, set[str]] = {
     "hgisam_book.ledger.claims": {"hgisam.config.overrides", "hgisam_book.ledger.summary_query"},
     "hgisam_book.ledger.tables": {"hgisam_book.ledger.claims", "hgisam_book.report"},
     "hgisam_book.recorded.benchmarks": {"hgisam.runs.files", "hgisam_book.figures"},
-    "hgisam_book.recorded.model_card": {"hgisam.models.checkpoint", "hgisam.models.networks"},
+    "hgisam_book.recorded.model_card": {"hgisam.config.profile", "hgisam.models.checkpoint"},
     "hgisam_book.recorded.export": {
         PREPARED,
         "hgisam.models.checkpoint",

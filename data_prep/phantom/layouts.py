@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from data_prep.phantom.acquisition import VISIBLE_MM2
 from data_prep.phantom.patient import PhantomPatient
-from hgisam.data.prepared import LABELS, MASK_VALUES, SUBTYPES
+from hgisam.data.labels import LABELS, MASK_VALUES, SUBTYPES
 
 Tables = dict[str, pd.DataFrame]  # name of a CSV file → rows of a patient
 

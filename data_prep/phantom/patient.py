@@ -12,7 +12,7 @@ from data_prep.phantom.pathology import paint_brain
 from data_prep.phantom.pose import sample_pose
 from data_prep.phantom.scanner import Cohort, Scanner, sample_scanner
 from data_prep.phantom.template import load_template
-from hgisam.data.prepared import SUBTYPES
+from hgisam.data.labels import SUBTYPES
 from hgisam.errors import InputError
 
 COHORTS: tuple[Cohort, ...] = ("training", "evaluation")

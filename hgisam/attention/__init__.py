@@ -1,8 +1,7 @@
-"""Attention, activations and their gradients, read from a Swin while it classifies.
+"""Attention, activations and their gradients, read from a Swin during classification.
 
-`swin` finds the Swin in a model and knows its geometry, `hooks` holds the forward hooks, `gradients` the passes through
-the model. The model is left as it was: modes, flags, `requires_grad`, no hook and no `.grad`. Knows neither profiles
-nor data.
+`swin` finds the Swin in a model and holds its geometry, `hooks` the forward hooks, `gradients` the forward and backward
+passes. The model is left as it was, also after an error: modes, flags, `requires_grad`, no hook and no `.grad`.
 """
 
 from hgisam.attention.gradients import (
@@ -16,13 +15,6 @@ from hgisam.attention.gradients import (
 from hgisam.attention.swin import BlockAttention, BlockGeometry, find_swin
 
 __all__ = [
-    "BlockAttention",
-    "BlockGeometry",
-    "activation_gradients",
-    "attention_gradients",
-    "find_swin",
-    "image_gradients",
-    "record_attention",
-    "reduce_attention",
-    "reduce_gradients",
-]
+    "BlockAttention", "BlockGeometry", "activation_gradients", "attention_gradients", "find_swin", "image_gradients",
+    "record_attention", "reduce_attention", "reduce_gradients",
+]  # fmt: skip

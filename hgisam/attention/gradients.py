@@ -1,7 +1,4 @@
-"""Attention, activations and their gradients, read from a Swin while it classifies.
-
-Everything here leaves the model as it was, also after an error: modes, flags, `requires_grad`, no hook and no `.grad`.
-"""
+"""Forward and backward passes that read attention, activations and gradients; the model is left as it was."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,83 +8,79 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention.hooks import hooked
-from hgisam.attention.swin import (
-    BlockAttention,
-    BlockGeometry,
-    at_least_float32,
-    find_swin,
-    logit_scale,
-    target_logit,
-)
+from hgisam.attention.hooks import forward_hooks
+from hgisam.attention.swin import BlockAttention, BlockGeometry, check_finite, logit_scale, target_logit, upcast
 from hgisam.errors import InputError, check_choice
-
-__all__ = [
-    "BlockAttention",
-    "BlockGeometry",
-    "activation_gradients",
-    "attention_gradients",
-    "find_swin",
-    "image_gradients",
-    "record_attention",
-    "reduce_attention",
-    "reduce_gradients",
-]
 
 
 @contextmanager
 def record_attention(model: nn.Module, stages: Sequence[int]) -> Iterator[list[BlockAttention]]:
-    """Records scores and attention of every block of the given stages during the forward pass in the `with` block.
+    """Record scores and attention of every block of some stages during one forward pass in the `with` block.
 
-    Inside, the model is in evaluation mode, its parameters are frozen and fused attention is off, since it never forms
-    the matrix; afterwards it is as it was and no hook remains. The recorded tensors belong to the graph, if there is
-    one. Swin v2-CR forms its scores out of reach: they are recorded as the logarithm of the attention, which differs
-    from them by a constant a row and has the same gradient.
+    Inside, the model is in evaluation mode with frozen parameters and without fused attention, which never forms the
+    matrix. Recorded tensors belong to the autograd graph, if there is one. The softmax of Swin v2-CR can't be hooked:
+    its scores are the logarithm of the attention, which differs from them by a constant per row and has the same
+    gradient.
 
     Args:
         model: Is or contains one timm Swin.
-        stages: Numbers of the stages to record, from 0.
+        stages: Indices of the stages to record, from 0.
 
     Yields:
-        The list that the forward pass fills, in the order of the blocks.
+        The list that the forward pass fills, in forward order.
 
     Raises:
-        InputError: For a stage that the model has not, or if a block was not recorded exactly once.
+        InputError: For a stage that does not exist, or if a block was not recorded exactly once.
+
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
+        >>> with record_attention(model, stages=[0]) as blocks:
+        ...     logits = model(torch.randn(1, 3, 64, 64))
+        >>> blocks[1].attention.shape  # 8 × 8 windows, 3 heads
+        torch.Size([64, 3, 4, 4])
     """
     records: list[BlockAttention] = []
-    with hooked(model) as watch:
-        watch.attention(stages, records.append)
+    with forward_hooks(model) as hooks:
+        hooks.on_attention(stages, records.append)
         yield records
 
 
 def reduce_attention(
     model: nn.Module, images: Tensor, target: int, reduce: Callable[[BlockAttention], Tensor], *, stages: Sequence[int]
 ) -> dict[BlockGeometry, Tensor]:
-    """One forward pass without gradients; each block's attention is reduced as it is formed, and freed.
+    """Reduce the attention of each block as it is computed, in one forward pass without gradients.
 
     Args:
         model: Is or contains one timm Swin, and returns logits.
         images: [B, C, H, W].
-        target: A class; checked only.
-        reduce: What to keep of a block, whose attention is float32 or better.
-        stages: Stages to look at.
+        target: Class index; validated only.
+        reduce: Called with each block, its attention in float32 or better; only its result is kept.
+        stages: Indices of the stages, from 0.
 
     Returns:
-        BlockGeometry → what `reduce` kept of it, in the order of the blocks.
+        BlockGeometry → result of `reduce`, in forward order.
 
     Raises:
         InputError: For a model, images, a target or stages that do not fit.
+
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model, images = SwinTransformer(img_size=64, window_size=2, embed_dim=24), torch.randn(1, 3, 64, 64)
+        >>> peaks = reduce_attention(model, images, 0, lambda block: block.attention.amax(dim=(1, 2, 3)), stages=[0])
+        >>> [(block.stage, block.block, peak.shape) for block, peak in peaks.items()]
+        [(0, 0, torch.Size([64])), (0, 1, torch.Size([64]))]
     """
-    kept: dict[BlockGeometry, Tensor] = {}
+    reduced: dict[BlockGeometry, Tensor] = {}
 
     def visit(block: BlockAttention) -> None:
         with torch.autocast(images.device.type, enabled=False):
-            kept[block.place] = reduce(_detached(block))
+            reduced[block.geometry] = reduce(_detached(block))
 
-    with torch.no_grad(), hooked(model) as watch:
-        watch.attention(stages, visit)
+    with torch.no_grad(), forward_hooks(model) as hooks:
+        hooks.on_attention(stages, visit)
         target_logit(model, images, target)
-    return kept
+    return reduced
 
 
 def reduce_gradients(
@@ -99,59 +92,75 @@ def reduce_gradients(
     stages: Sequence[int],
     gradient_at: str,
 ) -> dict[BlockGeometry, Tensor]:
-    """One forward pass and one backward pass through activations, from the raw logit down to the first block asked for.
+    """Reduce each block's attention and the gradient of the target logit there, in one forward and one backward pass.
 
-    Each block is reduced as its gradient arrives, last block first, and freed. Parameters get no gradients. Under
-    float16 the logit is scaled on its way down, and the gradient scaled back in float32.
+    The backward pass runs through activations only, down to the first block of `stages`. Each block is reduced as its
+    gradient arrives, last block first, and freed. Parameters get no gradients. Under float16 the logit is scaled, and
+    the gradient scaled back in float32.
 
     Args:
         model: Is or contains one timm Swin, and returns logits.
         images: [B, C, H, W].
-        target: Class whose raw logit is differentiated; 0 of a head with one logit.
-        reduce: What to keep of a block and its gradient [B·nW, heads, N, N], both float32 or better.
-        stages: Stages to look at.
-        gradient_at: "scores" (softmax input, as the released code does) or "weights" (softmax output, as the figure of
-            its repository says).
+        target: Class whose raw logit is differentiated; 0 for a head with one logit.
+        reduce: Called with each block and its gradient [B·nW, heads, N, N], both float32 or better.
+        stages: Indices of the stages, from 0.
+        gradient_at: "scores" (softmax input, as in the released code) or "weights" (softmax output, as in the figure of
+            its repository).
 
     Returns:
-        BlockGeometry → what `reduce` kept of it, in the order of the blocks.
+        BlockGeometry → result of `reduce`, in forward order.
 
     Raises:
         InputError: For a model, images or options that do not fit, or where no finite gradient reaches a block.
+
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model, images = SwinTransformer(img_size=64, window_size=2, embed_dim=24), torch.randn(1, 3, 64, 64)
+        >>> frobenius = lambda block, gradient: gradient.norm(dim=(2, 3))  # per window and head
+        >>> norms = reduce_gradients(model, images, 0, frobenius, stages=[1], gradient_at="scores")
+        >>> [norm.shape for norm in norms.values()]
+        [torch.Size([16, 6]), torch.Size([16, 6])]
     """
     check_choice("gradient_at", gradient_at, ("scores", "weights"))
-    waiting: dict[BlockGeometry, BlockAttention] = {}
-    kept: dict[BlockGeometry, Tensor] = {}
+    pending: dict[BlockGeometry, BlockAttention] = {}
+    reduced: dict[BlockGeometry, Tensor] = {}
     scale = logit_scale(model, images)
 
     def visit(block: BlockAttention) -> None:
-        waiting[block.place] = _detached(block)
+        pending[block.geometry] = _detached(block)
         tensor = block.scores if gradient_at == "scores" else block.attention
         if tensor is not None and tensor.requires_grad:
-            tensor.register_hook(partial(arrive, block.place))  # type: ignore[no-untyped-call]
+            tensor.register_hook(partial(arrive, block.geometry))  # type: ignore[no-untyped-call]
 
-    def arrive(place: BlockGeometry, gradient: Tensor) -> None:
+    def arrive(geometry: BlockGeometry, gradient: Tensor) -> None:
         with torch.autocast(images.device.type, enabled=False):
-            kept[place] = reduce(waiting.pop(place), _unscaled(gradient, scale))
+            reduced[geometry] = reduce(pending.pop(geometry), _unscaled(gradient, scale))
 
-    with torch.enable_grad(), hooked(model, start_graph=True) as watch:
-        watch.attention(stages, visit)
+    with torch.enable_grad(), forward_hooks(model, start_graph=True) as hooks:
+        hooks.on_attention(stages, visit)
         logit = target_logit(model, images, target).sum() * scale
-    if logit.requires_grad and watch.start is not None:
-        torch.autograd.grad(logit, watch.start, allow_unused=True)
-    _check_gradients(kept.values(), missing=len(waiting))
-    return dict(sorted(kept.items(), key=lambda item: item[0]))
+    if logit.requires_grad and hooks.start is not None:
+        torch.autograd.grad(logit, hooks.start, allow_unused=True)
+    _check_gradients(reduced.values(), missing=len(pending))
+    return dict(sorted(reduced.items(), key=lambda item: item[0]))
 
 
 def attention_gradients(
     model: nn.Module, images: Tensor, target: int, *, stages: Sequence[int], gradient_at: str
 ) -> tuple[list[BlockAttention], list[Tensor]]:
-    """Attention of every block and the gradient of a class's logit there, all of it kept: for looking, not for speed.
+    """Attention of every block and the gradient of the target logit there, all kept: for inspection, not for speed.
 
     Args and Raises: those of `reduce_gradients`.
 
     Returns:
-        Blocks, detached and without scores, and for each the gradient [B·nW, heads, N, N].
+        Blocks, detached and without scores, and the gradient [B·nW, heads, N, N] of each.
+
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model, images = SwinTransformer(img_size=64, window_size=2, embed_dim=24), torch.randn(1, 3, 64, 64)
+        >>> blocks, gradients = attention_gradients(model, images, 0, stages=[0], gradient_at="weights")
+        >>> len(blocks), gradients[0].shape == blocks[0].attention.shape
+        (2, True)
     """
     blocks: list[BlockAttention] = []
 
@@ -166,75 +175,83 @@ def attention_gradients(
 def activation_gradients(
     model: nn.Module, images: Tensor, target: int, *, layers: Sequence[tuple[int, int]], at: str
 ) -> dict[BlockGeometry, tuple[Tensor, Tensor]]:
-    """Activations of some blocks and the gradient of a class's logit there, for the CAM family.
+    """Activations of some blocks and the gradient of the target logit there, for the CAM family.
 
     Args:
-        model: Is or contains one timm Swin, and returns logits.
-        images: [B, C, H, W].
-        target: Class whose raw logit is differentiated; 0 of a head with one logit.
+        model, images, target: As in `reduce_gradients`.
         layers: (stage, block) of each, from 0; -1 is the last.
-        at: "norm1", "norm2" or "output" of the block. In version 1 the norms stand before attention and MLP, in
-            versions 2 and 2-CR behind them.
+        at: "norm1", "norm2" or "output" of the block. The norms precede attention and MLP in version 1 (pre-norm) and
+            follow them in versions 2 and 2-CR (res-post-norm).
 
     Returns:
         BlockGeometry → activation and gradient, both [B, rows, cols, channels], float32 or better.
 
     Raises:
         InputError: For a model, images or options that do not fit, or where no finite gradient arrives.
+
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model, images = SwinTransformer(img_size=64, window_size=2, embed_dim=24), torch.randn(1, 3, 64, 64)
+        >>> found = activation_gradients(model, images, 0, layers=[(-1, -1)], at="norm1")
+        >>> [activation.shape for activation, gradient in found.values()]
+        [torch.Size([1, 2, 2, 192])]
     """
     check_choice("at", at, ("norm1", "norm2", "output"))
     if not layers:
-        raise InputError("stages", "none", "at least one", "Name stages of the model, counted from 0.")
+        raise InputError("stages", "none", "at least one", "Choose stages of the model, from 0.")
     outputs: dict[BlockGeometry, Tensor] = {}
     scale = logit_scale(model, images)
-    with torch.enable_grad(), hooked(model, start_graph=True) as watch:
-        for stage, number in layers:
-            watch.activation(stage, number, at, outputs.__setitem__)
+    with torch.enable_grad(), forward_hooks(model, start_graph=True) as hooks:
+        for stage, block in layers:
+            hooks.on_activation(stage, block, at, outputs.__setitem__)
         logit = target_logit(model, images, target).sum() * scale
-    tensors = list(outputs.values())
-    if not logit.requires_grad or not all(tensor.requires_grad for tensor in tensors):
-        _check_gradients([], missing=len(tensors))
-    gradients = torch.autograd.grad(logit, tensors, allow_unused=True)
-    arrived = [_unscaled(gradient, scale) for gradient in gradients if gradient is not None]
-    _check_gradients(arrived, missing=len(tensors) - len(arrived))
-    activations = (at_least_float32(t.detach()).reshape(len(images), *place.grid, -1) for place, t in outputs.items())
-    return {
-        place: (activation, gradient.reshape(activation.shape))
-        for place, activation, gradient in zip(outputs, activations, arrived, strict=True)
-    }
+    gradients = _gradients(logit, list(outputs.values()), scale)
+    activations = [upcast(t.detach()).reshape(len(images), *g.grid, -1) for g, t in outputs.items()]
+    pairs = ((a, gradient.reshape(a.shape)) for a, gradient in zip(activations, gradients, strict=True))
+    return dict(zip(outputs, pairs, strict=True))
 
 
 def image_gradients(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Gradient [B, C, H, W] of a class's logit with respect to the image, float32 or better.
+    """Gradient [B, C, H, W] of the target logit with respect to the image, float32 or better.
 
     Args and Raises: those of `reduce_gradients`.
+
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
+        >>> image_gradients(model, torch.randn(1, 3, 64, 64), target=0).shape
+        torch.Size([1, 3, 64, 64])
     """
     scale = logit_scale(model, images)
-    with torch.enable_grad(), hooked(model):
-        given = images.detach().clone().requires_grad_(images.is_floating_point())
-        logit = target_logit(model, given, target).sum() * scale
-    _check_gradients([], missing=0 if logit.requires_grad else 1)
-    (gradient,) = torch.autograd.grad(logit, [given])
-    gradient = _unscaled(gradient, scale)
-    _check_gradients([gradient], missing=0)
-    return gradient
+    with torch.enable_grad(), forward_hooks(model):
+        leaf = images.detach().clone().requires_grad_(images.is_floating_point())
+        logit = target_logit(model, leaf, target).sum() * scale
+    return _gradients(logit, [leaf], scale)[0]
 
 
 def _detached(block: BlockAttention) -> BlockAttention:
-    """Without scores: as large as the attention, they would double what a block keeps until its gradient arrives."""
-    return replace(block, scores=None, attention=at_least_float32(block.attention.detach()))
+    """The block without its graph and without scores, which would double its memory until its gradient arrives."""
+    return replace(block, scores=None, attention=upcast(block.attention.detach()))
+
+
+def _gradients(logit: Tensor, tensors: Sequence[Tensor], scale: float) -> list[Tensor]:
+    """Gradients of a scaled logit, scaled back, float32 or better; an InputError where none arrives."""
+    if not logit.requires_grad or not all(tensor.requires_grad for tensor in tensors):
+        _check_gradients([], missing=len(tensors))
+    found = torch.autograd.grad(logit, tensors, allow_unused=True)
+    gradients = [_unscaled(gradient, scale) for gradient in found if gradient is not None]
+    _check_gradients(gradients, missing=len(tensors) - len(gradients))
+    return gradients
 
 
 def _unscaled(gradient: Tensor, scale: float) -> Tensor:
-    gradient = at_least_float32(gradient)
-    return gradient if scale == 1 else gradient / scale
+    gradient = upcast(gradient)
+    return gradient if scale == 1 else gradient / scale  # no copy of what may be large
 
 
 def _check_gradients(gradients: Iterable[Tensor], *, missing: int) -> None:
     if missing:
-        remedy = "Look for detach() or no_grad() in the model's forward."
-        raise InputError(
-            "gradient", f"none at {missing} of the recorded tensors", "a path from the logit to each", remedy
-        )
-    if not all(torch.isfinite(gradient).all() for gradient in gradients):
-        raise InputError("gradient", "values that are not finite", "finite values", "Use bfloat16 or float32.")
+        got, remedy = f"none at {missing} of the recorded tensors", "Look for detach() or no_grad() in its forward."
+        raise InputError("gradient", got, "a differentiable path from the logit to each", remedy)
+    for gradient in gradients:
+        check_finite("gradient", gradient, "Use bfloat16 or float32.")

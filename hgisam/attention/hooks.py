@@ -1,4 +1,4 @@
-"""Hooks on a Swin: the only place that hangs them, and takes them away again."""
+"""Forward hooks on a Swin: registered and removed here alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,46 +14,40 @@ from hgisam.attention.swin import (
     BlockAttention,
     BlockGeometry,
     Swin,
-    at_least_float32,
+    block_indices,
     block_of,
     check_swin_input,
     find_swin,
     geometry_of,
-    index_of,
     inspection_mode,
-    numbers_of,
     pair,
+    resolve_index,
+    upcast,
 )
 from hgisam.errors import InputError
 
+Visit = Callable[[BlockAttention], None]
+
 
 @contextmanager
-def hooked(model: nn.Module, *, start_graph: bool = False) -> Iterator["ForwardHooks"]:
-    """A model that is looked at; the hooks are gone afterwards.
+def forward_hooks(model: nn.Module, *, start_graph: bool = False) -> Iterator["ForwardHooks"]:
+    """Hooks on the Swin of a model in inspection mode, removed afterwards; an InputError unless each block ran once.
 
-    Args:
-        model: Is or contains one timm Swin.
-        start_graph: Let the graph begin at the first tensor recorded, so that no backward pass goes further down.
-
-    Raises:
-        InputError: If what was to be recorded was not recorded exactly once.
+    With `start_graph` the autograd graph starts at the first recorded tensor, so that a backward pass ends there.
     """
     swin = find_swin(model)
-    with inspection_mode(model) as hooks:
-        watch = ForwardHooks(swin, hooks, start_graph)
-        yield watch
-    if watch.seen != watch.expected:
-        raise InputError(
-            "attention",
-            f"recorded attention for {watch.seen} of {watch.expected} blocks",
-            "one forward pass inside record_attention()",
-            "Call the model once in it, and not compiled.",
-        )
+    with inspection_mode(model) as callbacks:
+        hooks = ForwardHooks(swin, callbacks, start_graph)
+        yield hooks
+    if hooks.recorded != hooks.expected:
+        got = f"recorded attention for {hooks.recorded} of {hooks.expected} blocks"
+        remedy = "Call the model once in it, and not compiled."
+        raise InputError("attention", got, "one forward pass inside record_attention()", remedy)
 
 
 @contextmanager
 def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
-    """What the model puts out in the `with` block, detached, one entry a call: maps and scores share a forward pass."""
+    """Outputs of the model in the `with` block, detached, one per call: maps and scores share a forward pass."""
     outputs: list[Tensor] = []
     handle = model.register_forward_hook(lambda _, __, output: outputs.append(output.detach()))
     try:
@@ -63,81 +57,79 @@ def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
 
 
 class ForwardHooks:
-    """The hooks of one forward pass, and the sizes that it really met."""
+    """The hooks of one forward pass, and the image size and token grid in it."""
 
-    def __init__(self, swin: Swin, hooks: ExitStack, start_graph: bool) -> None:
-        self.swin, self.hooks, self.start_graph = swin, hooks, start_graph
+    def __init__(self, swin: Swin, callbacks: ExitStack, start_graph: bool) -> None:
+        self.swin, self.callbacks, self.start_graph = swin, callbacks, start_graph
         self.size = self.grid = (0, 0)
         self.start: Tensor | None = None
-        self.expected = self.seen = 0
-        self._hook(swin.patch_embed.register_forward_pre_hook(self._image))
+        self.expected = self.recorded = 0
+        self._remove_later(swin.patch_embed.register_forward_pre_hook(self._image))
 
-    def attention(self, stages: Sequence[int], visit: Callable[[BlockAttention], None]) -> None:
-        """Shows the attention of every block of some stages to `visit` as it is formed."""
-        for stage, number in numbers_of(self.swin, stages):
-            attn = self._enter(stage, number).attn
-            record = partial(self._attention, visit, stage, number)
+    def on_attention(self, stages: Sequence[int], visit: Visit) -> None:
+        """Call `visit` with the attention of every block of some stages as it is computed."""
+        for stage, index in block_indices(self.swin, stages):
+            attn = self._hooked_block(stage, index).attn
+            record = partial(self._record, visit, stage, index)
             if isinstance(getattr(attn, "softmax", None), nn.Softmax):
-                self._hook(attn.softmax.register_forward_pre_hook(lambda _, given: (self._begin(given[0]),)))
-                self._hook(
-                    attn.softmax.register_forward_hook(lambda _, given, out, record=record: record(given[0], out))
-                )
+                self._remove_later(attn.softmax.register_forward_pre_hook(lambda _, given: (self._start(given[0]),)))
+                self._remove_later(attn.softmax.register_forward_hook(record))
             elif isinstance(attn, WindowMultiHeadAttention):
-                self._hook(attn.attn_drop.register_forward_pre_hook(partial(self._softmax_again, record)))
+                self._remove_later(attn.attn_drop.register_forward_pre_hook(partial(self._softmax_again, record)))
             else:
                 got, remedy = type(attn).__name__, "Use a Swin whose blocks are timm's."
-                raise InputError(f"attention of stage {stage}, block {number}", got, "a softmax to record", remedy)
+                raise InputError(f"attention of stage {stage}, block {index}", got, "a softmax to record", remedy)
 
-    def activation(self, stage: int, number: int, at: str, visit: Callable[[BlockGeometry, Tensor], None]) -> None:
-        """Shows what a block, or one of its norms, puts out; -1 is the last."""
-        stage, number = index_of(self.swin, stage, number)
-        block = self._enter(stage, number)
+    def on_activation(self, stage: int, index: int, at: str, visit: Callable[[BlockGeometry, Tensor], None]) -> None:
+        """Call `visit` with the output of a block or of one of its norms; index -1 is the last."""
+        stage, index = resolve_index(self.swin, stage, index)
+        block = self._hooked_block(stage, index)
 
         def record(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            output = self._begin(output)
-            visit(self._place(stage, number), output)
+            output = self._start(output)
+            visit(self._geometry(stage, index), output)
             return output
 
-        self._hook((block if at == "output" else getattr(block, at)).register_forward_hook(record))
+        self._remove_later((block if at == "output" else getattr(block, at)).register_forward_hook(record))
 
-    def _hook(self, handle: RemovableHandle) -> None:
-        self.hooks.callback(handle.remove)
+    def _remove_later(self, handle: RemovableHandle) -> None:
+        self.callbacks.callback(handle.remove)
 
     def _image(self, _: nn.Module, given: tuple[Tensor]) -> None:
         check_swin_input(self.swin, given[0])
         self.size = pair(given[0].shape[2:])
 
-    def _enter(self, stage: int, number: int) -> Any:
-        """The block, hooked so that its grid is known when it runs."""
+    def _hooked_block(self, stage: int, index: int) -> Any:
+        """A block with a hook that reads its token grid."""
 
-        def enter(_: nn.Module, given: tuple[Tensor]) -> None:
+        def read_grid(_: nn.Module, given: tuple[Tensor]) -> None:
             self.grid = pair(given[0].shape[1:3])  # of [B, rows, cols, C]
 
-        block = block_of(self.swin, stage, number)
+        block = block_of(self.swin, stage, index)
         self.expected += 1
-        self._hook(block.register_forward_pre_hook(enter))
+        self._remove_later(block.register_forward_pre_hook(read_grid))
         return block
 
-    def _place(self, stage: int, number: int) -> BlockGeometry:
-        self.seen += 1
-        return geometry_of(self.swin, stage, number, self.grid, self.size)
+    def _geometry(self, stage: int, index: int) -> BlockGeometry:
+        self.recorded += 1
+        return geometry_of(self.swin, stage, index, self.grid, self.size)
 
-    def _begin(self, tensor: Tensor) -> Tensor:
+    def _start(self, tensor: Tensor) -> Tensor:
+        """The tensor; the first one as a leaf where the graph starts."""
         if not self.start_graph or self.start is not None:
             return tensor
         self.start = tensor.detach().requires_grad_()
         return self.start
 
-    def _attention(
-        self, visit: Callable[[BlockAttention], None], stage: int, number: int, scores: Tensor, attention: Tensor
+    def _record(
+        self, visit: Visit, stage: int, index: int, _: nn.Module, scores: tuple[Tensor], attention: Tensor
     ) -> None:
-        visit(BlockAttention(**vars(self._place(stage, number)), scores=scores, attention=attention))
+        visit(BlockAttention(**vars(self._geometry(stage, index)), scores=scores[0], attention=attention))
 
-    def _softmax_again(
-        self, record: Callable[[Tensor, Tensor], None], _: nn.Module, given: tuple[Tensor]
-    ) -> tuple[Tensor]:
+    def _softmax_again(self, record: Callable[..., None], module: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
+        """Recover scores from the attention of v2-CR, whose softmax is a function and takes no hook."""
         tiny = torch.finfo(torch.float32).tiny  # masked pairs underflow to 0, whose logarithm has no gradient
-        scores = self._begin(at_least_float32(given[0]).clamp(min=tiny).log())
+        scores = self._start(upcast(given[0]).clamp(min=tiny).log())
         attention = scores.softmax(dim=-1)
-        record(scores, attention)
+        record(module, (scores,), attention)
         return (attention.to(given[0].dtype),)

@@ -1,4 +1,4 @@
-"""Finding the Swin in a model, calling the model with care, and the geometry from windows back to the image."""
+"""Swin transformers of timm: finding one in a model, the geometry of its blocks, and checked forward passes."""
 
 import numbers
 from collections.abc import Iterator, Sequence
@@ -15,18 +15,26 @@ from torch import Tensor, nn
 from hgisam.errors import InputError
 
 Swin = SwinTransformer | SwinTransformerV2 | SwinTransformerV2Cr
-# what is off while we look: dropout, fused attention (it never forms the matrix), recomputation (it would record twice)
+# off in inspection mode: dropout, fused attention (never forms the matrix), gradient checkpointing (would record twice)
 FLAGS = ("training", "fused_attn", "grad_checkpointing")
-HALF_SCALE = 2.0**12  # of the logit under float16, whose gradients vanish below 6e-8
+FLOAT16_LOGIT_SCALE = 2.0**12  # gradients below 6e-8 vanish in float16
 
 
 @dataclass(frozen=True, order=True)
 class BlockGeometry:
-    """Where a Swin block stands, and how its windows were cut.
+    """Position of a Swin block and geometry of its window partition.
 
-    `window`: (rows, cols) of a window in tokens, N = rows · cols. `shift`: (rows, cols) of the cyclic shift in tokens,
-    (0, 0) in W-MSA. `grid`: (rows, cols) of tokens that the block really met. `stage`, `block`: counted from 0.
-    `extent`: (rows, cols) of what the grid covers, in sides of the image; above 1 where timm padded odd grids.
+    Attributes:
+        stage, block: Indices, from 0.
+        window: (rows, cols) of a window in tokens; N = rows · cols.
+        shift: (rows, cols) of the cyclic shift in tokens; (0, 0) in W-MSA.
+        grid: (rows, cols) of tokens in the recorded forward pass.
+        extent: (rows, cols) that the grid covers, in heights and widths of the image; above 1 where timm padded it.
+
+    Example:
+        >>> block = BlockGeometry(stage=0, block=1, window=(7, 7), shift=(3, 3), grid=(56, 56))
+        >>> "SW-MSA" if any(block.shift) else "W-MSA"
+        'SW-MSA'
     """
 
     stage: int
@@ -41,24 +49,35 @@ class BlockGeometry:
 class BlockAttention(BlockGeometry):
     """Self-attention of one Swin block.
 
-    `scores`: [B·nW, heads, N, N] softmax input, query × key; None where it was let go to save memory. `attention`: the
-    same shape, softmax output, rows sum to 1.
+    Attributes:
+        scores: [B·nW, heads, N, N] softmax input, query × key; None where it was freed to save memory.
+        attention: [B·nW, heads, N, N] softmax output; rows sum to 1.
+
+    Example:
+        >>> uniform = torch.full((64, 3, 49, 49), 1 / 49)
+        >>> BlockAttention(0, 0, (7, 7), (0, 0), (56, 56), scores=None, attention=uniform).geometry
+        BlockGeometry(stage=0, block=0, window=(7, 7), shift=(0, 0), grid=(56, 56), extent=(1.0, 1.0))
     """
 
     scores: Tensor | None
     attention: Tensor
 
     @property
-    def place(self) -> BlockGeometry:
+    def geometry(self) -> BlockGeometry:
         """The block without its tensors."""
         return BlockGeometry(self.stage, self.block, self.window, self.shift, self.grid, extent=self.extent)
 
 
 def find_swin(model: nn.Module) -> Swin:
-    """The one timm Swin (v1, v2 or v2-CR) that `model` is or contains.
+    """Find the one timm Swin (v1, v2 or v2-CR) that `model` is or contains.
 
     Raises:
         InputError: If there is none, or more than one.
+
+    Example:
+        >>> swin = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
+        >>> find_swin(nn.Sequential(swin, nn.Softmax(dim=1))) is swin
+        True
     """
     found = [module for module in model.modules() if isinstance(module, Swin)]
     if len(found) != 1:
@@ -68,82 +87,66 @@ def find_swin(model: nn.Module) -> Swin:
 
 
 def stages_of(swin: Swin) -> list[Any]:
-    """The stages of a Swin, fine to coarse."""
+    """Stages of a Swin, fine to coarse."""
     return list(swin.stages if isinstance(swin, SwinTransformerV2Cr) else swin.layers)
 
 
-def patch_embed_of(swin: Swin) -> Any:
-    """The module that cuts the image into patches."""
-    return swin.patch_embed
+def block_of(swin: Swin, stage: int, block: int) -> Any:
+    """A Swin block by its indices, from 0."""
+    return stages_of(swin)[stage].blocks[block]
 
 
-def block_of(swin: Swin, stage: int, number: int) -> Any:
-    """A Swin block by its stage and its number there, from 0."""
-    return stages_of(swin)[stage].blocks[number]
-
-
-def numbers_of(swin: Swin, stages: Sequence[int]) -> list[tuple[int, int]]:
-    """(stage, number) of every block of some stages, in the order in which they run.
-
-    Raises:
-        InputError: For no stage, or one that the model has not.
-    """
+def block_indices(swin: Swin, stages: Sequence[int]) -> list[tuple[int, int]]:
+    """(stage, block) of every block of some stages, in forward order; an InputError for no stage or an unknown one."""
     depths = [len(stage.blocks) for stage in stages_of(swin)]
     if not stages or not set(stages) <= set(range(len(depths))):
         expected = f"some of 0 to {len(depths) - 1}"
-        raise InputError("stages", list(stages), expected, "Name stages of the model, counted from 0.")
-    return [(stage, number) for stage in sorted(set(stages)) for number in range(depths[stage])]
+        raise InputError("stages", list(stages), expected, "Choose stages of the model, from 0.")
+    return [(stage, block) for stage in sorted(set(stages)) for block in range(depths[stage])]
 
 
-def index_of(swin: Swin, stage: int, number: int) -> tuple[int, int]:
-    """(stage, number) of a block, from 0, where -1 may have stood for the last.
-
-    Raises:
-        InputError: For a block that the model has not.
-    """
+def resolve_index(swin: Swin, stage: int, block: int) -> tuple[int, int]:
+    """(stage, block) from 0, where -1 was allowed for the last; an InputError for a block that does not exist."""
     depths = [len(stage.blocks) for stage in stages_of(swin)]
-    for what, got, count in (("stage", stage, len(depths)), ("block", number, depths[stage % len(depths)])):
+    for what, got, count in (("stage", stage, len(depths)), ("block", block, depths[stage % len(depths)])):
         if not -count <= got < count:
-            raise InputError(what, got, f"one from 0 to {count - 1}, or -1 for the last", "Name one of the model.")
-    return stage % len(depths), number % depths[stage]
+            raise InputError(what, got, f"0 to {count - 1}, or -1 for the last", f"Choose a {what} of the model.")
+    return stage % len(depths), block % depths[stage]
 
 
 def pair(size: Sequence[int] | torch.Size | int) -> tuple[int, int]:
-    """(rows, cols) of a size that may be given as one number."""
+    """(rows, cols) of a size that may be one number."""
     rows, cols = (size, size) if isinstance(size, int) else size
     return int(rows), int(cols)
 
 
-def geometry_of(swin: Swin, stage: int, number: int, grid: tuple[int, int], size: tuple[int, int]) -> BlockGeometry:
-    """Geometry of a block that met `grid` tokens of an image of `size` pixels."""
-    block, embed = block_of(swin, stage, number), patch_embed_of(swin)
+def geometry_of(swin: Swin, stage: int, block: int, grid: tuple[int, int], size: tuple[int, int]) -> BlockGeometry:
+    """Geometry of a block with `grid` tokens, for an image of `size` pixels."""
+    module = block_of(swin, stage, block)
+    embed: Any = swin.patch_embed
     token_px = [px * 2**stage for px in pair(embed.patch_size)]
     rows, cols = (tokens * px / side for tokens, px, side in zip(grid, token_px, size, strict=True))
-    return BlockGeometry(stage, number, pair(block.window_size), pair(block.shift_size), grid, extent=(rows, cols))
+    return BlockGeometry(stage, block, pair(module.window_size), pair(module.shift_size), grid, extent=(rows, cols))
 
 
 def check_images(images: Tensor) -> None:
-    """Refuses what no Swin could read.
-
-    Raises:
-        InputError: For images that are not [B, C, H, W], finite and at least one.
-    """
+    """Raise an InputError unless images are [B, C, H, W] of finite floats with B ≥ 1."""
     if images.ndim != 4 or images.shape[0] == 0 or not images.is_floating_point():
         got = f"shape {list(images.shape)} of {images.dtype}"
         raise InputError("images", got, "[B, C, H, W] of floats with B ≥ 1", "Stack standardised slices.")
-    if not torch.isfinite(images).all():
-        raise InputError("images", "values that are not finite", "finite values", "Look for NaN in the input.")
+    check_finite("images", images, "Look for NaN in the input.")
+
+
+def check_finite(what: str, tensor: Tensor, remedy: str) -> None:
+    """Raise an InputError for NaN or infinity."""
+    if not torch.isfinite(tensor).all():
+        raise InputError(what, "values that are not finite", "finite values", remedy)
 
 
 def check_swin_input(swin: Swin, images: Tensor) -> None:
-    """Refuses channels and sizes that do not fit the Swin; what reaches it may differ from what its wrapper was given.
-
-    Raises:
-        InputError: For another channel count, or a size that the Swin cannot cut into patches.
-    """
-    embed = patch_embed_of(swin)
-    patch, channels = pair(embed.patch_size), int(embed.proj.in_channels)
-    size = pair(images.shape[2:])
+    """Raise an InputError for channels or sizes that do not fit the Swin, whose wrapper may change its input first."""
+    embed: Any = swin.patch_embed
+    patch, channels, size = pair(embed.patch_size), int(embed.proj.in_channels), pair(images.shape[2:])
     if embed.strict_img_size:
         fits, expected = size == pair(embed.img_size), "{}, {}".format(*pair(embed.img_size))
     else:
@@ -157,13 +160,9 @@ def check_swin_input(swin: Swin, images: Tensor) -> None:
 
 @contextmanager
 def inspection_mode(model: nn.Module) -> Iterator[ExitStack]:
-    """Evaluation mode, frozen parameters, attention that can be recorded; afterwards the model is as it was.
+    """Evaluation mode with frozen parameters and attention that can be recorded; afterwards the model is as it was.
 
-    Yields:
-        A stack of callbacks that are called at the end: give it the removal of every hook.
-
-    Raises:
-        InputError: Under `torch.inference_mode`, whose tensors can never have gradients.
+    Yields a stack for the removal of hooks. An InputError under `torch.inference_mode`, which forbids gradients.
     """
     parameters = list(model.parameters())
     if torch.is_inference_mode_enabled() or any(parameter.is_inference() for parameter in parameters):
@@ -174,53 +173,42 @@ def inspection_mode(model: nn.Module) -> Iterator[ExitStack]:
     try:
         for owner, name, _ in before:
             setattr(owner, name, False)
-        with ExitStack() as hooks:
-            yield hooks
+        with ExitStack() as callbacks:
+            yield callbacks
     finally:
         for owner, name, value in before:
             setattr(owner, name, value)
 
 
 def target_logit(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Raw logit [B] of a class, float32 or better, after refusing what would end in an empty map.
+    """Raw logit [B] of a class, float32 or better; an InputError for images, logits or a class that do not fit.
 
-    Args:
-        model: Is or contains one timm Swin, and returns logits [B, classes]; or one logit, [B, 1] or [B].
-        images: [B, C, H, W].
-        target: A class; of one logit 0, which speaks for the class where it is positive.
-
-    Raises:
-        InputError: For images that do not fit, logits of another shape or not finite, or a target that is no class.
+    The model returns logits [B, classes], or one logit, [B, 1] or [B], whose class is 0.
     """
     check_images(images)
-    logits: Any = getattr(model, "_orig_mod", model)(images)  # torch.compile would overlook the hooks
+    logits: Any = getattr(model, "_orig_mod", model)(images)  # torch.compile would skip the hooks
     if isinstance(logits, Tensor) and logits.ndim == 1:
         logits = logits[:, None]
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != images.shape[0] or not logits.shape[1]:
         got = f"shape {list(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError("logits", got, f"[{images.shape[0]}, classes]", "Wrap the model so that it returns logits.")
     classes = logits.shape[1]
-    if not _is_class(target, classes):
+    index: Any = target  # may be of any type at run time
+    if type(index) is bool or not isinstance(index, numbers.Integral) or index not in range(classes):
         expected = f"an integer from 0 to {classes - 1}" if classes > 1 else "0, since the head has one logit"
-        raise InputError("target", repr(target), expected, "Name a class of the model.")
-    if not torch.isfinite(logits).all():
-        raise InputError("logits", "values that are not finite", "finite values", "Use bfloat16 or float32.")
+        raise InputError("target", repr(target), expected, "Choose a class of the model.")
+    check_finite("logits", logits, "Use bfloat16 or float32.")
     logit: Tensor = logits[:, target]
-    return at_least_float32(logit)
-
-
-def _is_class(target: object, classes: int) -> bool:
-    whole = isinstance(target, numbers.Integral) and not isinstance(target, bool)
-    return whole and target in range(classes)
+    return upcast(logit)
 
 
 def logit_scale(model: nn.Module, images: Tensor) -> float:
-    """What to multiply a logit with before the backward pass; 1 but under float16, by autocast or of the weights."""
+    """Factor on the logit before the backward pass, as in loss scaling; 1 without float16 weights or autocast."""
     device = images.device.type
     autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.float16
-    return HALF_SCALE if autocast or any(p.dtype is torch.float16 for p in model.parameters()) else 1.0
+    return FLOAT16_LOGIT_SCALE if autocast or any(p.dtype is torch.float16 for p in model.parameters()) else 1.0
 
 
-def at_least_float32(tensor: Tensor) -> Tensor:
-    """float16 and bfloat16 become float32; float32 and float64 stay as they are, uncopied."""
+def upcast(tensor: Tensor) -> Tensor:
+    """float16 and bfloat16 as float32; float32 and float64 as they are, not copied."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

@@ -1,7 +1,7 @@
-"""The prepared data set, and the way from its slices to what a network sees.
+"""The prepared data set, and the steps from its slices to the input of a network.
 
-`prepared` is the contract with `data_prep`, `arrays` its slices on disk, `batches` reads and samples them, `preprocess`
-and `windows` turn HU into channels, `augmentation` and `crop` change training slices. Knows no model.
+`prepared` is the contract with `data_prep`, `arrays` its slices on disk, `batches` samples and loads them, `preprocess`
+and `windows` turn HU into channels, `augmentation` and `crop` change training slices. Models are unknown here.
 """
 
 from typing import TYPE_CHECKING
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from hgisam.data.batches import Batches as Batches
     from hgisam.data.batches import SliceDataset as SliceDataset
     from hgisam.data.batches import batch_loader as batch_loader
-    from hgisam.data.prepared import LABELS as LABELS
-    from hgisam.data.prepared import SUBTYPES as SUBTYPES
+    from hgisam.data.labels import LABELS as LABELS
+    from hgisam.data.labels import SUBTYPES as SUBTYPES
     from hgisam.data.prepared import PreparedDataset as PreparedDataset
     from hgisam.data.prepared import by_fold as by_fold
     from hgisam.data.prepared import open_prepared as open_prepared
-    from hgisam.data.prepared import write_prepared as write_prepared
     from hgisam.data.preprocess import Preprocessor as Preprocessor
     from hgisam.data.windows import apply_windows as apply_windows
 

@@ -1,4 +1,4 @@
-"""From prepared slices to batches, and from batches to what the classifier sees, on the device."""
+"""Batches of prepared slices: sampled, split over processes, loaded."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -9,20 +9,26 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hgisam.data.prepared import LABELS, PreparedDataset, require_masks
+from hgisam.data.labels import LABELS
+from hgisam.data.prepared import PreparedDataset, require_masks
 
-IN_MEMORY_BYTES = 2**31  # a set whose HU is smaller than this is read once
+IN_MEMORY_BYTES = 2**31  # data sets with less HU than this are read into memory
 
 
 class Batch(NamedTuple):
-    """Slices on their way to the device.
+    """Slices for one step.
 
     Attributes:
-        rows: Row numbers in the prepared set [B].
+        rows: Row numbers in the prepared data set [B].
         hu: int16 [B, H, W].
         brain: uint8 [B, H, W], 0 outside.
         labels: 0 or 1, int64 [B, 6], in the order of `LABELS`.
-        mask: uint8 [B, H, W], 0 for none, or None where masks are not read.
+        mask: uint8 [B, H, W], 0 outside bleeds, or None where masks are not read.
+
+    Example:
+        >>> hu, labels = torch.zeros(2, 8, 8, dtype=torch.int16), torch.zeros(2, 6, dtype=torch.int64)
+        >>> Batch(torch.arange(2), hu, (hu > 0).byte(), labels).to(torch.device("cpu")).hu.shape
+        torch.Size([2, 8, 8])
     """
 
     rows: Tensor
@@ -38,12 +44,20 @@ class Batch(NamedTuple):
 
 
 class SliceDataset(Dataset[Batch]):
-    """Slices of a prepared data set, addressed by whole batches of row numbers.
+    """Slices of a prepared data set, indexed by whole batches of row numbers.
 
     Args:
-        prepared: The set.
-        with_mask: Whether its masks are read too.
-        most_bytes: A set whose HU take no more is read once; a larger one stays on disk.
+        prepared: The data set.
+        with_mask: True to read its masks too.
+        most_bytes: A data set with no more HU is read into memory; a larger one stays on disk.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import pandas as pd
+        >>> hu, slices = np.zeros((2, 8, 8), np.int16), pd.DataFrame(dict.fromkeys(LABELS, [0, 1]))
+        >>> dataset = SliceDataset(PreparedDataset(Path("mine"), {}, slices, hu, brain=hu, mask=None))
+        >>> dataset[np.array([1])].labels
+        tensor([[1, 1, 1, 1, 1, 1]])
     """
 
     def __init__(
@@ -55,21 +69,24 @@ class SliceDataset(Dataset[Batch]):
         self.labels = torch.from_numpy(prepared.slices[list(LABELS)].to_numpy(np.int64, copy=True))
 
     def __getitem__(self, rows: npt.NDArray[np.int64]) -> Batch:
-        """Row numbers [B] → the slices of these rows."""
-        read = [array[rows] for array in self.arrays]
-        hu, brain, *mask = (torch.from_numpy(values) for values in read)
+        """Slices of the row numbers [B]."""
+        hu, brain, *mask = (torch.from_numpy(array[rows]) for array in self.arrays)
         return Batch(torch.from_numpy(rows), hu, brain, self.labels[rows], *mask)
 
 
 class Batches:
-    """Row numbers, batch by batch, in the order given; sizes differ by one at most, so that no batch is a mere rest.
+    """Row numbers in batches of nearly equal size, in the given order.
 
     Args:
-        rows: Row numbers [n] in their order.
+        rows: Row numbers [n].
         batch_size: Largest batch.
-        first: Batches that are left out at the beginning, because they are done.
-        rank: Which share of each batch is this process's: every `world`-th row from `rank` on.
-        world: Processes that share each batch.
+        first: Number of batches to skip, because they are done.
+        rank: Index of this process, which gets every `world`-th row of each batch from `rank` on.
+        world: Number of processes that share each batch.
+
+    Example:
+        >>> [rows.tolist() for rows in Batches(np.arange(5), batch_size=2)]
+        [[0, 1], [2, 3], [4]]
     """
 
     def __init__(
@@ -87,13 +104,21 @@ class Batches:
 
 
 def batch_loader(dataset: SliceDataset, batches: Batches, *, workers: int = 0, pin: bool = False) -> DataLoader[Any]:
-    """A loader that yields a `Batch` for each of `batches`.
+    """Data loader that yields a `Batch` for each of `batches`.
 
     Args:
-        dataset: Where the slices come from; a set in memory needs no workers and gets none.
-        batches: Which rows.
-        workers: Processes that read ahead; started afresh and not forked, since threads survive no fork.
-        pin: Whether to read into memory from which a GPU can copy.
+        dataset: The slices; in memory they need no workers and get none.
+        batches: Row numbers.
+        workers: Processes that read ahead; started by a fork server, since threads do not survive a fork.
+        pin: True for pinned memory, from which a GPU can copy.
+
+    Example:
+        >>> from pathlib import Path
+        >>> import pandas as pd
+        >>> hu, slices = np.zeros((3, 8, 8), np.int16), pd.DataFrame(dict.fromkeys(LABELS, [0, 1, 0]))
+        >>> dataset = SliceDataset(PreparedDataset(Path("mine"), {}, slices, hu, brain=hu, mask=None))
+        >>> [batch.hu.shape for batch in batch_loader(dataset, Batches(np.arange(3), batch_size=2))]
+        [torch.Size([2, 8, 8]), torch.Size([1, 8, 8])]
     """
     workers = 0 if dataset.in_memory else min(workers, len(batches))
     context = "forkserver" if workers else None
@@ -103,7 +128,7 @@ def batch_loader(dataset: SliceDataset, batches: Batches, *, workers: int = 0, p
 
 
 def evenly_spaced(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
-    """At most `count` of some rows, spread evenly over them."""
+    """At most `count` of some rows, evenly spaced."""
     chosen: npt.NDArray[np.int64] = rows[np.linspace(0, len(rows) - 1, min(len(rows), count)).astype(int)]
     return chosen
 
@@ -111,14 +136,14 @@ def evenly_spaced(rows: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int
 def balanced_sample(
     rows: npt.NDArray[np.int64], bleeds: npt.NDArray[np.bool_], generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """One epoch: as many slices without bleeding as with, each at most once, shuffled.
+    """One epoch of row numbers: as many slices without a bleed as with one, without replacement, shuffled.
 
     Args:
         rows: Row numbers of the training split [n].
-        bleeds: Whether each of them bleeds [n].
-        generator: Where the randomness comes from.
+        bleeds: True for each slice with a bleed [n].
+        generator: Random generator.
 
-    Source: the released code draws 2 × positives without replacement.
+    Source: the released code samples 2 × positives without replacement.
     """
     positive, negative = rows[bleeds], rows[~bleeds]
     count = min(len(positive), len(negative))

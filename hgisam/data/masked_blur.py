@@ -1,20 +1,20 @@
-"""Smoothing that leaves out what is masked: the mean of the values around, as far as they count."""
+"""Smoothing inside a mask."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def masked_blur(values: Any, mask: Any, blur: Callable[[Any], Any]) -> tuple[Any, Any]:
-    """Normalised convolution: a weighted mean of the values inside a mask.
+    """Normalized convolution: weighted mean of the values inside a mask.
 
     Args:
         values: Array or tensor of floats, any shape.
-        mask: The same shape and type, 1 where a value counts, 0 where it does not.
+        mask: The same shape and type; 1 inside, 0 outside.
         blur: Smooths such an array, e.g. with a Gaussian.
 
     Returns:
-        The mean around each place, and the share of the kernel's weight that lies inside the mask. Where that share is
-        below 0.001 the mean tends to 0.
+        The mean around each pixel, and the share of the kernel's weight inside the mask. Where that share is below
+        0.001 the mean tends to 0.
 
     Example:
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""Preprocessing: from HU to the standardised channels that a network sees, on the device of the slices."""
+"""Preprocessing: from HU to the standardised channels of a network, on the device of the slices."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from hgisam.config.profile import Profile, Window
     from hgisam.data.batches import Batch
 
-BRAIN_HU = 34.0  # between white and grey matter
+BRAIN_HU = 34.0  # between white and gray matter
 DENSEST_BLOOD_HU = 100.0
-BONE_EDGE_MM = 1.0  # how far the partial volume of bone has the HU of blood
-INPAINT_MM = 1.5  # standard deviation of the Gaussian with which tissue is inpainted beside bone
-MIN_TISSUE = 0.02  # share of tissue around a pixel below which it is not inpainted
+BONE_EDGE_MM = 1.0  # reach of the partial volume of bone, which has the HU of blood
+INPAINT_MM = 1.5  # standard deviation of the Gaussian that inpaints tissue beside bone
+MIN_TISSUE = 0.02  # minimum share of tissue around an inpainted pixel
 
 Scale = Literal["brain", "slice"]
 
 
 @dataclass(frozen=True)
 class Preprocessor:
-    """HU and brain mask of slices → what a network sees.
+    """HU and brain mask of slices → input of a network.
 
-    With scale "brain" that is the soft tissue of the brain, windowed and standardised by its own statistics: beside
-    1,000 HU of bone, 20 HU of blood are lost; standardised over soft tissue they are several standard deviations. All
-    else is set to the mean, so that neither decision nor map can lean on skull, face or head rest. With scale "slice",
-    as in the released code, it is the whole slice, windowed, each channel stretched to [0, 1].
+    With scale "brain": the soft tissue of the brain, windowed and standardised by its own statistics. 20 HU of blood
+    vanish beside 1,000 HU of bone; standardised over soft tissue they are several standard deviations. All else is set
+    to the mean, so that neither decision nor map can rely on skull, face or head rest. With scale "slice", as in the
+    released code: the whole slice, windowed, each channel scaled to [0, 1].
 
     Attributes:
         windows: CT windows, one per channel.
@@ -61,11 +61,7 @@ class Preprocessor:
         return cls(profile.windows, profile.pixel_mm, scale=profile.train.scale)
 
     def fit(self, batches: Iterable["Batch"]) -> "Preprocessor":
-        """A copy with the mean and standard deviation of each channel over the soft tissue of some slices.
-
-        Args:
-            batches: Training slices.
-        """
+        """A copy with the mean and standard deviation of each channel over the soft tissue of training slices."""
         total, squares = torch.zeros(2, len(self.windows), dtype=torch.float64)
         count = torch.tensor(0)
         for batch in batches:
@@ -79,15 +75,7 @@ class Preprocessor:
         return replace(self, mean=mean.float(), std=std.float())
 
     def __call__(self, hu: Tensor, brain: Tensor) -> Tensor:
-        """What the network sees.
-
-        Args:
-            hu: [B, H, W] HU.
-            brain: [B, H, W], 0 outside.
-
-        Returns:
-            [B, C, H, W] float32, on the device of `hu`.
-        """
+        """[B, H, W] HU and brain, 0 outside → [B, C, H, W] float32, on the device of `hu`."""
         if self.scale == "slice":
             channels = apply_windows(hu, self.windows)
             lowest, highest = channels.amin(dim=(2, 3), keepdim=True), channels.amax(dim=(2, 3), keepdim=True)
@@ -100,11 +88,11 @@ class Preprocessor:
 
 
 def soft_tissue(hu: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
-    """Brain at one HU level, without bone and calcium.
+    """Brain shifted to one HU level, and its mask without bone and calcium.
 
-    Scanners and kernels differ by several HU in the brain, and blood differs from it by few more: the median of each
-    slice's brain (of every second pixel along a side, for speed) is shifted to `BRAIN_HU`. What is denser than blood
-    can be is not blood, and its partial volume passes through the HU of blood: both are left out.
+    Scanners and kernels differ by several HU in the brain, and blood by few more: the median of each slice's brain (of
+    every second pixel per side, for speed) is shifted to `BRAIN_HU`. Pixels denser than blood are left out, and so is
+    their partial volume, which has the HU of blood.
 
     Args:
         hu: [B, H, W] HU.
@@ -112,7 +100,7 @@ def soft_tissue(hu: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Ten
         pixel_mm: Pixel pitch in mm.
 
     Returns:
-        Levelled HU [B, H, W] float32, and where soft tissue of the brain is [B, H, W] bool.
+        Shifted HU [B, H, W] float32, and the soft tissue of the brain [B, H, W] bool.
     """
     hu = hu.float()
     inside = brain > 0
@@ -124,7 +112,7 @@ def soft_tissue(hu: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Ten
 
 
 def _dilated(mask: Tensor, pixels: int) -> Tensor:
-    """Dilation of [B, H, W] bool with a square of so many pixels in each direction; faster than max pooling."""
+    """Dilation of [B, H, W] bool by a square that reaches so many pixels; faster than max pooling."""
     for axis in (1, 2):
         grown, length = mask.clone(), mask.shape[axis]
         for shift in range(1, min(pixels, length - 1) + 1):
@@ -136,20 +124,17 @@ def _dilated(mask: Tensor, pixels: int) -> Tensor:
 
 
 def inpaint_beside_bone(levelled: Tensor, tissue: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
-    """Inpaints partial-volume pixels beside bone with the tissue around them.
+    """Inpaint partial-volume pixels beside bone with a Gaussian mean of the tissue around them.
 
-    A subdural or epidural bleed lies on the bone: without this, nearly half of it on a coarse grid would be left out
-    with the edge of the bone.
+    A subdural or epidural bleed touches the bone: without this, nearly half of it on a coarse grid is left out.
 
     Args:
-        levelled: [B, H, W] HU from `soft_tissue`.
-        tissue: [B, H, W] bool, likewise.
+        levelled, tissue: From `soft_tissue`.
         brain: [B, H, W], 0 outside; nothing is inpainted there.
         pixel_mm: Pixel pitch in mm.
 
     Returns:
-        HU [B, H, W] float32, and where there is any, measured or inpainted [B, H, W] bool. An inpainted pixel is the
-        mean of the tissue around it, weighted by a Gaussian of `INPAINT_MM`.
+        HU [B, H, W] float32, and the measured or inpainted pixels [B, H, W] bool.
     """
     sigma_px = torch.full(levelled.shape[:1], INPAINT_MM / pixel_mm, device=levelled.device)
     radius = math.ceil(3 * INPAINT_MM / pixel_mm)
@@ -158,7 +143,7 @@ def inpaint_beside_bone(levelled: Tensor, tissue: Tensor, brain: Tensor, pixel_m
 
 
 def gaussian_blur(images: Tensor, sigma_px: Tensor, radius: int = 3) -> Tensor:
-    """Gaussian blur of [B, H, W], each image with its own sigma [B], cut off at `radius` pixels."""
+    """Gaussian blur of [B, H, W], one sigma per image [B], truncated at `radius` pixels."""
     offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=torch.float32)
     kernel = torch.exp(-0.5 * (offsets / sigma_px.clamp_min(1e-3)[:, None]) ** 2)
     kernel = kernel / kernel.sum(dim=1, keepdim=True)  # [B, 2 · radius + 1]

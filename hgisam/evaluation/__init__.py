@@ -1,8 +1,7 @@
-"""From score maps to figures: thresholds, masks, metrics per slice and scan, localization, intervals.
+"""From score maps to results: thresholds, masks, metrics per slice and scan, localization, confidence intervals.
 
-`score_maps` reads what methods leave to be thresholded, `masks` applies thresholds, `thresholds` chooses each on another
-fold, `measurements` and `surface_distance` measure, `localization` scores boxes, `metrics` and `summary` aggregate over
-patients, `outputs` writes all of it.
+`score_maps` reads maps, `masks` applies thresholds, `thresholds` chooses them by cross-validation, `measurements` (with
+`scans`, `surface_distance`) and `localization` measure, `metrics` and `summary` aggregate, `outputs` writes.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""All measurements on a prepared set, written into one folder: predictions, metrics, localization, summary."""
+"""All results of an evaluation, written into one folder: predictions, metrics, localization, summary."""
 
 import logging
 from collections.abc import Mapping
@@ -20,29 +20,13 @@ log = logging.getLogger(__name__)
 
 
 def write_evaluation(
-    folder: Path,
-    data: PreparedDataset,
-    score_maps: ScoreMaps,
-    scores: pd.DataFrame,
-    thresholds: Mapping[str, Any],
-    *,
-    detection_threshold: float,
-    profile_name: str,
-    bootstrap: int,
-    seed: int,
-) -> None:
-    """Writes predictions, metrics, localization (parquet) and `summary.json` of all slices of a set.
+    folder: Path, data: PreparedDataset, score_maps: ScoreMaps, scores: pd.DataFrame, thresholds: Mapping[str, Any], *,
+    detection_threshold: float, profile_name: str, bootstrap: int, seed: int,
+) -> None:  # fmt: skip
+    """Writes predictions, metrics, localization (parquet) and `summary.json` of all slices of a set to a folder.
 
-    Args:
-        folder: Exists.
-        data: Without masks no segmentation is measured, without boxes no localization.
-        score_maps: From `read_score_maps`.
-        scores: row, score.
-        thresholds: As `thresholds.json`.
-        detection_threshold: Score at and above which a slice is predicted to bleed.
-        profile_name: For the summary.
-        bootstrap: Samples of patients.
-        seed: Of the bootstrap.
+    Segmentation is measured where the set has masks, localization where it has boxes. `scores` has the columns row and
+    score, `thresholds` is as `thresholds.json`; others as in `measure_scans` and `summarize`.
     """
     options = {"bootstrap": bootstrap, "seed": seed}
     predictions = predictions_table(data, scores, detection_threshold)
@@ -60,34 +44,18 @@ def write_evaluation(
         for name, chosen in thresholds["methods"].items()
     }
     summary = summarize(predictions, measured, used, detection_threshold=detection_threshold, **options)
-    about = {
-        "profile": profile_name,
-        "dataset": data.meta["name"],
-        "source": data.meta["source"],
-        "split": "folds" if own else "all",
-    }
+    about = {"dataset": data.meta["name"], "source": data.meta["source"], "split": "folds" if own else "all"}
     if data.boxes is not None:
         boxes = localize(data, score_maps, by_slice)
         boxes.to_parquet(folder / "localisation.parquet", index=False)
         summary["localisation"] = summarize_localization(boxes, **options)
-    write_json(folder / "summary.json", {**about, **summary})
+    write_json(folder / "summary.json", {"profile": profile_name, **about, **summary})
 
 
 def with_lesion_sizes(predictions: pd.DataFrame, prepared: PreparedDataset) -> pd.DataFrame:
-    """Predictions with the size of the annotated bleed in each slice.
-
-    Args:
-        predictions: Column row: the slice of `prepared`.
-        prepared: With masks.
-
-    Returns:
-        `predictions` and the columns area_mm2 and volume_ml, 0 where nothing is annotated.
-
-    Raises:
-        InputError: If there are no masks.
-    """
+    """A table with a column row, with area_mm2 and volume_ml of the annotated bleed in that slice, 0 for none."""
     mask = require_masks(prepared)
     slices = prepared.slices.iloc[predictions["row"]]
-    pixels = np.array([np.count_nonzero(mask[int(row)]) for row in predictions["row"]])  # a slice in memory at a time
+    pixels = np.array([np.count_nonzero(mask[int(row)]) for row in predictions["row"]])  # one slice in memory at a time
     area_mm2 = pixels * slices["pixel_mm"].to_numpy() ** 2
     return predictions.assign(area_mm2=area_mm2, volume_ml=area_mm2 * slices["slice_mm"].to_numpy() / 1000)

@@ -1,4 +1,4 @@
-"""Distances between outlines."""
+"""Surface distances between masks."""
 
 import warnings
 
@@ -7,27 +7,21 @@ import numpy.typing as npt
 import torch
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
+Masks = npt.NDArray[np.bool_]
 
-def hd95_mm(
-    found: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_], pixel_mm: npt.NDArray[np.floating]
-) -> npt.NDArray[np.float64]:
-    """How far the outlines of two masks lie apart, the farthest twentieth of them left aside.
 
-    Args:
-        found: [slice, row, col].
-        truth: [slice, row, col].
-        pixel_mm: [slice] pixel pitch.
+def hd95_mm(predicted: Masks, truth: Masks, pixel_mm: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """95th percentile Hausdorff distance [slice] in mm between masks [slice, row, col]; NaN where one is empty.
 
-    Returns:
-        [slice] in mm, the larger of both directions; NaN where either mask is empty, and there is no distance.
+    The larger of both directions; `pixel_mm` is the pixel pitch [slice].
 
-    Source: MONAI, `compute_hausdorff_distance` with the 95th percentile.
+    Source: MONAI, `compute_hausdorff_distance`.
     """
-    distance = np.full(len(found), np.nan)
+    distance_mm = np.full(len(predicted), np.nan)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)  # MONAI on MONAI
-        for i in np.flatnonzero(found.any(axis=(1, 2)) & truth.any(axis=(1, 2))):
-            a, b = (torch.from_numpy(mask[i, None, None]) for mask in (found, truth))
-            apart = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=float(pixel_mm[i]))
-            distance[i] = apart.item()
-    return distance
+        for i in np.flatnonzero(predicted.any(axis=(1, 2)) & truth.any(axis=(1, 2))):
+            a, b = (torch.from_numpy(mask[i, None, None]) for mask in (predicted, truth))
+            found = compute_hausdorff_distance(a, b, include_background=True, percentile=95, spacing=float(pixel_mm[i]))
+            distance_mm[i] = found.item()
+    return distance_mm

@@ -1,7 +1,7 @@
 """Trained networks on slices: maps, scores, and masks by cross-validation.
 
 `predictor` reads slices with a trained network, `extraction` streams maps of a whole set to disk, `cross_validation`
-takes each slice from the network that held its fold out, `external` validates a finished run on other data.
+predicts each slice with the network that held its fold out, `external` validates a finished run on other data.
 """
 
 from typing import TYPE_CHECKING

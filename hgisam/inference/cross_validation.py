@@ -4,38 +4,33 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from hgisam.data.prepared import PreparedDataset, by_fold
 from hgisam.evaluation.score_maps import VALIDATION
 from hgisam.inference.extraction import stream_maps
-from hgisam.inference.predictor import HalfMaps, SlicePredictor
+from hgisam.inference.predictor import Predictions, SlicePredictor
 
 
 def probability_of_bleeding(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Softmax of class `target` in every pixel, by a segmenter; has the signature of the methods of `hgisam.maps`.
+    """Softmax [B, H, W] of class `target` by a segmenter, float32, from images [B, C, H, W]; a method as in `hgisam.maps`.
 
-    Args:
-        model: From images to logits [B, K, H, W].
-        images: [B, C, H, W].
-        target: Index of a class.
-
-    Returns:
-        [B, H, W] in [0, 1], float32; not restricted to the brain.
+    It is not restricted to the brain.
     """
     with torch.no_grad():
-        logits: Tensor = model(images)
+        logits: Tensor = model(images)  # [B, K, H, W]
     return logits.float().softmax(dim=1)[:, target]
 
 
-def extract_by_fold(name: str, predictors: Sequence[SlicePredictor], prepared: PreparedDataset, folder: Path) -> None:
-    """Writes `maps.zarr` and `scores.parquet` (row, score) of a segmenter that was trained on each set of folds.
+def extract_by_fold(
+    name: str, predictors: Sequence[SlicePredictor], prepared: PreparedDataset, folder: str | Path
+) -> None:
+    """Writes `maps.zarr` and `scores.parquet` (row, score) of a segmenter that was trained once per fold.
 
     The group has two arrays, float16 [slice, row, col]: `name`, each slice by the network that held its fold out, and
-    `name`_validation, each slice by the network whose early stopping used its fold. A score is the largest probability
-    in the slice of the first.
+    `<name>_validation`, each slice by the network whose early stopping used its fold. A score is the largest
+    probability in the slice of the first.
 
     Args:
         name: Of the method.
@@ -47,7 +42,7 @@ def extract_by_fold(name: str, predictors: Sequence[SlicePredictor], prepared: P
     splits = [by_fold(prepared, fold).slices["split"].to_numpy() for fold in folds]
     names = {"test": name, "val": name + VALIDATION}
 
-    def predict(rows: slice) -> tuple[dict[str, HalfMaps], npt.NDArray[np.float64]]:
+    def predict(rows: slice) -> Predictions:
         hu, brain = prepared.hu[rows], prepared.brain[rows]
         maps = {array: np.zeros(hu.shape, np.float16) for array in names.values()}
         for predictor, split in zip(predictors, splits, strict=True):
@@ -57,4 +52,4 @@ def extract_by_fold(name: str, predictors: Sequence[SlicePredictor], prepared: P
                     maps[array][mine] = predictor.maps(images, probability_of_bleeding, hu.shape[1])
         return maps, maps[name].max(axis=(1, 2)).astype(np.float64)
 
-    stream_maps(predict, names.values(), prepared, folder, label=name)
+    stream_maps(predict, names.values(), prepared, Path(folder), label=name)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import zarr
 from tqdm import tqdm
@@ -15,12 +14,11 @@ from tqdm import tqdm
 from hgisam.config.profile import Maps
 from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
-from hgisam.inference.predictor import HalfMaps, Method, SlicePredictor
+from hgisam.inference.predictor import Method, Predictions, SlicePredictor
 from hgisam.maps import METHODS
 
 BLOCK = 64  # slices written at once, one chunk
 PROGRESS = "progress.zarr"
-Predict = Callable[[slice], tuple[Mapping[str, HalfMaps], npt.NDArray[np.float64]]]
 
 
 def methods_of(settings: Maps, names: Iterable[str] | None = None) -> dict[str, Method]:
@@ -30,7 +28,7 @@ def methods_of(settings: Maps, names: Iterable[str] | None = None) -> dict[str, 
 
 
 def extract_maps(
-    predictor: SlicePredictor, methods: Mapping[str, Method], prepared: PreparedDataset, folder: Path
+    predictor: SlicePredictor, methods: Mapping[str, Method], prepared: PreparedDataset, folder: str | Path
 ) -> None:
     """Writes `maps.zarr` (float16 [slice, row, col], one array per method) and `scores.parquet` (row, score).
 
@@ -43,35 +41,55 @@ def extract_maps(
         folder: May hold what a stopped call left.
 
     Raises:
-        InputError: If the set shows another field of view than the classifier was trained on.
-    """
-    _check_field(predictor, prepared)
+        InputError: If the set has another field of view than the training data of the classifier.
 
-    def predict(rows: slice) -> tuple[dict[str, HalfMaps], npt.NDArray[np.float64]]:
+    Example:
+        >>> import tempfile, numpy as np, pandas as pd
+        >>> from hgisam import load_pretrained, swin_sam
+        >>> predictor, folder = SlicePredictor(load_pretrained("phantom-binary")), Path(tempfile.mkdtemp())
+        >>> image, slices = np.zeros((1, 192, 192), np.uint8), pd.DataFrame({"pixel_mm": [200 / 192]})
+        >>> data = PreparedDataset(Path("set"), {"size_px": 192}, slices, image, image + 1, None)
+        >>> extract_maps(predictor, {"swin_sam": swin_sam}, data, folder)
+        >>> sorted(path.name for path in folder.iterdir())
+        ['maps.zarr', 'scores.parquet']
+    """
+    field_mm = prepared.slices["pixel_mm"].iloc[0] * prepared.meta["size_px"]
+    expected_mm = predictor.checkpoint.profile.data.field_of_view_mm
+    if abs(field_mm / expected_mm - 1) > 0.01:
+        what, expected = f"field of view of {prepared.path}", f"{expected_mm:g} mm, as in training"
+        raise InputError(what, f"{field_mm:g} mm", expected, f"Prepare it with --field-of-view-mm {expected_mm:g}.")
+
+    def predict(rows: slice) -> Predictions:
         return predictor.predict(prepared.hu[rows], prepared.brain[rows], methods)
 
-    stream_maps(predict, list(methods), prepared, folder, label="maps")
+    stream_maps(predict, list(methods), prepared, Path(folder), label="maps")
 
 
-def stream_maps(predict: Predict, names: Iterable[str], prepared: PreparedDataset, folder: Path, *, label: str) -> None:
-    """Writes maps and scores of a set block by block, so that memory does not grow with it.
+def stream_maps(
+    predict: Callable[[slice], Predictions],
+    names: Iterable[str],
+    prepared: PreparedDataset,
+    folder: Path,
+    *,
+    label: str,
+) -> None:
+    """Writes `maps.zarr` and `scores.parquet` of a set block by block, so that memory does not grow with it.
 
-    A stopped call is resumed at the block where it was: a block's scores are written after its maps.
+    A stopped call is resumed at its block: the scores of a block are written after its maps.
 
     Args:
-        predict: Rows of a block → name → maps [n, H, W], and scores [n].
+        predict: Rows of a block → maps by their names, and scores.
         names: Of the arrays in `maps.zarr`.
         prepared: The set.
-        folder: Gets `maps.zarr` and `scores.parquet`; may hold what a stopped call left.
-        label: For the progress bar.
+        folder: May hold what a stopped call left.
+        label: Of the progress bar.
     """
     count, *size = prepared.hu.shape
     root = zarr.open_group(folder / "maps.zarr", mode="a")
     options: dict[str, Any] = {"shape": (count, *size), "dtype": "float16", "chunks": (BLOCK, *size)}
     arrays = {name: root.require_array(name, **options) for name in names}
-    scores: Any = zarr.open_array(
-        folder / PROGRESS, mode="a", shape=(count,), dtype="float64", chunks=(BLOCK,), fill_value=np.nan
-    )
+    options = {"shape": (count,), "dtype": "float64", "chunks": (BLOCK,), "fill_value": np.nan}
+    scores: Any = zarr.open_array(folder / PROGRESS, mode="a", **options)
     done = int(np.isfinite(scores[:]).sum())
     with tqdm(total=count, initial=done, desc=label, unit="slice") as bar:
         for start in range(done, count, BLOCK):
@@ -83,13 +101,3 @@ def stream_maps(predict: Predict, names: Iterable[str], prepared: PreparedDatase
             bar.update(rows.stop - start)
     pd.DataFrame({"row": np.arange(count), "score": scores[:]}).to_parquet(folder / "scores.parquet", index=False)
     shutil.rmtree(folder / PROGRESS)
-
-
-def _check_field(predictor: SlicePredictor, prepared: PreparedDataset) -> None:
-    field_mm = prepared.slices["pixel_mm"].iloc[0] * prepared.meta["size_px"]
-    expected_mm = predictor.checkpoint.profile.data.field_of_view_mm
-    if abs(field_mm / expected_mm - 1) > 0.01:
-        remedy = f"Prepare it again with --field-of-view-mm {expected_mm:g}."
-        raise InputError(
-            f"field of view of {prepared.path}", f"{field_mm:g} mm", f"{expected_mm:g} mm, as trained", remedy
-        )

@@ -1,4 +1,4 @@
-"""Inference on slices: a trained network, its preprocessing, its device and its precision, behind one object."""
+"""Inference on slices: a trained network with its preprocessing, device and precision, behind one object."""
 
 from collections.abc import Callable, Mapping
 
@@ -15,6 +15,9 @@ from hgisam.models.device import autocast, choose_device
 
 Method = Callable[..., Tensor]  # of `hgisam.maps`, its options bound to it
 HalfMaps = npt.NDArray[np.float16]
+Predictions = tuple[dict[str, HalfMaps], npt.NDArray[np.float64]]  # name → maps [B, H, W], and scores [B]
+HU = npt.NDArray[np.int16]
+Brain = npt.NDArray[np.uint8]  # 0 outside
 
 
 class SlicePredictor:
@@ -37,13 +40,9 @@ class SlicePredictor:
     """
 
     def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        device: str | torch.device = "cpu",
-        precision: str = "32-true",
-        batch_size: int = 32,
-    ) -> None:
+        self, checkpoint: Checkpoint, *,
+        device: str | torch.device = "cpu", precision: str = "32-true", batch_size: int = 32,
+    ) -> None:  # fmt: skip
         self.checkpoint, self.precision, self.batch_size = checkpoint, precision, batch_size
         self.device = torch.device(device)
         self.model, self.task = checkpoint.model.to(self.device), checkpoint.task
@@ -55,50 +54,38 @@ class SlicePredictor:
         return cls(checkpoint, device=device, precision=profile.compute.precision, batch_size=profile.maps.batch_size)
 
     def with_checkpoint(self, checkpoint: Checkpoint) -> "SlicePredictor":
-        """Another network in the same place, precision and batches."""
+        """A predictor of another network, with the same device, precision and batch size."""
         return SlicePredictor(checkpoint, device=self.device, precision=self.precision, batch_size=self.batch_size)
 
-    def autocast(self) -> torch.autocast:
-        """The precision, as a context."""
-        return autocast(self.precision, self.device)
-
-    def images(self, hu: npt.NDArray[np.int16], brain: npt.NDArray[np.uint8]) -> Tensor:
-        """Prepared slices, both [B, H, W] → what the network sees, [B, C, image_px, image_px] on the device."""
+    def images(self, hu: HU, brain: Brain) -> Tensor:
+        """Input of the network [B, C, image_px, image_px] on the device, from prepared slices [B, H, W]."""
         size = self.checkpoint.profile.data.image_px
-        levels, inside = (resize(torch.from_numpy(array).to(self.device).float(), size) for array in (hu, brain))
-        return self.checkpoint.preprocess(levels, inside >= 0.5)
+        resized, inside = (resize(torch.from_numpy(array).to(self.device).float(), size) for array in (hu, brain))
+        return self.checkpoint.preprocess(resized, inside >= 0.5)
 
     def maps(self, images: Tensor, method: Method, size: int) -> HalfMaps:
-        """Maps [B, size, size] of the bleeding class.
-
-        Args:
-            images: [B, C, image_px, image_px] from `images`.
-            method: A map method.
-            size: Side of the prepared slices in pixels.
-        """
+        """Maps [B, size, size] of the bleeding class, from `images`; `size` is the side of the prepared slices."""
         parts = []
         for batch in torch.split(images, self.batch_size):
-            with self.autocast():
+            with autocast(self.precision, self.device):
                 maps = method(self.model, batch, self.task.bleeding)
             parts.append(resize(maps, size).half().cpu())
         return torch.cat(parts).numpy()
 
     @torch.inference_mode()
     def logits(self, images: Tensor) -> Tensor:
-        """Logits of images from `images`, in one forward pass."""
-        with self.autocast():
+        """Logits from `images`, in one forward pass."""
+        with autocast(self.precision, self.device):
             logits: Tensor = self.model(images)
         return logits
 
-    def predict(
-        self, hu: npt.NDArray[np.int16], brain: npt.NDArray[np.uint8], methods: Mapping[str, Method]
-    ) -> tuple[dict[str, HalfMaps], npt.NDArray[np.float64]]:
-        """Maps by several methods and the probability of bleeding; both share a forward pass.
+    def predict(self, hu: HU, brain: Brain, methods: Mapping[str, Method]) -> Predictions:
+        """Maps by at least one method and the probability of bleeding, from the same forward pass.
 
         Args:
             hu: [B, H, W] HU.
             brain: [B, H, W], 0 outside.
-            methods: Name → method; at least one.
+            methods: Name → method.
 
         Returns:
             Name → maps [B, H, W], and scores [B].
@@ -111,7 +98,7 @@ class SlicePredictor:
 
 
 def resize(slices: Tensor, size: int) -> Tensor:
-    """[B, H, W] → [B, size, size]: averaged when it shrinks, bilinear when it grows."""
+    """Bilinear resampling with antialiasing, [B, H, W] → [B, size, size]."""
     if slices.shape[1] == size:
         return slices
     return F.interpolate(slices[:, None], (size, size), mode="bilinear", align_corners=False, antialias=True)[:, 0]

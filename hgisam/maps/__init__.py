@@ -1,7 +1,7 @@
-"""Maps: where does a classifier see the bleeding?
+"""Saliency maps: where in a slice a classifier finds its evidence for a bleed.
 
 Every method has one signature, `method(model, images, target, *, brain=None, ...) -> maps`: images [B, C, H, W],
-`target` a class, maps [B, H, W] in [0, 1], float32. Adding one is a file here and a line in `METHODS`.
+`target` a class, maps [B, H, W] in [0, 1], float32. A new method is a file here and a line in `METHODS`.
 """
 
 from collections.abc import Callable
@@ -29,13 +29,5 @@ METHODS: dict[str, Callable[..., Tensor]] = {
 }
 
 __all__ = [
-    "METHODS",
-    "grad_cam",
-    "gradient_input",
-    "hgi_sam",
-    "hires_cam",
-    "layer_cam",
-    "relevance",
-    "rollout",
-    "swin_sam",
-]
+    "METHODS", "grad_cam", "gradient_input", "hgi_sam", "hires_cam", "layer_cam", "relevance", "rollout", "swin_sam",
+]  # fmt: skip

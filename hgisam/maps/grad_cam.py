@@ -1,4 +1,4 @@
-"""GradCAM on Swin: the rival that needs no attention."""
+"""GradCAM on Swin: the baseline without attention."""
 
 from torch import Tensor, nn
 
@@ -17,29 +17,29 @@ def grad_cam(
     block: int = -1,
     at: str = "norm1",
 ) -> Tensor:
-    """Channels of one layer, each weighted with the mean of its gradient.
+    """Channels of one layer, each weighted by the mean of its gradient, summed and rectified.
 
     Args:
-        model: Is or contains one timm Swin, and returns logits; left as it was.
-        images: [B, C, H, W], standardised as in training.
-        target: Class whose logit is explained; 0 of a head with one logit.
-        brain: [B, H, W] mask, or None.
+        model, images, target, brain: As in `hgi_sam`.
         stage: Stage of the layer, from 0; -1 is the last.
-        block: BlockGeometry of that stage, likewise.
-        at: "norm1", "norm2" or "output" of the block. It matters: before attention (norm1) or before the MLP (norm2)
-            in version 1, behind them in version 2; only the output carries the whole residual stream.
+        block: Block of that stage, likewise.
+        at: "norm1", "norm2" or "output" of the block. The norms precede attention and MLP in version 1 and follow them
+            in version 2; only the output is the whole residual stream.
 
-    Returns:
-        [B, H, W] in [0, 1], float32; zeros where nothing speaks for the class.
+    Returns and Raises: those of `hgi_sam`; zeros where nothing is evidence for the class.
 
-    Raises:
-        InputError: For a model, images or options that do not fit.
+    Example:
+        >>> import torch
+        >>> from timm.models import SwinTransformer
+        >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
+        >>> grad_cam(model, torch.randn(1, 3, 64, 64), target=0, stage=2, at="output").shape
+        torch.Size([1, 64, 64])
 
     Source: Selvaraju et al., Grad-CAM, ICCV 2017; the default layer is that of the released HGI-SAM code, which
-    explains the predicted class instead of a given one.
+    explains the predicted class.
     """
     layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at)
-    ((place, (activation, gradient)),) = layers.items()
+    ((geometry, (activation, gradient)),) = layers.items()
     weights = gradient.mean(dim=(1, 2), keepdim=True)  # [B, 1, 1, channels]
     cam = (weights * activation).sum(dim=3).relu()
-    return to_unit_range(upsample(min_max(cam), pair(images.shape[2:]), place.extent), brain)
+    return to_unit_range(upsample(min_max(cam), pair(images.shape[2:]), geometry.extent), brain)

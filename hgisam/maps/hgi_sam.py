@@ -1,4 +1,4 @@
-"""HGI-SAM: self-attention maps weighted head by head with the gradient of the bleeding logit."""
+"""HGI-SAM: self-attention maps, each head weighted by the gradient of the bleeding logit."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,28 +11,16 @@ from hgisam.maps.combine import attention_received, combine, to_token_grid
 
 
 def head_weights(gradient: Tensor) -> Tensor:
-    """How much each head matters in each window: the Frobenius norm of its gradient, without sign or normalisation.
-
-    Args:
-        gradient: [B·nW, heads, N, N].
-
-    Returns:
-        [B·nW, heads].
-    """
+    """Frobenius norm of each head's gradient per window, [B·nW, heads, N, N] → [B·nW, heads], not normalized."""
     weights: Tensor = torch.linalg.vector_norm(gradient, dim=(2, 3))
     return weights
 
 
 def weighted_attention(attention: Tensor, weights: Tensor) -> Tensor:
-    """Mean over heads of weight times attention.
+    """Mean over heads of weight [B·nW, heads] × attention [B·nW, heads, N, N] → [B·nW, N, N].
 
-    Args:
-        attention: [B·nW, heads, N, N]; or [B·nW, heads, N], the attention received. Both means are linear: to take that
-            over queries first gives the same, and spares N times the work.
-        weights: [B·nW, heads].
-
-    Returns:
-        `attention` without its heads.
+    Attention received, [B·nW, heads, N], works too. Both means are linear: that over queries first gives the same
+    result with N times fewer operations.
     """
     return (weights.view(*weights.shape, *[1] * (attention.ndim - 2)) * attention).mean(dim=1)
 
@@ -48,28 +36,33 @@ def hgi_sam(
 ) -> Tensor:
     """Head-wise gradient-infused self-attention maps.
 
-    Runs in the precision of the model and of autocast around it; weights and means are float32 or better. Under float16
-    the logit is scaled on its way back, since its gradients would vanish.
+    Computed in the precision of the model and of autocast around it; weights and means in float32 or better. Under
+    float16 the logit is scaled before the backward pass, since its gradients would vanish.
 
     Args:
         model: Is or contains one timm Swin (v1, v2 or v2-CR), and returns logits; left as it was.
         images: [B, C, H, W], standardised as in training.
-        target: Class whose logit is explained; 0 of a head with one logit.
-        brain: [B, H, W] mask, or None to leave the map whole.
-        gradient_at: "scores" for the gradient at the softmax input, as the released code takes it; "weights" for its
-            output.
-        stages: Stages that enter the product, from 0; the last one is left out.
+        target: Class whose logit is explained; 0 for a head with one logit.
+        brain: [B, H, W] mask; the map is 0 outside. None for the whole image.
+        gradient_at: "scores" for the gradient at the softmax input, as in the released code; "weights" at its output.
+        stages: Stages that are multiplied, from 0; the last is left out by default.
 
     Returns:
         [B, H, W] in [0, 1], float32; zeros where the map is constant, as with an empty brain mask.
 
     Raises:
-        InputError: For a model, images or options that do not fit, or where no gradient reaches the attention.
+        InputError: For a model, images or options that do not fit, or where no finite gradient arrives.
 
-    Source: Rasoulian, Salari, Xiao, MELBA 2023:012, and its released code, which scores on stages 0 to 2 reproduce on
-    its base model. Departs from it in normalising each image by itself, so that batches work; in reading the geometry
-    from each block and undoing only its own shift; in a backward pass through activations only, down to the first block
-    asked for; and in returning zeros, not NaN, for a constant map.
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24, num_classes=2)
+        >>> hgi_sam(model, torch.randn(1, 3, 64, 64), target=1).shape
+        torch.Size([1, 64, 64])
+
+    Source: Rasoulian, Salari, Xiao, MELBA 2023:012, and its released code, which the defaults reproduce on its base
+    model. Departs from it: each image is normalized by itself, so that batches work; the geometry is read from each
+    block, and only its own shift reversed; the backward pass runs through activations only, down to the first block of
+    `stages`; a constant map is 0, not NaN.
     """
     grids = infused_grids(model, images, target, gradient_at=gradient_at, stages=stages)
     return combine(grids, pair(images.shape[2:]), brain)
@@ -84,17 +77,10 @@ def infused_grids(
     stages: Sequence[int],
     grid: Callable[[Tensor, BlockGeometry], Tensor] = to_token_grid,
 ) -> dict[BlockGeometry, Tensor]:
-    """The steps of `hgi_sam` up to the token grids, before blocks and stages are combined.
-
-    Args and Raises: those of `hgi_sam`.
-
-    Returns:
-        BlockGeometry → the weighted attention that each token receives [B, rows, cols].
-    """
+    """Weighted attention received [B, rows, cols] per block, before `hgi_sam` combines; `grid` reverses windows."""
 
     def infuse(block: BlockAttention, gradient: Tensor) -> Tensor:
         received = attention_received(block.attention)  # [B·nW, heads, N]
-        infused = weighted_attention(received, head_weights(gradient))  # [B·nW, N]
-        return grid(infused, block)
+        return grid(weighted_attention(received, head_weights(gradient)), block)  # [B·nW, N] → [B, rows, cols]
 
     return reduce_gradients(model, images, target, infuse, stages=stages, gradient_at=gradient_at)

@@ -1,4 +1,4 @@
-"""HiResCAM on Swin: GradCAM that asks each token for its own gradient."""
+"""HiResCAM on Swin: GradCAM with a gradient per token."""
 
 from torch import Tensor, nn
 
@@ -17,16 +17,22 @@ def hires_cam(
     block: int = -1,
     at: str = "norm1",
 ) -> Tensor:
-    """Gradient times activation of one layer, token by token, summed over channels.
+    """Gradient × activation of one layer per token, summed over channels and rectified.
 
     Args, Returns and Raises: those of `grad_cam`.
 
-    The output of the very last block tells nothing here: the final norm makes the logit indifferent to the length of a
-    token's vector, and gradient times activation sums to rounding errors.
+    The output of the very last block is no use here: the final norm makes the logit independent of the length of a
+    token's vector, and gradient × activation sums to rounding errors.
 
-    Source: Draelos and Carin, HiResCAM, arXiv 2011.08891; negative sums, which speak against the class, are zero here.
+    Example:
+        >>> import torch
+        >>> from timm.models import SwinTransformer
+        >>> hires_cam(SwinTransformer(img_size=64, window_size=2, embed_dim=24), torch.randn(1, 3, 64, 64), 0).shape
+        torch.Size([1, 64, 64])
+
+    Source: Draelos and Carin, HiResCAM, arXiv 2011.08891; negative sums, evidence against the class, are 0 here.
     """
     layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at)
-    ((place, (activation, gradient)),) = layers.items()
+    ((geometry, (activation, gradient)),) = layers.items()
     cam = (gradient * activation).sum(dim=3).relu()
-    return to_unit_range(upsample(min_max(cam), pair(images.shape[2:]), place.extent), brain)
+    return to_unit_range(upsample(min_max(cam), pair(images.shape[2:]), geometry.extent), brain)

@@ -1,61 +1,48 @@
-"""Attention rollout on Swin: where the last tokens have their news from, through windows and merged patches."""
+"""Attention rollout on Swin: the flow of information to the last tokens, through windows and patch merging."""
 
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention.gradients import find_swin, reduce_attention
-from hgisam.attention.swin import BlockAttention, BlockGeometry, pair, stages_of
+from hgisam.attention.gradients import reduce_attention
+from hgisam.attention.swin import BlockGeometry, find_swin, pair, stages_of
 from hgisam.maps.combine import min_max, to_token_grid, to_unit_range, to_windows, upsample
 
 
 def rollout(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None) -> Tensor:
-    """Attention and residual paths multiplied through all blocks, from the last stage back to the first.
+    """Attention and residual connections multiplied through all blocks, from the last stage back to the first.
 
-    A row of shares r, one a token of the last grid and at first all alike, goes backwards: r ← r · (A + I) / 2 in every
-    block, A the mean attention over heads, which is block-diagonal over windows; where patches were merged, the
-    four tokens get the share of the one that they became. No matrix over all tokens is ever formed.
+    One row vector r over the tokens, uniform on the last grid, is propagated backwards: r ← r · (A + I) / 2 in every
+    block, with A the mean attention over heads, block-diagonal over windows; at patch merging the 2 × 2 tokens get the
+    share of their merged token. No matrix over all tokens is formed. The map is the same for every class; `target` is
+    validated only.
 
-    Args:
-        model: Is or contains one timm Swin, and returns logits; left as it was.
-        images: [B, C, H, W], standardised as in training.
-        target: A class; checked, but the map is the same for each, since nothing is differentiated.
-        brain: [B, H, W] mask, or None.
+    Args, Returns and Raises: those of `hgi_sam`.
 
-    Returns:
-        [B, H, W] in [0, 1], float32; zeros where the map is constant.
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> rollout(SwinTransformer(img_size=64, window_size=2, embed_dim=24), torch.randn(1, 3, 64, 64), 0).shape
+        torch.Size([1, 64, 64])
 
-    Raises:
-        InputError: For a model or images that do not fit.
-
-    Source: Abnar and Zuidema, ACL 2020. Departs from it where Swin has no class token, so that the mean over the last
-    tokens is followed (the average pooling of the head; a maximum is taken for it), and no merging of patches.
+    Source: Abnar and Zuidema, ACL 2020. Departs from it where Swin has patch merging and no class token: the mean over
+    the last tokens is propagated, as in the average pooling of the head (also for a head with a maximum).
     """
     stages = range(len(stages_of(find_swin(model))))
     matrices = reduce_attention(model, images, target, lambda block: block.attention.mean(dim=1), stages=stages)
     share = torch.ones(len(images), *list(matrices)[-1].grid, device=images.device)
     for block, matrix in reversed(matrices.items()):
         share = unmerge(share, block)
-        share = (share + attend(share, matrix, block)) / 2
+        share = (share + propagate(share, matrix, block)) / 2
     return to_unit_range(upsample(min_max(share), pair(images.shape[2:]), block.extent), brain)
 
 
-def attend(share: Tensor, matrix: Tensor, block: BlockGeometry) -> Tensor:
-    """share · A within a block: what every token hands to those that it attends to.
-
-    Args:
-        share: [B, rows, cols] on the grid of the block.
-        matrix: [B·nW, N, N], query × key.
-        block: Its geometry.
-
-    Returns:
-        [B, rows, cols].
-    """
+def propagate(share: Tensor, matrix: Tensor, block: BlockGeometry) -> Tensor:
+    """share · A within a block, [B, rows, cols] → [B, rows, cols], with A [B·nW, N, N] query × key."""
     windows = to_windows(share, block)  # [B·nW, N]
     return to_token_grid((windows[:, None] @ matrix.to(windows))[:, 0], block)
 
 
-def unmerge(share: Tensor, block: BlockAttention | BlockGeometry) -> Tensor:
-    """[B, rows, cols] → the finer grid of a block before patch merging: each token gives its value to its 2 × 2."""
+def unmerge(share: Tensor, block: BlockGeometry) -> Tensor:
+    """Reverse of patch merging: [B, rows, cols] → the grid of a block, each token's value copied to its 2 × 2."""
     if share.shape[1:] == block.grid:
         return share
     finer = share.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)

@@ -17,23 +17,20 @@ def swin_sam(
     brain: Tensor | None = None,
     stages: Sequence[int] = (0, 1, 2, 3),
 ) -> Tensor:
-    """Mean attention over heads, received by each token, multiplied over blocks and stages.
+    """Attention that each token receives, averaged over heads and multiplied over blocks and stages.
 
-    Args:
-        model: Is or contains one timm Swin (v1, v2 or v2-CR), and returns logits; left as it was.
-        images: [B, C, H, W], standardised as in training.
-        target: A class; checked, but the map is the same for each, since nothing is differentiated.
-        brain: [B, H, W] mask, or None.
-        stages: Stages that enter the product.
+    The map is the same for every class, since nothing is differentiated; `target` is validated only.
 
-    Returns:
-        [B, H, W] in [0, 1], float32; zeros where the map is constant.
+    Args, Returns and Raises: those of `hgi_sam`.
 
-    Raises:
-        InputError: For a model, images or options that do not fit.
+    Example:
+        >>> import torch
+        >>> from timm.models import SwinTransformer
+        >>> swin_sam(SwinTransformer(img_size=64, window_size=2, embed_dim=24), torch.randn(1, 3, 64, 64), 0).shape
+        torch.Size([1, 64, 64])
 
-    Source: Rasoulian, Salari, Xiao, MLCN 2022, and its released code; departs from the latter in undoing each block's
-    own shift, in normalising each image by itself, and in returning zeros, not NaN, for a constant map.
+    Source: Rasoulian, Salari, Xiao, MLCN 2022, and its released code. Departs from the latter: each block's own shift
+    is reversed, each image is normalized by itself, and a constant map is 0, not NaN.
     """
 
     def receive(block: BlockAttention) -> Tensor:

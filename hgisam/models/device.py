@@ -8,8 +8,6 @@ import torch
 
 from hgisam.errors import InputError
 
-AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
 
 def choose_device(accelerator: str = "auto") -> torch.device:
     """Choose a device: "cpu", "gpu", or "auto" for a GPU if there is one. On a CPU, keep freed memory.
@@ -30,7 +28,7 @@ def choose_device(accelerator: str = "auto") -> torch.device:
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:
     """Context of a precision: "32-true", "bf16-mixed" or "16-mixed"."""
-    dtype = AUTOCAST.get(precision)
+    dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 

@@ -1,16 +1,20 @@
 """Networks of a profile: timm's Swin transformer for classifiers, MONAI's networks for segmenters."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import init_weights_vit_timm
 from torch import nn
 
-from hgisam.config.networks import Model
-from hgisam.config.profile import Profile
 from hgisam.models.tasks import TASKS
 
+if TYPE_CHECKING:
+    from hgisam.config.networks import Model
+    from hgisam.config.profile import Profile
 
-def build_network(profile: Profile) -> nn.Module:
+
+def build_network(profile: "Profile") -> nn.Module:
     """Build the classifier or segmenter of a profile's task, with random weights.
 
     Example:
@@ -27,7 +31,7 @@ def build_network(profile: Profile) -> nn.Module:
     return build_classifier(profile.model, image_px=profile.data.image_px, channels=channels, classes=classes)
 
 
-def build_classifier(settings: Model, *, image_px: int, channels: int, classes: int) -> SwinTransformer:
+def build_classifier(settings: "Model", *, image_px: int, channels: int, classes: int) -> SwinTransformer:
     """Build a Swin classifier with random weights: images [B, channels, image_px, image_px] → logits [B, classes].
 
     With `image_px = 8 × patch_px × window_tokens` its four stages have 8 × 8, 4 × 4, 2 × 2 and 1 window, the last one

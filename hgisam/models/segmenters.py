@@ -33,12 +33,7 @@ def build_segmenter(settings: Segmenter, *, channels: int, classes: int) -> nn.M
 
 
 class BasicUNet(nn.Module):
-    """U-Net with two convolutions per level, max pooling and skip connections; unlike MONAI's, of any depth.
-
-    Args:
-        channels_in, channels_out: Channels of images and logits.
-        channels: Channels of each level, finest first.
-        norm: MONAI's name of the normalisation, or None.
+    """U-Net: two convolutions per level, max pooling, skip connections; `channels` of any number of levels, finest first.
 
     Source: Ronneberger et al., U-Net, MICCAI 2015, with padding that keeps the sides; blocks of MONAI's BasicUNet.
     """

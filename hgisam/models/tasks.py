@@ -1,7 +1,7 @@
 """Tasks: classes, targets, losses and metrics of binary, subtype and segmentation networks."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from hgisam.config.profile import Train
-from hgisam.data.batches import Batch
-from hgisam.data.prepared import LABELS, SUBTYPES
+from hgisam.data.labels import LABELS, SUBTYPES
+
+if TYPE_CHECKING:
+    from hgisam.config.profile import Train
+    from hgisam.data.batches import Batch
 
 
 class Task(Protocol):
@@ -32,10 +34,10 @@ class Task(Protocol):
     bleeding: int
     columns: tuple[str, ...]
 
-    def target(self, batch: Batch) -> Tensor:
+    def target(self, batch: "Batch") -> Tensor:
         """Ground truth of a batch [B, …]."""
 
-    def loss(self, logits: Tensor, target: Tensor, settings: Train) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, settings: "Train") -> Tensor:
         """Loss per slice [B]."""
 
     def score(self, logits: Tensor) -> Tensor:
@@ -55,10 +57,10 @@ class Binary:
     bleeding: int = 1
     columns: tuple[str, ...] = ("score",)
 
-    def target(self, batch: Batch) -> Tensor:
+    def target(self, batch: "Batch") -> Tensor:
         return batch.labels[:, LABELS.index("any")]  # class index [B]
 
-    def loss(self, logits: Tensor, target: Tensor, settings: Train) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, settings: "Train") -> Tensor:
         """Cross entropy [B] of logits [B, 2], or focal loss if `focal_gamma` is positive.
 
         Source: Lin et al., Focal loss, ICCV 2017, without class weights, since mini-batches are balanced. The recipe
@@ -88,10 +90,10 @@ class Subtype:
     bleeding: int = LABELS.index("any")
     columns: tuple[str, ...] = ("score", *(f"score_{name}" for name in SUBTYPES))
 
-    def target(self, batch: Batch) -> Tensor:
+    def target(self, batch: "Batch") -> Tensor:
         return batch.labels.float()  # 0 or 1 [B, 6]
 
-    def loss(self, logits: Tensor, target: Tensor, settings: Train) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, settings: "Train") -> Tensor:
         """Binary cross entropy [B], mean over the six labels, or focal loss (see `Binary.loss`)."""
         logits = logits.float()
         smooth = target * (1 - settings.label_smoothing) + 0.5 * settings.label_smoothing
@@ -120,13 +122,13 @@ class Segmentation:
     bleeding: int = 1
     columns: tuple[str, ...] = ("score", "dice")
 
-    def target(self, batch: Batch) -> Tensor:
+    def target(self, batch: "Batch") -> Tensor:
         """Class index of each pixel [B, H, W]; a ValueError without masks."""
         if batch.mask is None:
             raise ValueError("a segmentation task needs batches with masks")
         return (batch.mask > 0).long()
 
-    def loss(self, logits: Tensor, target: Tensor, settings: Train) -> Tensor:
+    def loss(self, logits: Tensor, target: Tensor, settings: "Train") -> Tensor:
         """Mean cross entropy plus, on bleeding slices, the soft Dice loss of the bleeding class [B].
 
         On a slice without bleeding, any predicted probability would cost a whole Dice: the network would learn to

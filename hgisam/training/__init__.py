@@ -1,8 +1,8 @@
 """Training: one loop for every task, on two cores or many GPUs.
 
-`loop` is the training itself, `setup` what it needs, `validation` what chooses the epoch, `optimizer` AdamW and its
-schedule, `state` what survives a kill, `fabric` and `distributed` devices and processes, `adopt` a checkpoint in place
-of training.
+`loop` trains, `setup` builds all that it needs, `validation` computes the metric that selects the epoch, `optimizer` is
+AdamW with a learning-rate schedule, `state` resumes a killed training, `fabric` and `distributed` start data-parallel
+processes, `adopt` takes a checkpoint in place of a training.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""A trained network taken instead of training: `train.checkpoint`, examined on the validation patients."""
+"""A trained network in place of a training: `train.checkpoint`, validated on the patients of this run."""
 
 import shutil
 from pathlib import Path
@@ -12,42 +12,30 @@ from hgisam.errors import InputError
 from hgisam.models.checkpoint import Checkpoint, checkpoint_folder, load_checkpoint
 from hgisam.models.device import autocast, choose_device
 from hgisam.training.setup import training_split
-from hgisam.training.validation import validate, validation_table
+from hgisam.training.validation import TableAndMetrics, validate, validation_table
 
 
-def adopt(profile: Profile, prepared: PreparedDataset, folder: Path) -> Checkpoint:
-    """Takes `train.checkpoint` instead of training, and measures it on the validation patients.
+def adopt(profile: Profile, prepared: PreparedDataset, folder: str | Path) -> Checkpoint:
+    """Adopt `train.checkpoint` instead of training, and validate it.
 
-    Args:
-        profile: As for `fit`; must ask for the network that the checkpoint is.
-        prepared: As for `fit`.
-        folder: Gets the files of `fit`; `train.csv` is the checkpoint's own.
+    Args and Returns: those of `fit`; `train.csv` in the folder is that of the checkpoint.
 
     Raises:
-        InputError: If there is no such checkpoint, or it is of another network, grid or task.
+        InputError: If there is no such checkpoint, or its task, model, windows or grid differ.
     """
-    source = checkpoint_folder(str(profile.train.checkpoint))
+    source = checkpoint_folder(name := str(profile.train.checkpoint))
     trained = load_checkpoint(source)
     for section in ("task", "model", "windows", "data"):
-        got, expected = (getattr(p, section) for p in (trained.profile, profile))
-        if got != expected:
-            remedy = "Use the profile that it was trained with, or train.checkpoint=null to train."
-            raise InputError(
-                f"train.checkpoint {profile.train.checkpoint}", f"another {section}", "the profile's", remedy
-            )
-    predictions, _ = examine(trained, profile, prepared)
+        if getattr(trained.profile, section) != getattr(profile, section):
+            remedy = "Use the profile of its training, or train.checkpoint=null to train."
+            raise InputError(f"train.checkpoint {name}", f"another {section}", "the profile's", remedy)
+    predictions, _ = validate_checkpoint(trained, profile, prepared)
     copy_training(source, predictions, folder)
     return trained
 
 
-def examine(trained: Checkpoint, profile: Profile, prepared: PreparedDataset) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Table and metrics of a trained network on the validation patients of another training.
-
-    Args:
-        trained: The network.
-        profile: Of the other training.
-        prepared: What that would be trained on.
-    """
+def validate_checkpoint(trained: Checkpoint, profile: Profile, prepared: PreparedDataset) -> TableAndMetrics:
+    """Predictions and metrics of a trained network on the validation patients that a profile chooses from a set."""
     prepared, _, val_rows = training_split(profile, prepared)
     device, settings = choose_device(profile.compute.accelerator), trained.profile.train
     slices = SliceDataset(prepared, with_mask=profile.task == "segmentation")
@@ -59,8 +47,8 @@ def examine(trained: Checkpoint, profile: Profile, prepared: PreparedDataset) ->
     return validation_table(prepared, val_rows, outputs, trained.task)
 
 
-def copy_training(source: Path, predictions: pd.DataFrame, folder: Path) -> None:
-    """Fills the folder of a training with a finished one, its predictions those of `examine`."""
-    predictions.to_parquet(folder / "predictions.parquet", index=False)
+def copy_training(source: str | Path, predictions: pd.DataFrame, folder: str | Path) -> None:
+    """Fill the folder of a training with a finished one and its predictions from `validate_checkpoint`."""
+    predictions.to_parquet(Path(folder) / "predictions.parquet", index=False)
     for name in ("model.safetensors", "model.json", "train.csv"):
-        shutil.copyfile(source / name, folder / name)
+        shutil.copyfile(Path(source) / name, Path(folder) / name)

@@ -1,4 +1,4 @@
-"""One training in one process or in many: on several devices of a machine, on several machines."""
+"""Data-parallel training: one process per device, on one machine or several."""
 
 import os
 import signal
@@ -18,35 +18,28 @@ from hgisam.runs.processes import end_with_parent
 from hgisam.training.adopt import adopt
 from hgisam.training.loop import fit
 
-ERROR = "error.json"
-PORT = "29400"
+ERROR = "error.json"  # a worker's InputError, in the folder of the training
 
 
 def node_rank() -> int:
-    """Which of the machines this is: `NODE_RANK`, or what SLURM says; 0 where neither does."""
+    """Rank of this machine: `NODE_RANK`, else that of SLURM, else 0."""
     return int(os.environ.get("NODE_RANK") or os.environ.get("SLURM_NODEID") or 0)
 
 
-def launch(profile: Profile, data: Path, folder: Path) -> None:
-    """Trains in `compute.devices` processes on each of `compute.nodes` machines, or takes `train.checkpoint` instead.
+def launch(profile: Profile, data: str | Path, folder: str | Path) -> None:
+    """Train in `compute.devices` processes on each of `compute.nodes` machines, or adopt `train.checkpoint`.
 
-    On several machines the same command has to be started once on each, which `srun` does; they find each other by
-    `MASTER_ADDR` and `MASTER_PORT`, or by what SLURM says, and need `folder` on a file system that they share.
-
-    Args:
-        profile: See `hgisam.training.loop.fit`.
-        data: The prepared set.
-        folder: Gets the files of `fit`.
+    For several machines, start the same command on each, as `srun` does; `folder` must be on a shared file system. They
+    find each other by `MASTER_ADDR` and `MASTER_PORT`, or by SLURM's variables. `data` is the folder of the prepared
+    set, the other arguments are those of `fit`.
 
     Raises:
-        InputError: As `fit` does, whichever process finds the mistake.
+        InputError: As in `fit`, from any of the processes.
     """
-    compute = profile.compute
-    if profile.train.checkpoint is not None:
-        adopt(profile, open_prepared(data), folder)
-        return
-    if compute.devices * compute.nodes == 1:
-        fit(profile, open_prepared(data), folder)
+    compute, data, folder = profile.compute, Path(data), Path(folder)
+    if profile.train.checkpoint is not None or compute.devices * compute.nodes == 1:
+        train = fit if profile.train.checkpoint is None else adopt
+        train(profile, open_prepared(data), folder)
         return
     (folder / ERROR).unlink(missing_ok=True)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -59,49 +52,40 @@ def launch(profile: Profile, data: Path, folder: Path) -> None:
             raise
         found = read_json(folder / ERROR)
         (folder / ERROR).unlink()
-        raise InputError(found["what"], found["got"], found["expected"], found["remedy"]) from error
-    finally:  # torch leaves its own, which would trouble a notebook's kernel
+        raise InputError(**found) from error
+    finally:  # torch leaves its own handlers, which would disturb the kernel of a notebook
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
 def _config(compute: Compute) -> LaunchConfig:
-    """How the processes find each other; one that dies is not started again, since the state on disk is."""
+    """Rendezvous of the processes; one that fails is not restarted, since the saved state can be resumed."""
     several = compute.nodes > 1
     return LaunchConfig(
-        min_nodes=compute.nodes,
-        max_nodes=compute.nodes,
-        nproc_per_node=compute.devices,
-        run_id="hgisam",
-        rdzv_backend="static" if several else "c10d",
-        rdzv_endpoint=_endpoint() if several else "localhost:0",
-        rdzv_configs={"rank": node_rank()} if several else {},
-        max_restarts=0,
-    )
+        min_nodes=compute.nodes, max_nodes=compute.nodes, nproc_per_node=compute.devices, run_id="hgisam",
+        rdzv_backend="static" if several else "c10d", rdzv_endpoint=_endpoint() if several else "localhost:0",
+        rdzv_configs={"rank": node_rank()} if several else {}, max_restarts=0,
+    )  # fmt: skip
 
 
 def _endpoint() -> str:
-    """host:port at which the machines meet.
-
-    Raises:
-        InputError: If neither `MASTER_ADDR` nor SLURM says where.
-    """
+    """host:port of the rendezvous of several machines; an InputError without `MASTER_ADDR` and SLURM."""
     address = os.environ.get("MASTER_ADDR")
     if not address and (nodes := os.environ.get("SLURM_NODELIST")):
         address = SLURMEnvironment.resolve_root_node_address(nodes)
     if not address:
         remedy = "Start it with srun, or set MASTER_ADDR to the first machine and NODE_RANK on each."
-        raise InputError("compute.nodes", "several, and no address to meet at", "MASTER_ADDR or SLURM", remedy)
-    return f"{address}:{os.environ.get('MASTER_PORT', PORT)}"
+        raise InputError("compute.nodes", "several, and no address of the first", "MASTER_ADDR or SLURM", remedy)
+    return f"{address}:{os.environ.get('MASTER_PORT', '29400')}"
 
 
 def _worker(profile: str, data: str, folder: str) -> None:
-    """One of the processes; a mistake of the user's is left in a file for the process that started this one."""
+    """One process of a training; it leaves an InputError in a file for the process that started it."""
     end_with_parent()
     settings = Profile.model_validate_json(profile)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // settings.compute.devices))
     try:
-        fit(settings, open_prepared(Path(data)), Path(folder))
+        fit(settings, open_prepared(Path(data)), folder)
     except InputError as error:
         about = {"what": error.what, "got": str(error.got), "expected": error.expected, "remedy": error.remedy}
         write_json(Path(folder) / ERROR, about)

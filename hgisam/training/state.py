@@ -1,42 +1,58 @@
-"""The state of a training that is under way: one file, so that a kill leaves either the old state or the new one."""
+"""State of an unfinished training: one file, so that a kill leaves either the old state or the new one."""
 
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 from torch import Tensor
 
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import save_tensors
-from hgisam.training.setup import TrainingSetup
+
+if TYPE_CHECKING:
+    from hgisam.training.setup import TrainingSetup
 
 FILE = "state.safetensors"
 
 
 @dataclass
 class Progress:
-    """Where a training stands: with weights and optimizer, all that its rest depends on.
+    """Progress of a training; with the weights and the optimizer's state it determines the rest.
 
     Attributes:
-        history: One row an epoch that is over.
-        losses: Of the steps of this epoch so far.
-        seconds: Spent in this epoch so far.
+        history: One row per finished epoch.
+        losses: Loss of each step of the current epoch.
+        seconds: Time spent in the current epoch.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
+    @property
+    def epoch(self) -> int:
+        """Current epoch, counted from 0."""
+        return len(self.history)
 
-def save_state(setup: TrainingSetup, progress: Progress) -> None:
-    """Writes weights, optimizer, loss scale and progress; the first process does, for all hold the same.
+    def end_epoch(self, metrics: dict[str, float]) -> None:
+        """Add the row of the current epoch, and begin the next one."""
+        self.history.append({"epoch": self.epoch + 1, **metrics, "seconds": self.seconds})
+        self.losses, self.seconds = [], 0.0
 
-    The schedule, the sampler and the generators need no place: they follow from the seed, the epoch and the step.
-    """
-    if setup.leads:
+    def epochs_since_best(self, metric: str) -> int:
+        """Epochs since the best value of a metric, the first of equals; 0 before the first epoch."""
+        values = [row[metric] for row in self.history] or [0.0]
+        best = np.argmin(values) if metric == "val_loss" else np.argmax(values)
+        return len(values) - 1 - int(best)
+
+
+def save_state(setup: "TrainingSetup", progress: Progress) -> None:
+    """Write weights, optimizer state, loss scale and progress; all randomness follows from seed, epoch and step."""
+    if setup.is_main_process:
         tensors = {f"model.{key}": value for key, value in setup.network.state_dict().items()}
         for index, state in setup.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
@@ -45,8 +61,8 @@ def save_state(setup: TrainingSetup, progress: Progress) -> None:
     setup.fabric.barrier()
 
 
-def load_state(setup: TrainingSetup) -> Progress:
-    """Restores network and optimizer in place; where there is no state, a training that has not begun.
+def load_state(setup: "TrainingSetup") -> Progress:
+    """Restore network and optimizer in place, and return the progress; without a saved state, that of a new training.
 
     Raises:
         InputError: If the state is broken, or of a training with another profile or other data.
@@ -63,27 +79,25 @@ def load_state(setup: TrainingSetup) -> Progress:
         raise InputError(str(path), f"unreadable ({error})", "the state of a training", remedy) from None
     if about.pop("of") != _identity(setup):
         raise InputError(str(path), "the state of another training", "one with this profile and these data", remedy)
-    weights = {key.removeprefix("model."): t for key, t in tensors.items() if key.startswith("model.")}
-    setup.network.load_state_dict(weights)
+    setup.network.load_state_dict({k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")})
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         if key.startswith("optimizer."):
             _, index, name = key.split(".")
             state.setdefault(int(index), {})[name] = tensor
-    groups = setup.optimizer.state_dict()["param_groups"]
-    setup.optimizer.load_state_dict({"state": state, "param_groups": groups})
+    setup.optimizer.load_state_dict({**setup.optimizer.state_dict(), "state": state})
     setup.fabric.strategy.precision.load_state_dict(about.pop("scaler"))
     return Progress(**about)
 
 
-def remove_state(setup: TrainingSetup) -> None:
-    """Once a training is over."""
+def remove_state(setup: "TrainingSetup") -> None:
+    """Remove the state of a finished training."""
     setup.fabric.barrier()
-    if setup.leads:
+    if setup.is_main_process:
         (setup.folder / FILE).unlink(missing_ok=True)
 
 
-def _identity(setup: TrainingSetup) -> str:
-    """What a state must have been saved for, to be gone on with."""
+def _identity(setup: "TrainingSetup") -> str:
+    """Hash of profile and data, which a resumed training must share with its state."""
     about: dict[str, Any] = {"profile": setup.profile.model_dump(mode="json"), "data": setup.prepared.fingerprint}
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,8 @@
-"""Validation: loss and scores of held-out slices, the metrics of the split, and the operating points."""
+"""Validation: loss and scores of held-out slices, metrics of the split, operating points."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,34 +12,41 @@ from sklearn.metrics import roc_curve
 from torch import Tensor, nn
 
 from hgisam.config.profile import Train
-from hgisam.data.batches import Batch
-from hgisam.data.prepared import LABELS, SUBTYPES, PreparedDataset
+from hgisam.data.labels import LABELS, SUBTYPES
 from hgisam.data.preprocess import Preprocessor
 from hgisam.models.tasks import Task
+
+if TYPE_CHECKING:
+    from hgisam.data.batches import Batch
+    from hgisam.data.prepared import PreparedDataset
+
+Rows = npt.NDArray[np.int64]
+TableAndMetrics = tuple[pd.DataFrame, dict[str, float]]
 
 
 @torch.no_grad()
 def validate(
-    model: nn.Module,
-    batches: Iterable[Batch],
-    task: Task,
-    preprocess: Preprocessor,
-    settings: Train,
-    *,
-    autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> tuple[Tensor, Tensor]:
-    """Loss and task outputs of some slices.
+    model: nn.Module, batches: Iterable["Batch"], task: Task, preprocess: Preprocessor, settings: Train,
+    *, autocast: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Compute the loss and the task's outputs of slices, on the device of the model.
 
     Args:
-        model: On the device where it computes; put into evaluation mode.
+        model, task, preprocess: Those of a checkpoint; the model is set to evaluation mode.
         batches: The slices.
-        task: What the model was trained for.
-        preprocess: From HU to what the model sees.
-        settings: Of the loss.
-        autocast: The precision, as a context.
+        settings: Settings of the loss.
+        autocast: Context of the precision.
 
     Returns:
         Row numbers [n], and [n, 1 + M] float32: the loss, then `task.columns`; both on the CPU, in the order given.
+
+    Example:
+        >>> from hgisam.models import load_pretrained
+        >>> c, hu = load_pretrained("phantom-binary"), torch.full((2, 192, 192), 35)
+        >>> batch = Batch(torch.tensor([3, 5]), hu, torch.ones_like(hu), torch.zeros(2, 6, dtype=torch.int64))
+        >>> rows, outputs = validate(c.model, [batch], c.task, c.preprocess, c.profile.train)
+        >>> rows.tolist(), outputs.shape
+        ([3, 5], torch.Size([2, 2]))
     """
     model.eval()
     device = next(model.parameters()).device
@@ -54,19 +62,10 @@ def validate(
     return torch.cat(rows), torch.cat(outputs)
 
 
-def validation_table(
-    prepared: PreparedDataset, rows: npt.NDArray[np.int64], outputs: Tensor, task: Task
-) -> tuple[pd.DataFrame, dict[str, float]]:
-    """What `validate` found, as a table and as metrics of the split.
+def validation_table(prepared: "PreparedDataset", rows: Rows, outputs: Tensor, task: Task) -> TableAndMetrics:
+    """Table (row, patient, study, labels, columns of the task) and metrics of the outputs [n, 1 + M] of `validate`.
 
-    Args:
-        prepared: The set.
-        rows: [n] row numbers.
-        outputs: [n, 1 + M] from `validate`, in the order of `rows`.
-        task: Names the columns.
-
-    Returns:
-        A table with row, patient, study, the labels and the task's columns; and the metrics, `val_loss` first.
+    The outputs are in the order of `rows` [n]; `val_loss` is the first metric.
     """
     table = prepared.slices.iloc[rows][["patient", "study", *LABELS]].reset_index(drop=True)
     table.insert(0, "row", rows)
@@ -75,16 +74,13 @@ def validation_table(
 
 
 def youden_threshold(bleeds: npt.NDArray[np.bool_], scores: npt.NDArray[np.floating]) -> float:
-    """The score at which sensitivity + specificity is largest.
-
-    Source: Youden, Index for rating diagnostic tests, Cancer 1950.
-    """
+    """Score with the largest sensitivity + specificity. Source: Youden, Index for rating diagnostic tests, 1950."""
     false_positive, true_positive, thresholds = roc_curve(bleeds, scores)
     return float(np.clip(thresholds[np.argmax(true_positive - false_positive)], 0, 1))
 
 
 def label_thresholds(table: pd.DataFrame) -> dict[str, float]:
-    """Youden's threshold of each label that has a score and both kinds of slices; "any" is always there."""
+    """Youden's threshold of each label with scores and with slices of both classes; "any" is always one of them."""
     scores = {"any": "score", **{name: f"score_{name}" for name in SUBTYPES}}
     return {
         label: youden_threshold(table[label].to_numpy() == 1, table[score].to_numpy())

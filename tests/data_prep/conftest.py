@@ -13,7 +13,7 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from hgisam.data.prepared import LABELS
+from hgisam.data.labels import LABELS
 
 PX, PX_MM, SLICES, SLICE_MM = 64, 4.0, 8, 15.0
 Hu = npt.NDArray[np.int16]

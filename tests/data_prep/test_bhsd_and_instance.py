@@ -12,7 +12,8 @@ from scipy import ndimage
 from data_prep import bhsd, instance
 from data_prep.preparation import prepare, summary_line
 from data_prep.volume import UnusableError
-from hgisam.data.prepared import MASK_VALUES, SUBTYPES, open_prepared
+from hgisam.data.labels import MASK_VALUES, SUBTYPES
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.runs.folders import sha256_of
 

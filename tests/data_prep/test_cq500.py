@@ -10,7 +10,8 @@ import pytest
 from data_prep import cq500
 from data_prep.phantom import write_phantom
 from data_prep.preparation import prepare
-from hgisam.data.prepared import MASK_VALUES, SUBTYPES, open_prepared
+from hgisam.data.labels import MASK_VALUES, SUBTYPES
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.localization import boxes_around
 

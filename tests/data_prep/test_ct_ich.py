@@ -13,7 +13,8 @@ import pytest
 from data_prep import ct_ich, nifti
 from data_prep.preparation import prepare
 from data_prep.volume import UnusableError, Volume
-from hgisam.data.prepared import MASK_VALUES, open_prepared
+from hgisam.data.labels import MASK_VALUES
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2}

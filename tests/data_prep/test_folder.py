@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data_prep.preparation import prepare, summary_line
-from hgisam.data.prepared import LABELS, SUBTYPES, open_prepared
+from hgisam.data.labels import LABELS, SUBTYPES
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}

@@ -10,7 +10,8 @@ import pytest
 
 from data_prep.preparation import prepare
 from data_prep.privacy import public_ids, read_salt
-from hgisam.data.prepared import LABELS, open_prepared
+from hgisam.data.labels import LABELS
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}

@@ -10,7 +10,8 @@ import pytest
 from data_prep import rsna
 from data_prep.preparation import prepare
 from data_prep.volume import UnusableError, Volume
-from hgisam.data.prepared import LABELS, open_prepared
+from hgisam.data.labels import LABELS
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 
 Writer = Callable[..., None]

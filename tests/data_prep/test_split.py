@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from data_prep.split import split_patients, strata_of
-from hgisam.data.prepared import LABELS, SUBTYPES
+from hgisam.data.labels import LABELS, SUBTYPES
 from hgisam.errors import InputError
 
 

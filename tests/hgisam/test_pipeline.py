@@ -1,4 +1,4 @@
-"""The three steps together, through the command line, on a set that a machine learns in seconds."""
+"""The three steps together, also from the command line, on a set that trains in seconds."""
 
 import json
 import shutil
@@ -11,16 +11,20 @@ import pandas as pd
 import pytest
 import zarr
 
+from data_prep.prepared_set import write_prepared
 from hgisam import pipeline
 from hgisam.__main__ import main
 from hgisam.config.profile import Profile, load_profile
-from hgisam.data.prepared import LABELS, SUBTYPES, open_prepared, write_prepared
+from hgisam.data.labels import LABELS, SUBTYPES
+from hgisam.data.prepared import open_prepared
 from hgisam.evaluation.score_maps import MASK_RULES, THRESHOLD_BASELINES
 from hgisam.inference import extraction
 from hgisam.inference.external import evaluate_external
-from hgisam.runs.steps import read_manifest, run_step
+from hgisam.inference.predictor import SlicePredictor
+from hgisam.runs.manifest import read_manifest
+from hgisam.runs.steps import run_step
 from hgisam_book import figures
-from hgisam_book.studies import measurements
+from hgisam_book.studies.results import results_step
 from tests.conftest import TINY, make_prepared
 
 STILL = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "gain", "noise_hu", "blur_px")]
@@ -35,12 +39,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_prepared(runs / "smoke" / "prepared" / "rsna", patients=48, with_mask=False)
     make_prepared(runs / "smoke" / "prepared" / "ct-ich", patients=12, splits=("val", "test"), seed=1)
     profile = load_profile("smoke", OPTIONS)
-    for step in (pipeline.train_step, pipeline.map_step, measurements.evaluate_step):
+    for step in (pipeline.train_step, pipeline.map_step, pipeline.evaluate_step):
         step(profile, runs)
     return runs
 
 
-def test_summary_holds_what_it_promises(runs: Path) -> None:
+def test_summary(runs: Path) -> None:
     summary = json.loads((runs / "smoke" / "summary.json").read_text())
     assert summary == json.loads((runs / "smoke" / "evaluate" / "summary.json").read_text())
     assert set(summary["segmentation"]) == {"hgi_sam", "swin_sam", "grad_cam", *MASK_RULES, *THRESHOLD_BASELINES}
@@ -56,7 +60,7 @@ def test_summary_holds_what_it_promises(runs: Path) -> None:
         assert len(method["thresholds_by_fold"]) == 4
         assert method["absolute_volume_error_ml"]["mean"] >= abs(method["volume_error_ml"]["mean"])
     assert THRESHOLD_BASELINES == figures.HU_METHODS == ("hu_threshold", "smooth_hu_threshold")
-    assert summary["segmentation"]["hu_threshold"]["dice_slice"]["mean"] > 0.9  # bright squares: the floor is easy here
+    assert summary["segmentation"]["hu_threshold"]["dice_slice"]["mean"] > 0.9  # bright squares are easy for thresholds
     assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
     assert summary["segmentation"]["hu_threshold"]["n_hd95_undefined"] == 0
     assert summary["segmentation"]["hgi_sam_mass"]["thresholds_by_fold"] == [0.5] * 4
@@ -65,7 +69,7 @@ def test_summary_holds_what_it_promises(runs: Path) -> None:
         assert pair["p_value"] is None or pair["p_value"] <= pair["p_holm"] <= 1
 
 
-def test_figures_are_those_of_the_arrays(runs: Path) -> None:
+def test_metrics_agree_with_the_arrays(runs: Path) -> None:
     """Recomputes a slice's Dice from maps, threshold, mask and brain."""
     run = runs / "smoke"
     data = open_prepared(run / "prepared" / "ct-ich")
@@ -83,17 +87,17 @@ def test_figures_are_those_of_the_arrays(runs: Path) -> None:
     assert set(negative["study"]).isdisjoint(slices["study"])
 
 
-def test_a_finished_step_is_not_made_again_unless_it_changed(runs: Path) -> None:
+def test_a_finished_step_is_not_rerun_unless_it_changed(runs: Path) -> None:
     profile = load_profile("smoke", OPTIONS)
     before = read_manifest(runs / "smoke" / "evaluate")
-    measurements.evaluate_step(profile, runs)
+    pipeline.evaluate_step(profile, runs)
     assert read_manifest(runs / "smoke" / "evaluate")["started"] == before["started"]
     changed = load_profile("smoke", [*OPTIONS, "evaluate.bootstrap=101"])
-    measurements.evaluate_step(changed, runs)
+    pipeline.evaluate_step(changed, runs)
     assert read_manifest(runs / "smoke" / "evaluate")["fingerprint"] != before["fingerprint"]
 
 
-def test_a_step_that_dies_leaves_no_folder_and_goes_on(tmp_path: Path, tiny: Profile) -> None:
+def test_a_failed_step_leaves_no_folder_and_is_resumed(tmp_path: Path, tiny: Profile) -> None:
     seen = []
 
     def work(folder: Path) -> None:
@@ -113,12 +117,13 @@ def test_a_step_that_dies_leaves_no_folder_and_goes_on(tmp_path: Path, tiny: Pro
     assert seen[2] == ["fingerprint"]
 
 
-def test_maps_go_on_where_they_were_stopped(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_maps_resume_where_they_were_stopped(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = load_profile("smoke", OPTIONS)
     data = open_prepared(runs / "smoke" / "prepared" / "ct-ich")
-    checkpoint = pipeline.load_checkpoint(runs / "smoke" / "train")
+    predictor = SlicePredictor.of(pipeline.load_checkpoint(runs / "smoke" / "train"), profile)
+    methods = extraction.methods_of(profile.maps)
     monkeypatch.setattr(extraction, "BLOCK", 16)
-    calls, original = [], extraction.maps_of
+    calls, original = [], SlicePredictor.maps
 
     def dies(*args: object) -> object:
         calls.append(1)
@@ -126,20 +131,20 @@ def test_maps_go_on_where_they_were_stopped(runs: Path, tmp_path: Path, monkeypa
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(extraction, "maps_of", dies)
+    monkeypatch.setattr(SlicePredictor, "maps", dies)
     with pytest.raises(KeyboardInterrupt):
-        extraction.extract_maps(checkpoint, profile, data, tmp_path)
-    extraction.extract_maps(checkpoint, profile, data, tmp_path)
+        extraction.extract_maps(predictor, methods, data, tmp_path)
+    extraction.extract_maps(predictor, methods, data, tmp_path)
     assert len(calls) == 6 + 2 + 3 * 3  # two blocks whole, two maps of the third, then three blocks
     for name in profile.maps.methods:
         got = zarr.open_group(tmp_path / "maps.zarr", mode="r")[name][:]
-        want = zarr.open_group(runs / "smoke" / "maps" / "maps.zarr", mode="r")[name][:]
-        np.testing.assert_allclose(got, want, atol=2e-3)
+        expected = zarr.open_group(runs / "smoke" / "maps" / "maps.zarr", mode="r")[name][:]
+        np.testing.assert_allclose(got, expected, atol=2e-3)
 
 
 @pytest.fixture
 def hgisam(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """The command line in this process: exit code and what it wrote to stderr."""
+    """Run the command line in this process: exit code and text on stderr."""
 
     def call(*arguments: object) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["hgisam", *map(str, arguments)])
@@ -151,7 +156,7 @@ def hgisam(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return call
 
 
-def test_a_run_is_tried_on_another_set_of_another_size(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
+def test_external_validation_on_a_set_of_another_size(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
     other = make_prepared(tmp_path / "other", patients=6, size_px=64, splits=("val", "test"), seed=9)
     code, error = hgisam("evaluate", "--run", runs / "smoke", "--data", other, "--out", tmp_path / "out")
     assert code == 0, error
@@ -179,7 +184,7 @@ def test_a_set_without_masks_gets_detection_only(runs: Path, tmp_path: Path) -> 
     assert summary["detection"]["swin"]["auroc"]["mean"] > 0.8
 
 
-def test_a_set_without_labels_is_mapped_and_not_measured(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
+def test_a_set_without_labels_is_mapped_and_not_evaluated(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
     data = open_prepared(runs / "smoke" / "prepared" / "ct-ich")
     write_prepared(
         tmp_path / "mine", slices=data.slices.assign(**dict.fromkeys(LABELS, -1)), size_px=data.hu.shape[1],
@@ -226,7 +231,7 @@ def test_users_mistakes_are_one_line_and_exit_code_2(runs: Path, tmp_path: Path,
     assert not (tmp_path / "o").exists()
 
 
-def test_what_a_finished_step_lost_is_told_in_a_line(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
+def test_a_lost_file_of_a_finished_step_is_one_line(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
     shutil.copytree(runs / "smoke", tmp_path / "smoke", ignore=shutil.ignore_patterns("evaluate", "phantom"))
     maps = tmp_path / "smoke" / "maps"
     whole = (maps / "scores.parquet").read_bytes()
@@ -241,8 +246,8 @@ def test_what_a_finished_step_lost_is_told_in_a_line(runs: Path, tmp_path: Path,
         assert f"{name}: got unreadable" in error
 
 
-def test_results_take_what_other_steps_left(runs: Path, tmp_path: Path) -> None:
-    """A perfect network, less perfect on the fold that fold 0's threshold is chosen on, beside the maps of the run."""
+def test_results_include_the_maps_of_other_steps(runs: Path, tmp_path: Path) -> None:
+    """A perfect network, less so on the fold on which the threshold of fold 0 is chosen, beside the maps of the run."""
     copy = tmp_path / "runs" / "smoke"
     for step in ("prepared", "train", "maps"):
         (copy / step).parent.mkdir(parents=True, exist_ok=True)
@@ -254,22 +259,22 @@ def test_results_take_what_other_steps_left(runs: Path, tmp_path: Path) -> None:
     def work(folder: Path) -> None:
         root = zarr.create_group(folder / "maps.zarr")
         root.create_array("unet", data=truth)
-        ground = 0.3 * (data.slices["fold"] == 1).to_numpy()[:, None, None]
-        root.create_array("unet_validation", data=np.maximum(truth, ground).astype("float16"))
+        background = 0.3 * (data.slices["fold"] == 1).to_numpy()[:, None, None]
+        root.create_array("unet_validation", data=np.maximum(truth, background).astype("float16"))
 
     arguments = {"code": ["hgisam.errors"], "sections": ("train",), "inputs": {"a": "1"}}
     run_step(profile, tmp_path / "runs", "baselines/unet/maps", work, **arguments)
     found = {"hgi_sam": {"difference": {"mean": 0.1, "ci95": [0.0, 0.2]}}}
     (copy / "classifiers" / "study").mkdir(parents=True)
     (copy / "classifiers" / "study" / "study.json").write_text(json.dumps(found))
-    folder = measurements.results_step(profile, tmp_path / "runs")
-    read = {"prepared/ct-ich", "scores", "maps", "baselines/unet/maps", "binary_vs_subtype"}
-    assert read_manifest(folder)["inputs"].keys() == read
+    folder = results_step(profile, tmp_path / "runs")
+    inputs = {"prepared/ct-ich", "scores", "maps", "baselines/unet/maps", "binary_vs_subtype"}
+    assert read_manifest(folder)["inputs"].keys() == inputs
     assert (copy / "summary.json").read_text() == (folder / "summary.json").read_text()
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["studies"] == {"binary_vs_subtype": found}
-    tried = [(step / 20) ** 2 for step in (1, 11)]  # the least of all, and the least above 0.3
-    assert summary["segmentation"]["unet"]["thresholds_by_fold"] == pytest.approx([tried[1], *[tried[0]] * 3])
+    chosen = [(step / 20) ** 2 for step in (1, 11)]  # the smallest, and the smallest above 0.3
+    assert summary["segmentation"]["unet"]["thresholds_by_fold"] == pytest.approx([chosen[1], *[chosen[0]] * 3])
     assert summary["segmentation"]["unet"]["dice_slice"]["mean"] == 1
     alone = json.loads((runs / "smoke" / "evaluate" / "summary.json").read_text())
     for name, method in alone["segmentation"].items():

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from hgisam.data.prepared import SUBTYPES
+from hgisam.data.labels import SUBTYPES
 from hgisam_book.figures.charts import COLOURS, DASHES, intervals
 from hgisam_book.figures.page import BLUE, SKY, VERMILION, apply_style
 from hgisam_book.studies.error_analysis import CALIBRATION_GROUPS, calibration_errors

@@ -19,7 +19,7 @@ from plotly.io.base_renderers import MimetypeRenderer
 from scipy.ndimage import binary_dilation
 from skimage.transform import resize
 
-from hgisam.data.prepared import SUBTYPES
+from hgisam.data.labels import SUBTYPES
 
 Grey = npt.NDArray[np.uint8]
 

@@ -17,7 +17,7 @@ from hgisam.pipeline import train_step
 from hgisam.runs.files import check_content, read_json, write_json
 from hgisam.runs.folders import sha256_of
 from hgisam.runs.manifest import hardware_words, read_manifest
-from hgisam.training.adopt import copy_training, examine
+from hgisam.training.adopt import copy_training, validate_checkpoint
 from hgisam.training.setup import fit_preprocessor, training_facts, training_split
 
 RECORDED = "recorded.json"  # in the folder of a training that was reused from a recorded run
@@ -101,7 +101,7 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
     channels = torch.cat([fitted.mean - trained.preprocess.mean, fitted.std - trained.preprocess.std])
     if channels.abs().max() > CHANNEL_TOLERANCE:
         return False
-    predictions, validated = examine(trained, profile, prepared)
+    predictions, validated = validate_checkpoint(trained, profile, prepared)
     metric = f"val_{profile.train.monitor}"
     then, now = about["validation"].get(metric, math.nan), validated[metric]
     if not abs(then - now) <= METRIC_TOLERANCE:

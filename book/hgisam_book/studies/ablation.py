@@ -11,8 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from torch import nn
 
-from hgisam.attention.gradients import find_swin
-from hgisam.attention.swin import stages_of
+from hgisam.attention.swin import find_swin, stages_of
 from hgisam.config.profile import Maps as MapSettings
 from hgisam.config.profile import Profile, Window
 from hgisam.data.prepared import PreparedDataset
@@ -25,7 +24,8 @@ from hgisam.maps import grad_cam, swin_sam
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data
 from hgisam.runs.files import write_json
-from hgisam.runs.steps import read_manifest, require_step, run_step, step_dir
+from hgisam.runs.manifest import read_manifest
+from hgisam.runs.steps import require_step, run_step, step_dir
 from hgisam_book.studies.map_variants import (
     ERODED_MM,
     ZOOMS,

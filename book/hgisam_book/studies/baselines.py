@@ -17,7 +17,8 @@ from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data
 from hgisam.runs.files import write_json
-from hgisam.runs.steps import read_manifest, require_step, run_step
+from hgisam.runs.manifest import read_manifest
+from hgisam.runs.steps import require_step, run_step
 from hgisam.training.setup import subset_patients, training_patients
 from hgisam_book.studies.label_budget import held_out_dice
 from hgisam_book.studies.trainings import train_all

@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import wasserstein_distance
 from sklearn.metrics import roc_auc_score
 
-from hgisam.data.prepared import SUBTYPES
+from hgisam.data.labels import SUBTYPES
 from hgisam.evaluation.metrics import Estimate, bootstrap_mean, compare, resampled
 
 COMPARED_TASKS = ("binary", "subtype")

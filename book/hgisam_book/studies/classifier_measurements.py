@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hgisam.data.prepared import LABELS, SUBTYPES, PreparedDataset, by_fold
+from hgisam.data.labels import LABELS, SUBTYPES
+from hgisam.data.prepared import PreparedDataset, by_fold
 from hgisam.errors import InputError
 from hgisam.evaluation.masks import Curves
 from hgisam.evaluation.thresholds import dice_at_best_threshold

@@ -14,7 +14,8 @@ from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import OWN, open_step_data
 from hgisam.runs.files import read_table, write_json
-from hgisam.runs.steps import read_manifest, require_step, run_step
+from hgisam.runs.manifest import read_manifest
+from hgisam.runs.steps import require_step, run_step
 from hgisam_book.studies.binary_or_subtype import COMPARED_TASKS, summarize_study
 from hgisam_book.studies.classifier_measurements import MEASURED, measure_classifier
 from hgisam_book.studies.trainings import train_all

@@ -8,7 +8,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import brier_score_loss
 
-from hgisam.data.prepared import SUBTYPES
+from hgisam.data.labels import SUBTYPES
 from hgisam.errors import InputError
 from hgisam.evaluation.metrics import bootstrap_mean, size_groups
 

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hgisam.attention.gradients import find_swin, reduce_gradients
-from hgisam.attention.swin import BlockAttention, BlockGeometry, stages_of
+from hgisam.attention.gradients import reduce_gradients
+from hgisam.attention.swin import BlockAttention, BlockGeometry, find_swin, stages_of
 from hgisam.maps.combine import attention_received, min_max, to_token_grid
 from hgisam.maps.hgi_sam import head_weights
 

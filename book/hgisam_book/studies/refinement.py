@@ -16,7 +16,9 @@ import zarr
 from tqdm import tqdm
 
 from hgisam.config.profile import Profile
-from hgisam.data.prepared import MASK_VALUES, PreparedDataset, StudyArrays, open_prepared, write_prepared
+from data_prep.prepared_set import StudyArrays, write_prepared
+from hgisam.data.labels import MASK_VALUES
+from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.score_maps import read_score_maps
 from hgisam.inference.cross_validation import probability_of_bleeding
@@ -25,7 +27,8 @@ from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data, train_step
 from hgisam.runs.files import read_json, write_json
-from hgisam.runs.steps import read_manifest, require_step, run_step
+from hgisam.runs.manifest import read_manifest
+from hgisam.runs.steps import require_step, run_step
 from hgisam_book.studies.blood_density import DENSITY_GRID, blood_begins_at, blood_density, dense_areas, with_density
 
 # density without a map, the product of both, the network that learnt from it, and the mean of the last two

@@ -12,8 +12,7 @@ import torch
 from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
-from hgisam.attention.gradients import find_swin
-from hgisam.attention.swin import stages_of
+from hgisam.attention.swin import find_swin, stages_of
 from hgisam.data.prepared import PreparedDataset
 from hgisam.evaluation.masks import dice_curve
 from hgisam.evaluation.metrics import hit

@@ -6,7 +6,7 @@ import pytest
 from data_prep.phantom import PhantomPatient, make_patient
 from data_prep.phantom.acquisition import VISIBLE_MM2, drop_invisible
 from data_prep.phantom.scanner import calibrate, noise, response, sample_scanner
-from hgisam.data.prepared import LABELS
+from hgisam.data.labels import LABELS
 from hgisam.errors import InputError
 
 

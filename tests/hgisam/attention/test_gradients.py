@@ -1,4 +1,4 @@
-"""Recording attention leaves the model alone and misses nothing."""
+"""Recorded attention and gradients: complete, exact, and the model is left as it was."""
 
 import weakref
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
-from hgisam.attention.gradients import (
+from hgisam.attention import (
     BlockAttention,
     activation_gradients,
     attention_gradients,
@@ -57,12 +57,12 @@ def test_gradients_are_finite_differences_of_the_logit(tiny_model: SwinTransform
     softmax = tiny_model.layers[1].blocks[0].attn.softmax
 
     def logit(change: float) -> float:
-        def nudge(_module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        def perturb(_module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
             scores = inputs[0].clone()
             scores[index] += change
             return (scores,)
 
-        handle = softmax.register_forward_pre_hook(nudge)
+        handle = softmax.register_forward_pre_hook(perturb)
         try:
             return float(tiny_model(images)[0, 1])
         finally:
@@ -82,7 +82,7 @@ def test_gradients_do_not_mix_images(tiny_model: SwinTransformer) -> None:
     torch.testing.assert_close(both[0][64:], single[0])
 
 
-def test_refusals(tiny_model: SwinTransformer) -> None:
+def test_inputs_that_do_not_fit_are_errors(tiny_model: SwinTransformer) -> None:
     good = torch.zeros(1, 3, 32, 32)
     with pytest.raises(InputError, match="0 timm Swin"):
         find_swin(nn.Linear(2, 2))
@@ -108,19 +108,19 @@ def test_refusals(tiny_model: SwinTransformer) -> None:
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("gradient_at", ["scores", "weights"])
 def test_gradients_of_every_block_are_finite_differences(name: str, gradient_at: str) -> None:
-    """Nudges one score, or one weight, of each block where all versions of Swin can be reached: before its dropout."""
+    """Perturbs one score, or one weight, of each block at the input of its dropout, which all versions have."""
     model, images = build(name)
     model, images = model.double(), images[:1].double()
     records, gradients = attention_gradients(model, images, 2, stages=(0, 1, 2, 3), gradient_at=gradient_at)
     step = 1e-5
 
     def logit(block: nn.Module, index: tuple[int, ...], change: float) -> float:
-        def nudge(_: nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        def perturb(_: nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
             tensor = given[0].log() if gradient_at == "scores" else given[0].clone()
             tensor[index] += change
             return (tensor.softmax(dim=-1) if gradient_at == "scores" else tensor,)
 
-        handle = block.attn.attn_drop.register_forward_pre_hook(nudge)
+        handle = block.attn.attn_drop.register_forward_pre_hook(perturb)
         try:
             with torch.no_grad():
                 return float(model(images)[0, 2])
@@ -138,7 +138,7 @@ def test_gradients_of_every_block_are_finite_differences(name: str, gradient_at:
 
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_gradients_are_those_of_a_plain_backward_pass(name: str) -> None:
-    """`.backward()` through the whole model, parameters and all, as the independent way."""
+    """The reference is `.backward()` through the whole model, parameters included."""
     model, images = build(name)
     found = attention_gradients(model, images, 1, stages=(1, 2), gradient_at="weights")
     kept: list[torch.Tensor] = []
@@ -158,20 +158,20 @@ def test_gradients_are_those_of_a_plain_backward_pass(name: str) -> None:
         torch.testing.assert_close(gradient, tensor.grad)
 
 
-def test_no_backward_pass_below_the_first_block_asked_for(tiny_model: SwinTransformer) -> None:
-    """Neither parameters nor the layers before see a gradient, although the caller wants both."""
-    went: list[str] = []
+def test_the_backward_pass_ends_at_the_first_target_block(tiny_model: SwinTransformer) -> None:
+    """Neither parameters nor earlier layers get a gradient, although both require one."""
+    reached: list[str] = []
     for name in ("patch_embed", "layers.1.blocks.0", "layers.2.downsample", "layers.3.blocks.1"):
         module = tiny_model.get_submodule(name)
-        module.register_forward_hook(lambda _, __, out, name=name: _tell(out, lambda: went.append(name)))
+        module.register_forward_hook(lambda _, __, out, name=name: _on_gradient(out, lambda: reached.append(name)))
     images = torch.randn(1, 3, 32, 32, requires_grad=True)
     attention_gradients(tiny_model, images, 0, stages=(1,), gradient_at="scores")
-    assert went == ["layers.3.blocks.1", "layers.2.downsample", "layers.1.blocks.0"]
+    assert reached == ["layers.3.blocks.1", "layers.2.downsample", "layers.1.blocks.0"]
     assert images.grad is None
     assert all(p.grad is None and p.requires_grad for p in tiny_model.parameters())
 
 
-def _tell(output: torch.Tensor, call: Callable[[], None]) -> None:
+def _on_gradient(output: torch.Tensor, call: Callable[[], None]) -> None:
     if output.requires_grad:
         output.register_hook(lambda _: call())
 
@@ -193,7 +193,7 @@ def test_blocks_are_reduced_one_by_one_and_freed(tiny_model: SwinTransformer) ->
 
 
 class _Wrapped(nn.Module):
-    """A Swin in a model that does something before and after it."""
+    """A Swin inside a model that cuts the graph, calls it twice, or fails."""
 
     def __init__(self, swin: nn.Module, how: str) -> None:
         super().__init__()
@@ -216,7 +216,7 @@ class _Wrapped(nn.Module):
 
 
 @pytest.mark.parametrize("how", ["no_grad", "detach", "late detach"])
-def test_no_path_from_logit_to_attention_is_an_error(tiny_model: SwinTransformer, how: str) -> None:
+def test_no_differentiable_path_from_logit_to_attention_is_an_error(tiny_model: SwinTransformer, how: str) -> None:
     model, images = _Wrapped(tiny_model, how), torch.zeros(1, 3, 32, 32)
     with pytest.raises(InputError, match="gradient: got none at"):
         attention_gradients(model, images, 1, stages=(0, 3), gradient_at="scores")
@@ -226,14 +226,14 @@ def test_no_path_from_logit_to_attention_is_an_error(tiny_model: SwinTransformer
         image_gradients(model, images, 1)
 
 
-def test_a_model_that_calls_its_swin_twice_is_refused(tiny_model: SwinTransformer) -> None:
+def test_a_model_that_calls_its_swin_twice_is_an_error(tiny_model: SwinTransformer) -> None:
     with pytest.raises(InputError, match="recorded attention for 4 of 2 blocks"):
         attention_gradients(
             _Wrapped(tiny_model, "twice"), torch.zeros(1, 3, 32, 32), 1, stages=(0,), gradient_at="scores"
         )
 
 
-def test_blocks_that_are_not_timms_are_refused_by_name(tiny_model: SwinTransformer) -> None:
+def test_a_block_that_is_not_from_timm_is_an_error_that_names_it(tiny_model: SwinTransformer) -> None:
     tiny_model.layers[1].blocks[1].attn = nn.Identity()
     with (
         pytest.raises(InputError, match="attention of stage 1, block 1: got Identity"),
@@ -243,7 +243,7 @@ def test_blocks_that_are_not_timms_are_refused_by_name(tiny_model: SwinTransform
     assert not tiny_model.layers[1].blocks[0].attn.softmax._forward_hooks
 
 
-def test_inference_mode_is_refused_and_no_grad_is_not(tiny_model: SwinTransformer) -> None:
+def test_inference_mode_is_an_error_and_no_grad_is_not(tiny_model: SwinTransformer) -> None:
     images = torch.zeros(1, 3, 32, 32)
     with pytest.raises(InputError, match="no_grad"), torch.inference_mode():
         attention_gradients(tiny_model, images, 1, stages=(0,), gradient_at="scores")
@@ -251,17 +251,17 @@ def test_inference_mode_is_refused_and_no_grad_is_not(tiny_model: SwinTransforme
         attention_gradients(tiny_model, images, 1, stages=(0,), gradient_at="scores")
         assert not torch.is_grad_enabled()
     with torch.inference_mode():
-        made_there = torch.zeros(1, 3, 32, 32)
-        model_from_there = build("v1")[0]
-    attention_gradients(tiny_model, made_there, 1, stages=(0,), gradient_at="scores")
-    image_gradients(tiny_model, made_there, 1)
+        inference_images = torch.zeros(1, 3, 32, 32)
+        inference_model = build("v1")[0]
+    attention_gradients(tiny_model, inference_images, 1, stages=(0,), gradient_at="scores")
+    image_gradients(tiny_model, inference_images, 1)
     with pytest.raises(InputError, match="inference_mode"):
-        attention_gradients(model_from_there, images, 1, stages=(0,), gradient_at="scores")
+        attention_gradients(inference_model, images, 1, stages=(0,), gradient_at="scores")
 
 
 @pytest.mark.parametrize("at", ["norm1", "norm2", "output"])
 @pytest.mark.parametrize("name", [*ONE_OF_EACH, "v1 padded rectangular"])
-def test_activations_and_their_gradients(name: str, at: str) -> None:
+def test_activation_gradients_are_those_of_a_plain_backward_pass(name: str, at: str) -> None:
     model, images = build(name)
     found = activation_gradients(model, images, 1, layers=[(1, 0), (-1, -1)], at=at)
     kept: list[torch.Tensor] = []
@@ -278,7 +278,7 @@ def test_activations_and_their_gradients(name: str, at: str) -> None:
 
 
 def test_float16_gradients_do_not_vanish() -> None:
-    """Gradients of 1e-8 and less are zero in float16; scaled on their way they are not."""
+    """Gradients of 1e-8 and less are 0 in float16, unless the logit is scaled."""
     model, images = build("v1")
     with torch.no_grad():
         model.head.fc.weight.mul_(1e-5)

@@ -1,4 +1,4 @@
-"""Geometry, read from the forward pass itself, and the refusal of what does not fit."""
+"""Window geometry read from the forward pass, and errors for inputs that do not fit."""
 
 from typing import Any
 
@@ -7,35 +7,35 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import record_attention
-from hgisam.attention.swin import FLAGS, find_swin, index_of, inspection_mode, numbers_of, target_logit
+from hgisam.attention.swin import FLAGS, block_indices, find_swin, inspection_mode, resolve_index, target_logit
 from hgisam.errors import InputError
 from hgisam.maps.combine import to_token_grid, to_windows, upsample
 from tests.swins import GEOMETRIES, V1, blocks, build
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
-def test_windows_of_every_block_go_back_where_the_model_cut_them(name: str) -> None:
-    """What enters a block's attention, back on the grid, is what the block was about to cut."""
+def test_window_reverse_undoes_the_window_partition_of_every_block(name: str) -> None:
+    """The input of a block's attention, reversed to the grid, is the input of its window partition."""
     model, images = build(name)
-    cut: list[Tensor] = []
+    partitioned: list[Tensor] = []
     whole: list[Tensor] = []
     for _, _, block in blocks(model):
-        block.attn.register_forward_pre_hook(lambda _, given: cut.append(given[0][..., 0]))
-        if isinstance(model, V1):  # version 1 normalises first
+        block.attn.register_forward_pre_hook(lambda _, given: partitioned.append(given[0][..., 0]))
+        if isinstance(model, V1):  # version 1 is pre-norm
             block.norm1.register_forward_hook(lambda _, __, output: whole.append(output[..., 0]))
         else:
             block.register_forward_pre_hook(lambda _, given: whole.append(given[0][..., 0]))
     with torch.no_grad(), record_attention(model, (0, 1, 2, 3)) as records:
         model(images)
-    assert len(records) == len(cut) == len(whole)
-    for record, windows, grid in zip(records, cut, whole, strict=True):
+    assert len(records) == len(partitioned) == len(whole)
+    for record, windows, grid in zip(records, partitioned, whole, strict=True):
         assert record.grid == tuple(grid.shape[1:])
         torch.testing.assert_close(to_token_grid(windows, record), grid)
         torch.testing.assert_close(to_token_grid(to_windows(grid, record), record), grid)
         assert to_windows(grid, record).shape == windows.shape
 
 
-def test_extent_is_what_the_grid_covers() -> None:
+def test_extent_of_a_padded_grid_exceeds_the_image() -> None:
     model, images = build("v1 padded")  # 36 px: 18, 9, 5 and 3 tokens of 2, 4, 8 and 16 px
     with torch.no_grad(), record_attention(model, (0, 1, 2, 3)) as records:
         model(images)
@@ -44,28 +44,28 @@ def test_extent_is_what_the_grid_covers() -> None:
 
 
 def test_upsampling_keeps_padded_tokens_in_place() -> None:
-    grid = torch.tensor([[[0.0, 1.0, 2.0]]])  # tokens of 8 px over an image of 20: they cover 24
+    grid = torch.tensor([[[0.0, 1.0, 2.0]]])  # tokens of 8 px on an image of 20: 24 with padding
     whole = upsample(grid, (8, 20), (1.0, 1.2))
     assert whole.shape == (1, 8, 20)
     torch.testing.assert_close(whole, upsample(grid, (8, 24))[:, :, :20])
-    missed = upsample(grid, (8, 26), (1.0, 24 / 26))  # two columns that the Swin never saw
-    assert missed[0, :, 24:].abs().sum() == 0
-    torch.testing.assert_close(missed[:, :, :24], upsample(grid, (8, 24)))
+    wider = upsample(grid, (8, 26), (1.0, 24 / 26))  # the Swin did not see the last two columns
+    assert wider[0, :, 24:].abs().sum() == 0
+    torch.testing.assert_close(wider[:, :, :24], upsample(grid, (8, 24)))
 
 
-def test_blocks_are_named_from_either_end() -> None:
+def test_blocks_are_indexed_from_either_end() -> None:
     model, _ = build("v1 odd depth")
-    assert numbers_of(model, (3, 0, 0)) == [(0, 0), (0, 1), (0, 2), (3, 0)]
-    assert index_of(model, -1, -1) == (3, 0)
-    assert index_of(model, 0, -1) == (0, 2)
+    assert block_indices(model, (3, 0, 0)) == [(0, 0), (0, 1), (0, 2), (3, 0)]
+    assert resolve_index(model, -1, -1) == (3, 0)
+    assert resolve_index(model, 0, -1) == (0, 2)
     for where, message in [((4, 0), "stage: got 4"), ((-5, 0), "stage: got -5"), ((1, 1), "block: got 1")]:
         with pytest.raises(InputError, match=message):
-            index_of(model, *where)
+            resolve_index(model, *where)
     with pytest.raises(InputError, match="stages: got"):
-        numbers_of(model, ())
+        block_indices(model, ())
 
 
-def test_inspecting_restores_a_mixed_model() -> None:
+def test_inspection_mode_restores_a_model_of_mixed_modes() -> None:
     model, _ = build("v1")
     model.layers[1].train()
     model.layers[0].blocks[0].attn.fused_attn = True
@@ -87,7 +87,7 @@ def test_inspecting_restores_a_mixed_model() -> None:
     assert state() == before
 
 
-def test_a_swin_is_found_inside_a_model_and_none_or_two_are_refused() -> None:
+def test_find_swin_inside_a_model_and_an_error_for_none_or_two() -> None:
     model, _ = build("v2")
     assert find_swin(nn.Sequential(nn.Identity(), model)) is model
     with pytest.raises(InputError, match="0 timm Swin transformers in Linear"):

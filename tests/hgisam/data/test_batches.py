@@ -7,7 +7,8 @@ import torch
 
 from hgisam.config.profile import Profile, Window, load_profile
 from hgisam.data.batches import Batches, SliceDataset, balanced_sample, batch_loader
-from hgisam.data.prepared import LABELS, open_prepared
+from hgisam.data.labels import LABELS
+from hgisam.data.prepared import open_prepared
 from hgisam.data.preprocess import Preprocessor, inpaint_beside_bone, soft_tissue
 from hgisam.data.windows import apply_windows, to_uint8
 from tests.conftest import make_prepared

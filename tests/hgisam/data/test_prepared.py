@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hgisam.data.prepared import LABELS, MASK_VALUES, by_fold, open_prepared
+from hgisam.data.labels import LABELS, MASK_VALUES
+from hgisam.data.prepared import by_fold, open_prepared
 from hgisam.errors import InputError
 from hgisam.runs.folders import sha256_of, whole_folder
 from tests.conftest import make_prepared
@@ -72,7 +73,7 @@ def test_broken_sets_are_refused(tmp_path: Path) -> None:
 def test_a_patient_in_two_splits_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     import pandas as pd
 
-    from hgisam.data.prepared import write_prepared
+    from data_prep.prepared_set import write_prepared
 
     data = open_prepared(make_prepared(tmp_path / "set"))
     slices = data.slices.copy()

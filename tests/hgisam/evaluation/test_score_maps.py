@@ -44,7 +44,7 @@ def test_otsu_divides_what_lies_inside_each_slice() -> None:
 
 
 def test_lost_maps_are_a_mistake_told_in_a_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"maps\.zarr: got unreadable .* Make the step again"):
+    with pytest.raises(InputError, match=r"maps\.zarr: got unreadable .* Rerun the step"):
         read_score_maps(tmp_path / "maps.zarr")
 
 

@@ -1,4 +1,4 @@
-"""The maps, first by hand, then by what must hold for any of them."""
+"""Map methods: values worked out by hand, then properties of all methods."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer, window_partition
 from torch.nn import functional as F
 
-from hgisam.attention.gradients import BlockAttention, record_attention
+from hgisam.attention import BlockAttention, record_attention
 from hgisam.maps import METHODS, hgi_sam
 from hgisam.maps.combine import attention_received, combine_blocks, combine_stages, min_max, to_token_grid
 from hgisam.maps.hgi_sam import head_weights, weighted_attention
@@ -27,20 +27,20 @@ def test_one_window_by_hand() -> None:
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (1, 1), (1, 0)])
-def test_windows_go_back_where_they_were_cut(shift: tuple[int, int]) -> None:
+def test_window_reverse_undoes_partition_and_cyclic_shift(shift: tuple[int, int]) -> None:
     tokens = torch.arange(2 * 4 * 6, dtype=torch.float32).view(2, 4, 6)
     rolled = torch.roll(tokens, shifts=(-shift[0], -shift[1]), dims=(1, 2))[..., None]
     windows = window_partition(rolled, (2, 2)).view(-1, 4)
     torch.testing.assert_close(to_token_grid(windows, _block((4, 6), (2, 2), shift)), tokens)
 
 
-def test_padded_windows_are_cropped() -> None:
+def test_window_reverse_drops_padding() -> None:
     tokens = torch.arange(15, dtype=torch.float32).view(1, 3, 5)
     windows = window_partition(F.pad(tokens, (0, 1, 0, 1))[..., None], (2, 2)).view(-1, 4)
     torch.testing.assert_close(to_token_grid(windows, _block((3, 5), (2, 2), (0, 0))), tokens)
 
 
-def test_pairs_are_multiplied_and_averaged() -> None:
+def test_pairs_of_blocks_are_multiplied_and_averaged() -> None:
     grids = [torch.full((1, 1, 1), v) for v in (2.0, 3.0, 4.0, 5.0, 7.0)]
     assert combine_blocks(grids).item() == pytest.approx((6 + 20 + 7) / 3)
 
@@ -50,7 +50,7 @@ def test_min_max_is_per_image_and_a_constant_is_zero() -> None:
     assert maps.tolist() == [[[0.0, 1.0]], [[0.0, 0.0]]]
 
 
-def test_stages_are_scaled_and_multiplied_by_hand() -> None:
+def test_stages_are_normalized_and_multiplied_by_hand() -> None:
     # two images, one row of three tokens, two stages
     fine = torch.tensor([[[0.0, 2.0, 4.0]], [[0.0, 1.0, 1.0]]])
     coarse = torch.tensor([[[1.0, 1.0, 3.0]], [[0.0, 2.0, 6.0]]])
@@ -79,8 +79,8 @@ def test_batch_equals_single_and_range(tiny_model: SwinTransformer, name: str) -
 
 
 @pytest.mark.parametrize("gradient_at", ["scores", "weights"])
-def test_hgi_sam_follows_the_steps_written_with_loops(tiny_model: SwinTransformer, gradient_at: str) -> None:
-    """An independent way: one image, timm's own window_reverse, plain loops and .backward()."""
+def test_hgi_sam_equals_a_reference_with_loops(tiny_model: SwinTransformer, gradient_at: str) -> None:
+    """The reference: one image, timm's own window_reverse, plain loops and .backward()."""
     from timm.models.swin_transformer import window_reverse
 
     images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))

@@ -1,4 +1,4 @@
-"""Every method against an independent way to the same map: plain loops, dense matrices, pytorch-grad-cam."""
+"""Every method against an independent implementation: plain loops, dense matrices, pytorch-grad-cam."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ from tests.swins import CR, GEOMETRIES, ONE_OF_EACH, blocks, build
 
 
 def scaled(array: np.ndarray) -> np.ndarray:
-    """Min-max of one image."""
+    """Min-max normalization of one image."""
     return (array - array.min()) / (array.max() - array.min())
 
 
-def enlarged(array: np.ndarray, size: tuple[int, int], covered: tuple[int, int]) -> np.ndarray:
-    """Bilinear between token centres, written out: `covered` pixels, of which `size` are the image."""
+def upsampled(array: np.ndarray, size: tuple[int, int], covered: tuple[int, int]) -> np.ndarray:
+    """Bilinear interpolation between token centres, by hand: `covered` pixels, cropped to the image `size`."""
     whole = np.zeros(covered)
     for axis_index in np.ndindex(*covered):
         corners, weights = [], []
@@ -41,10 +41,10 @@ def enlarged(array: np.ndarray, size: tuple[int, int], covered: tuple[int, int])
 
 
 def recorded(model: Any, images: Tensor, target: int) -> list[dict[str, Any]]:
-    """Attention, its gradient and the token of every window place (-1 for padding), by hooks of our own."""
+    """Attention, its gradient and the token at every position of a window (-1 for padding), by separate hooks."""
     found: list[dict[str, Any]] = []
 
-    def attend(_: nn.Module, given: tuple[Tensor]) -> None:
+    def record(_: nn.Module, given: tuple[Tensor]) -> None:
         given[0].retain_grad()
         found[-1]["attention"] = given[0]
 
@@ -60,7 +60,7 @@ def recorded(model: Any, images: Tensor, target: int) -> list[dict[str, Any]]:
 
         block.attn.fused_attn = False
         block.register_forward_pre_hook(enter)
-        block.attn.attn_drop.register_forward_pre_hook(attend)
+        block.attn.attn_drop.register_forward_pre_hook(record)
     model(images)[:, target].sum().backward()
     return found
 
@@ -68,7 +68,7 @@ def recorded(model: Any, images: Tensor, target: int) -> list[dict[str, Any]]:
 def on_grid(
     values: np.ndarray, places: Tensor, grid: tuple[int, int], roll: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """[nW, N] → tokens; with `roll` by the released code's roll, whatever the block's own shift was."""
+    """[nW, N] → token grid; with `roll`, rolled as in the released code, whatever the block's own shift was."""
     flat = np.zeros(grid[0] * grid[1])
     for window, keys in enumerate(places):
         for key, token in enumerate(keys):
@@ -79,7 +79,7 @@ def on_grid(
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("method", ["hgi_sam", "swin_sam"])
-def test_attention_maps_written_with_loops(name: str, method: str) -> None:
+def test_attention_maps_equal_a_reference_with_loops(name: str, method: str) -> None:
     model, images = build(name)
     images = images[:1]
     got = hgi_sam(model, images, 1, gradient_at="weights") if method == "hgi_sam" else swin_sam(model, images, 1)
@@ -100,12 +100,12 @@ def test_attention_maps_written_with_loops(name: str, method: str) -> None:
         pairs = [np.prod(grids[i : i + 2], axis=0) for i in range(0, len(grids), 2)]
         token_px = 2 * 2**stage
         covered = (grids[0].shape[0] * token_px, grids[0].shape[1] * token_px)
-        product *= enlarged(scaled(np.mean(pairs, axis=0)), size, covered)
+        product *= upsampled(scaled(np.mean(pairs, axis=0)), size, covered)
     np.testing.assert_allclose(got[0].numpy(), scaled(product), atol=2e-4)
 
 
-def test_published_swin_sam_rolls_what_was_never_shifted() -> None:
-    """The released recipe, in our words: odd blocks rolled by half a window, whatever timm did."""
+def test_released_swin_sam_rolls_grids_that_were_never_shifted() -> None:
+    """The released code: odd blocks are rolled by half a window, whether timm shifted them or not."""
     model, images = build("v1")
     images = images[:1]
     published, corrected = (method(model, images, 1)[0] for method in (released_swin_sam, swin_sam))
@@ -120,7 +120,7 @@ def test_published_swin_sam_rolls_what_was_never_shifted() -> None:
             places = window_partition(plain, (2, 2)).flatten(1).long()
             grids.append(on_grid(received, places, record["grid"], (1, 1) if record["where"][1] == 1 else (0, 0)))
         covered = (grids[0].shape[0] * 2 * 2**stage,) * 2
-        product *= enlarged(scaled(grids[0] * grids[1]), (32, 32), covered)
+        product *= upsampled(scaled(grids[0] * grids[1]), (32, 32), covered)
     np.testing.assert_allclose(published.numpy(), scaled(product), atol=2e-4)
     assert (published - corrected).abs().max() > 0.1  # windows of 2 × 2: the last stage has no shift
     for stages in ((0, 1, 2), (0,)):
@@ -132,8 +132,8 @@ def test_published_swin_sam_rolls_what_was_never_shifted() -> None:
 
 @pytest.mark.parametrize("name", GEOMETRIES)
 @pytest.mark.parametrize("method", [rollout, relevance])
-def test_flow_through_all_blocks_by_dense_matrices(name: str, method: Any) -> None:
-    """The matrices over all tokens that the library never forms, multiplied from the first block to the last."""
+def test_rollout_and_relevance_equal_products_of_dense_matrices(name: str, method: Any) -> None:
+    """Matrices over all tokens, which the library never forms, multiplied from the first block to the last."""
     model, images = build(name)
     images = images[:1]
     got = method(model, images, 1)[0].numpy()
@@ -160,7 +160,7 @@ def test_flow_through_all_blocks_by_dense_matrices(name: str, method: Any) -> No
         total, previous = mixing @ total, (rows, cols)
     first = records[0]["grid"]
     share = total.sum(axis=0).reshape(first)
-    expected = enlarged(scaled(share), tuple(images.shape[2:]), (first[0] * 2, first[1] * 2))
+    expected = upsampled(scaled(share), tuple(images.shape[2:]), (first[0] * 2, first[1] * 2))
     np.testing.assert_allclose(got, scaled(expected), atol=1e-3)
 
 
@@ -172,7 +172,7 @@ def test_cams_are_those_of_pytorch_grad_cam(name: str, where: tuple[int, int], a
     stage, number = (3, 1) if where == (-1, -1) else where
     maps = {
         GradCAM: grad_cam(model, images, 2, stage=where[0], block=where[1], at=at),
-        # behind the last output stands a norm, which leaves gradient · activation nothing but rounding
+        # a norm follows the last output: gradient · activation is only rounding errors
         HiResCAM: None
         if (stage, at) == (3, "output")
         else hires_cam(model, images, 2, stage=where[0], block=where[1], at=at),
@@ -190,7 +190,7 @@ def test_cams_are_those_of_pytorch_grad_cam(name: str, where: tuple[int, int], a
             continue
         with oracle(model=model, target_layers=[layer], reshape_transform=channels_first) as cam:
             expected = cam(images, targets=[ClassifierOutputTarget(2)] * len(images))
-            if oracle is LayerCAM:  # ours scales with tanh before it enlarges
+            if oracle is LayerCAM:  # ours applies tanh before upsampling
                 (activation,), (gradient,) = cam.activations_and_grads.activations, cam.activations_and_grads.gradients
                 raw = oracle.get_cam_image(cam, images, layer, None, activation.numpy(), gradient.numpy(), False)
                 grid = torch.from_numpy(raw).relu()
@@ -198,12 +198,12 @@ def test_cams_are_those_of_pytorch_grad_cam(name: str, where: tuple[int, int], a
                 wide = F.interpolate(grid[:, None], images.shape[2:], mode="bilinear")[:, 0]
                 expected = np.stack([scaled(m.numpy()) if m.max() > m.min() else m.numpy() for m in wide])
         for mine, theirs in zip(got.numpy(), expected, strict=True):
-            if theirs.max() > 0:  # theirs divides by its maximum, ours brings it to 1
+            if theirs.max() > 0:  # theirs divides by the maximum, ours is min-max normalized
                 theirs = scaled(theirs)
             np.testing.assert_allclose(mine, theirs, atol=2e-3, err_msg=oracle.__name__)
 
 
-def test_gradient_input_is_autograds() -> None:
+def test_gradient_input_is_that_of_autograd() -> None:
     model, images = build("v2")
     leaf = images.clone().requires_grad_()
     model(leaf)[:, 1].sum().backward()
@@ -226,7 +226,7 @@ PLANTED = (
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_planted_attention_is_where_it_was_planted(name: str) -> None:
-    """In one block every query of one window looks at one token; everywhere else all tokens get alike."""
+    """In one block every query of one window attends to one token; all other attention is uniform."""
     model, images = build(name)
     images, size = images[:1], images.shape[2:]
     geometry, (model, _) = recorded(model, images, 1), build(name)  # one without our hooks
@@ -251,7 +251,7 @@ def test_planted_attention_is_where_it_was_planted(name: str) -> None:
             ((window, key),) = (record["places"] == row * cols + col).nonzero().tolist()
             plan.update(where=record["where"], window=window, key=key)
             found = swin_sam(model, images, 0, stages=(record["where"][0],))[0]
-            if record["places"].shape[1] == 1:  # one token in a window gets all of its attention anyway
+            if record["places"].shape[1] == 1:  # a window of one token: its attention is always 1
                 assert found.abs().sum() == 0
                 continue
             peak = divmod(int(found.argmax()), size[1])

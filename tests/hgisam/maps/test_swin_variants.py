@@ -1,4 +1,4 @@
-"""Every method on every Swin: whatever the geometry, precision, head or state of the model; or a refusal by name."""
+"""Every method on every Swin, for any geometry, precision, head and state of the model; or an error that names it."""
 
 import copy
 import subprocess
@@ -23,7 +23,7 @@ REGISTERED = timm.list_models("*swin*")
 
 
 def small(name: str) -> nn.Module:
-    """A registered model with few weights."""
+    """A registered model with few parameters."""
     if name.startswith("hiera"):
         return timm.create_model(name, embed_dim=24, num_heads=1, stages=(1, 1, 1, 1))
     options: dict[str, Any] = {"embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 4), "img_size": 64}
@@ -31,12 +31,12 @@ def small(name: str) -> nn.Module:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:
-                parameter.uniform_(0.5, 1.5)  # v2 and v2-CR begin with norms of 0, and pass nothing on
+                parameter.uniform_(0.5, 1.5)  # v2 and v2-CR initialize norms with 0, which blocks attention
     return model.eval()
 
 
 @pytest.mark.parametrize("name", REGISTERED)
-def test_every_registered_swin_gets_a_map_or_a_refusal_by_name(name: str) -> None:
+def test_every_registered_swin_gets_a_map_or_an_error_that_names_it(name: str) -> None:
     torch.manual_seed(0)
     model = small(name)
     if not name.startswith("swin"):
@@ -64,7 +64,7 @@ def test_batch_is_single_in_every_geometry(name: str, method: str) -> None:
     assert maps.dtype == torch.float32
     assert torch.isfinite(maps).all()
     assert maps.min() >= 0
-    assert maps.max() == 1 or (maps.max() == 0 and method == "grad_cam")  # nothing speaks for the class
+    assert maps.max() == 1 or (maps.max() == 0 and method == "grad_cam")  # no evidence for the class
     single = torch.cat([METHODS[method](model, image[None], 1) for image in images])
     torch.testing.assert_close(maps, single, rtol=1e-3, atol=1e-4)
 
@@ -100,7 +100,7 @@ def test_gpu_is_cpu(method: str) -> None:
 
 
 class _Classifier(nn.Module):
-    """A Swin behind an adapter and in front of a head of its own, as users build them."""
+    """A Swin between an adapter and a custom head, as users build them."""
 
     def __init__(self, swin: nn.Module, head: str) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ def test_a_swin_inside_a_model_and_heads_of_one_logit(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_compiled_model_is_looked_at_as_it_was_before(method: str) -> None:
+def test_maps_of_a_compiled_model_are_those_of_the_original(method: str) -> None:
     model, images = build("v1")
     compiled = torch.compile(model, backend="eager")
     with torch.no_grad():
@@ -217,8 +217,8 @@ def test_brain_masks(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_model_that_sees_nothing_gets_zeros(method: str) -> None:
-    """All weights 0: attention is even, gradients are 0, and no map is NaN."""
+def test_a_model_without_evidence_gets_zeros(method: str) -> None:
+    """All weights 0: attention is uniform, gradients are 0, and no map is NaN."""
     model, images = build("v1")
     with torch.no_grad():
         for parameter in model.parameters():
@@ -251,7 +251,7 @@ def test_profile_knows_every_method() -> None:
     assert set(METHODS) <= set(METHOD_NAMES)
 
 
-def test_maps_are_public_names_that_need_no_torch_before_they_are_asked_for() -> None:
+def test_maps_are_lazy_public_names_of_hgisam() -> None:
     code = "import sys, hgisam; assert 'torch' not in sys.modules; from hgisam import hgi_sam, swin_sam, grad_cam"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     with pytest.raises(AttributeError, match="no attribute 'gradcam'"):

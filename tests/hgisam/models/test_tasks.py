@@ -9,7 +9,7 @@ import torch
 
 from hgisam.config.profile import Train, load_profile
 from hgisam.data.batches import Batch
-from hgisam.data.prepared import LABELS, SUBTYPES
+from hgisam.data.labels import LABELS, SUBTYPES
 from hgisam.models.tasks import TASKS
 
 

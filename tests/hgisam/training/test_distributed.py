@@ -1,4 +1,4 @@
-"""Several processes learn what one would, on one machine and on two that share a disk."""
+"""Data-parallel processes train as one process does, on one machine and on two that share a disk."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ SETTINGS = (*TINY, "model.drop_path=0", "train.epochs=2", "train.patience=9")
 
 
 def profile_of(*more: str) -> Profile:
-    """Small, in float32, without stochastic depth, whose draw depends on the process."""
+    """A small profile in float32, without stochastic depth, which differs from process to process."""
     return load_profile("smoke", [*SETTINGS, *more])
 
 
@@ -35,21 +35,21 @@ def assert_same(one: Path, other: Path) -> None:
         torch.testing.assert_close(a[key], b[key], atol=2e-4, rtol=0)
     tables = [pd.read_parquet(folder / "predictions.parquet") for folder in (one, other)]
     pd.testing.assert_frame_equal(*tables, atol=1e-3)
-    told = [pd.read_csv(f / "train.csv").drop(columns=["seconds", "images_per_s"]) for f in (one, other)]
-    pd.testing.assert_frame_equal(*told, atol=1e-3)
+    histories = [pd.read_csv(f / "train.csv").drop(columns=["seconds", "images_per_s"]) for f in (one, other)]
+    pd.testing.assert_frame_equal(*histories, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A prepared set, and what one process learns from it."""
+    """A prepared set, and its training in one process."""
     folder = tmp_path_factory.mktemp("alone")
-    data = make_prepared(folder / "set", patients=14)  # a validation that two processes can't share evenly
+    data = make_prepared(folder / "set", patients=14)  # validation slices that two processes can't share evenly
     (folder / "run").mkdir()
     launch(profile_of(), data, folder / "run")
     return data, folder / "run"
 
 
-def test_two_processes_learn_what_one_learns(alone: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_processes_train_like_one(alone: tuple[Path, Path], tmp_path: Path) -> None:
     data, expected = alone
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     launch(profile_of("compute.devices=2"), data, tmp_path)
@@ -59,9 +59,9 @@ def test_two_processes_learn_what_one_learns(alone: tuple[Path, Path], tmp_path:
 
 def test_processes_end_with_the_one_that_started_them(alone: tuple[Path, Path], tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from hgisam.training.distributed import launch; "
+        "import sys; from hgisam.training.distributed import launch; "
         "from hgisam.config.profile import load_profile; "
-        "launch(load_profile('smoke', sys.argv[3:]), pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
+        "launch(load_profile('smoke', sys.argv[3:]), sys.argv[1], sys.argv[2])"
     )
     long = (*SETTINGS, "compute.devices=2", "train.epochs=9999", "train.patience=9999")
     starter = subprocess.Popen([sys.executable, "-c", program, str(alone[0]), str(tmp_path), *long])
@@ -77,26 +77,26 @@ def test_processes_end_with_the_one_that_started_them(alone: tuple[Path, Path], 
     assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
-def test_two_machines_learn_what_one_learns(alone: tuple[Path, Path], tmp_path: Path) -> None:
+def test_two_machines_train_like_one(alone: tuple[Path, Path], tmp_path: Path) -> None:
     data, expected = alone
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     program = (
-        "import sys, pathlib; from hgisam.training.distributed import launch; "
+        "import sys; from hgisam.training.distributed import launch; "
         "from hgisam.config.profile import load_profile; "
-        "launch(load_profile('smoke', sys.argv[3:]), pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))"
+        "launch(load_profile('smoke', sys.argv[3:]), sys.argv[1], sys.argv[2])"
     )
     run = tmp_path / "run"
     run.mkdir()
     command = [sys.executable, "-c", program, str(data), str(run), *SETTINGS, "compute.nodes=2"]
-    place = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    nodes = [subprocess.Popen(command, env=place | {"NODE_RANK": str(rank)}) for rank in (0, 1)]
+    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    nodes = [subprocess.Popen(command, env=environment | {"NODE_RANK": str(rank)}) for rank in (0, 1)]
     assert [node.wait(timeout=300) for node in nodes] == [0, 0]
     assert_same(expected, run)
 
 
-def test_a_mistake_in_a_process_is_one_error(alone: tuple[Path, Path], tmp_path: Path) -> None:
+def test_an_input_error_in_a_process_is_one_error(alone: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"slices of .* got 32 px"):
         launch(profile_of("compute.devices=2", "data.field_of_view_mm=240"), alone[0], tmp_path)
     assert not list(tmp_path.iterdir())

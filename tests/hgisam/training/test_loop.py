@@ -1,4 +1,4 @@
-"""Training learns, can be stopped anywhere, and says what is wrong with its data."""
+"""Training learns, can be stopped and resumed at any moment, and refuses data that do not fit."""
 
 import random
 import subprocess
@@ -18,7 +18,7 @@ from hgisam.errors import InputError
 from hgisam.models.checkpoint import load_checkpoint, load_tensors
 from hgisam.runs.files import read_json
 from hgisam.training import loop
-from hgisam.training.setup import set_up_training
+from hgisam.training.setup import TrainingSetup, set_up_training
 from tests.conftest import TINY, make_prepared
 
 SMALL_SEGMENTER = (*TINY, "segmenter.channels=[8,16,32]")
@@ -36,7 +36,7 @@ def test_it_learns_and_the_checkpoint_rebuilds_itself(tmp_path: Path) -> None:
     assert (predictions["row"].to_numpy() == prepared.rows("val")).all()
     hu, brain = (torch.from_numpy(a[prepared.rows("val")]) for a in (prepared.hu, prepared.brain))
     with torch.no_grad():
-        scores = load_checkpoint(tmp_path).probability(checkpoint.images(hu, brain))
+        scores = load_checkpoint(tmp_path).probability(checkpoint.preprocess(hu, brain))
     np.testing.assert_allclose(scores, predictions["score"], atol=1e-5)
     assert not (tmp_path / "state.safetensors").exists()
 
@@ -46,20 +46,27 @@ class _KilledError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("where", "when"), [("_step", 4), ("_step", 11), ("validate", 2), ("save_checkpoint", 2), ("save_state", 5)]
+    ("owner", "where", "when"),
+    [
+        (loop, "_optimizer_step", 4),
+        (loop, "_optimizer_step", 11),
+        (TrainingSetup, "validate", 2),
+        (loop, "save_checkpoint", 2),
+        (loop, "save_state", 5),
+    ],
 )
 def test_stopped_and_resumed_gives_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, when: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, where: str, when: int
 ) -> None:
     settings = ["train.epochs=3", "train.patience=9", "train.batch_size=2", "model.drop_path=0.2"]
     profile = load_profile("smoke", [*TINY, *settings, "train.save_minutes=1e-9"])
-    monkeypatch.setattr(loop, "LOOK_EVERY", 2)
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=12))
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    straight.mkdir()
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    whole.mkdir()
     stopped.mkdir()
-    loop.fit(profile, prepared, straight)
-    original, calls = getattr(loop, where), []
+    loop.fit(profile, prepared, whole)
+    original, calls = getattr(owner, where), []
 
     def dies(*args: object) -> object:
         calls.append(1)
@@ -67,38 +74,38 @@ def test_stopped_and_resumed_gives_the_same_weights(
             raise _KilledError
         return original(*args)
 
-    monkeypatch.setattr(loop, where, dies)
+    monkeypatch.setattr(owner, where, dies)
     with pytest.raises(_KilledError):
         loop.fit(profile, prepared, stopped)
-    monkeypatch.setattr(loop, where, original)
+    monkeypatch.setattr(owner, where, original)
     loop.fit(profile, prepared, stopped)
-    a, b = (load_tensors(folder / "model.safetensors") for folder in (straight, stopped))
+    a, b = (load_tensors(folder / "model.safetensors") for folder in (whole, stopped))
     assert all(torch.equal(a[key], b[key]) for key in a)
-    tables = [pd.read_csv(folder / "train.csv") for folder in (straight, stopped)]
-    told = [table.drop(columns=["seconds", "images_per_s"]) for table in tables]
-    pd.testing.assert_frame_equal(*told)
+    tables = [pd.read_csv(folder / "train.csv") for folder in (whole, stopped)]
+    compared = [table.drop(columns=["seconds", "images_per_s"]) for table in tables]
+    pd.testing.assert_frame_equal(*compared)
     assert (stopped / "predictions.parquet").is_file()
     assert not list(stopped.glob("*state*"))
 
 
-def test_killed_at_any_moment_it_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_resumes_to_the_same_weights(tmp_path: Path) -> None:
     make_prepared(tmp_path / "set", patients=12)
     settings = [*TINY, "train.epochs=3", "train.patience=9", "train.batch_size=2", "train.save_minutes=1e-9"]
     program = (
-        "import sys, pathlib; from hgisam import train; from hgisam.data.prepared import open_prepared; "
-        "from hgisam.config.profile import load_profile; loop.LOOK_EVERY = 1; print('begins', flush=True); "
-        "train.fit(load_profile('smoke', sys.argv[3:]), open_prepared(pathlib.Path(sys.argv[1])), "
-        "pathlib.Path(sys.argv[2])); print('ends', flush=True)"
+        "import sys; from hgisam.training import loop; from hgisam.data.prepared import open_prepared; "
+        "from hgisam.config.profile import load_profile; loop.LOG_EVERY = 1; print('begins', flush=True); "
+        "loop.fit(load_profile('smoke', sys.argv[3:]), open_prepared(pathlib.Path(sys.argv[1])), sys.argv[2]); "
+        "print('ends', flush=True)"
     )
 
     def start(folder: Path) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", program, str(tmp_path / "set"), str(folder), *settings]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
-    straight, killed = tmp_path / "straight", tmp_path / "killed"
-    straight.mkdir()
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole.mkdir()
     killed.mkdir()
-    assert "ends" in start(straight).communicate()[0]
+    assert "ends" in start(whole).communicate()[0]
     rng, kills = random.Random(2304), 0
     for _ in range(5):
         process = start(killed)
@@ -116,7 +123,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_weights(tmp_path: Path) -> 
     else:
         assert "ends" in start(killed).communicate()[0]
     assert kills >= 3
-    a, b = (load_tensors(folder / "model.safetensors") for folder in (straight, killed))
+    a, b = (load_tensors(folder / "model.safetensors") for folder in (whole, killed))
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -138,7 +145,7 @@ def test_a_state_of_another_training_is_refused(tmp_path: Path, monkeypatch: pyt
         loop.fit(tiny, prepared, tmp_path)
 
 
-def test_a_batch_in_parts_teaches_what_it_teaches_whole(tmp_path: Path) -> None:
+def test_gradient_accumulation_gives_the_same_weights(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set"))
     weights = []
     for parts in (1, 3):
@@ -151,7 +158,9 @@ def test_a_batch_in_parts_teaches_what_it_teaches_whole(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", ["binary", "subtype", "segmentation"])
-def test_no_number_stops_and_saves_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+def test_a_loss_that_is_not_finite_stops_and_saves_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
     monitor = "train.monitor=loss"
     profile = load_profile("smoke", [*SMALL_SEGMENTER, f"task={task}", monitor, "train.batch_size=2"])
     prepared = open_prepared(make_prepared(tmp_path / "set", size_px=profile.data.image_px))
@@ -173,28 +182,28 @@ def test_no_number_stops_and_saves_the_batch(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "state.safetensors").exists()
 
 
-def test_the_named_metric_chooses_the_epoch_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_monitored_metric_selects_the_epoch_and_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set"))
-    original = loop.validate
-    told = {"val_auroc": [0.6, 0.9, 0.7, 0.8, 0.5], "val_loss": [0.5, 0.6, 0.3, 0.4, 0.5]}
+    original = TrainingSetup.validate
+    metrics = {"val_auroc": [0.6, 0.9, 0.7, 0.8, 0.5], "val_loss": [0.5, 0.6, 0.3, 0.4, 0.5]}
     for monitor, kept, epochs in (("auroc", 2, 4), ("loss", 3, 5)):
         number = iter(range(9))
 
-        def told_figures(session: object, number: Iterator[int] = number) -> object:
-            table, _ = original(session)  # type: ignore[arg-type]
+        def validate(setup: TrainingSetup, number: Iterator[int] = number) -> object:
+            table, _ = original(setup)
             epoch = next(number)
-            return table, {name: values[epoch] for name, values in told.items()}
+            return table, {name: values[epoch] for name, values in metrics.items()}
 
         folder = tmp_path / monitor
         folder.mkdir()
-        monkeypatch.setattr(loop, "validate", told_figures)
+        monkeypatch.setattr(TrainingSetup, "validate", validate)
         settings = [f"train.monitor={monitor}", "train.patience=2", "train.epochs=9"]
         loop.fit(load_profile("smoke", [*TINY, *settings]), prepared, folder)
         assert read_json(folder / "model.json")["validation"]["epoch"] == kept
         assert len(pd.read_csv(folder / "train.csv")) == epochs
 
 
-def test_the_head_learns_first_from_another_checkpoint(tmp_path: Path) -> None:
+def test_linear_probing_from_another_checkpoint(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set"))
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
@@ -208,14 +217,14 @@ def test_the_head_learns_first_from_another_checkpoint(tmp_path: Path) -> None:
     before, after = (load_tensors(folder / "model.safetensors") for folder in (first, second))
     kept = read_json(second / "model.json")["validation"]["epoch"]
     same = {key: torch.equal(before[key], after[key]) for key in before if not key.startswith("head.")}
-    assert all(same.values()) == (kept == 1)  # in the first epoch the trunk stays, in the second it learns
+    assert all(same.values()) == (kept == 1)  # the backbone is frozen in the first epoch, and trains in the second
     assert after["head.fc.weight"].shape[0] == 2
     for wrong, message in (("model.channels=32", "another network"), ("windows.0.width_hu=90", "other windows")):
         with pytest.raises(InputError, match=message):
             loop.fit(load_profile("smoke", [*TINY, *order, wrong]), prepared, second)
 
 
-def test_tensorboard_holds_what_the_table_holds(tmp_path: Path) -> None:
+def test_tensorboard_has_the_values_of_the_table(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     prepared = open_prepared(make_prepared(tmp_path / "set"))
@@ -228,7 +237,7 @@ def test_tensorboard_holds_what_the_table_holds(tmp_path: Path) -> None:
     np.testing.assert_allclose(values, table["val_auroc"], rtol=1e-6)
 
 
-def test_passes_are_draws_of_their_own(tmp_path: Path, tiny: Profile) -> None:
+def test_each_pass_is_another_balanced_sample(tmp_path: Path, tiny: Profile) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set"))
     once, twice = (
         set_up_training(
@@ -240,11 +249,11 @@ def test_passes_are_draws_of_their_own(tmp_path: Path, tiny: Profile) -> None:
     together = np.concatenate(twice.epoch_batches(0).batches)
     assert together.tolist() == [*first, *second]
     settings = twice.profile.train
-    assert [loop._draw_of(settings, 3, step, 5) for step in range(5)] == [6, 6, 6, 7, 7]
-    assert loop._draw_of(once.profile.train, 3, 4, 5) == 3
+    assert [loop._pass_number(settings, 3, step, 5) for step in range(5)] == [6, 6, 6, 7, 7]
+    assert loop._pass_number(once.profile.train, 3, 4, 5) == 3
 
 
-def test_a_segmenter_learns_outlines(tmp_path: Path) -> None:
+def test_a_segmenter_learns_masks(tmp_path: Path) -> None:
     still = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "gain", "noise_hu", "blur_px", "hide")]
     profile = load_profile(
         "smoke", [*SMALL_SEGMENTER, *still, "task=segmentation", "train.monitor=dice", "train.epochs=30",

@@ -1,9 +1,9 @@
-"""Thresholds that are chosen on a validation."""
+"""Operating points of a validation."""
 
 import numpy as np
 import pandas as pd
 
-from hgisam.data.prepared import LABELS
+from hgisam.data.labels import LABELS
 from hgisam.training.validation import label_thresholds, youden_threshold
 
 
@@ -12,7 +12,7 @@ def test_youden_by_hand() -> None:
     assert youden_threshold(np.array([False, True]), np.array([0.2, 0.6])) == 0.6
 
 
-def test_each_label_that_can_be_has_a_threshold() -> None:
+def test_each_label_with_scores_and_both_classes_has_a_threshold() -> None:
     table = pd.DataFrame(0, index=range(3), columns=[*LABELS]).assign(
         score=[0.1, 0.5, 0.9], score_subdural=[0.3, 0.2, 0.7]
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from hgisam.data.prepared import SUBTYPES
+from hgisam.data.labels import SUBTYPES
 from hgisam_book import figures
 from hgisam_book.studies.error_analysis import NO_BLEEDING, NOT_SAID, SAID
 

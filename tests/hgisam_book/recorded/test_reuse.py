@@ -15,8 +15,6 @@ from hgisam.errors import InputError
 from hgisam.models.checkpoint import load_tensors
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.manifest import read_manifest
-from hgisam.training.adopt import adopt
-from hgisam.training.loop import fit
 from hgisam_book.recorded.reuse import RECORDED, recorded_training, reuse_note, trainings_of
 from hgisam_book.recorded.runs import read_runs, record_run
 from hgisam_book.studies import baselines, classifiers
@@ -199,20 +197,3 @@ def test_only_trainings_of_this_run_are_recorded(run: Path, records: Path, runs:
     with pytest.raises(InputError, match="reused from a recorded run"):
         record_run(copy, out, trainings=["classifiers/*-1"])
     assert not out.exists()
-
-
-def test_a_checkpoint_replaces_the_training(tmp_path: Path, tiny: Profile) -> None:
-    prepared = open_prepared(make_prepared(tmp_path / "set"))
-    first, second = tmp_path / "first", tmp_path / "second"
-    first.mkdir()
-    second.mkdir()
-    fit(tiny, prepared, first)
-    taken = load_profile("smoke", [*TINY, f"train.checkpoint={first}", "train.epochs=7"])
-    adopt(taken, prepared, second)
-    tables = [pd.read_parquet(folder / "predictions.parquet") for folder in (first, second)]
-    pd.testing.assert_frame_equal(*tables, atol=1e-5)
-    assert (second / "train.csv").read_text() == (first / "train.csv").read_text()
-    with pytest.raises(InputError, match="another model"):
-        adopt(load_profile("smoke", [*TINY, f"train.checkpoint={first}", "model.drop_path=0.3"]), prepared, second)
-    with pytest.raises(InputError, match="nowhere"):
-        adopt(load_profile("smoke", [*TINY, "train.checkpoint=nowhere"]), prepared, second)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from hgisam.data.prepared import SUBTYPES
+from hgisam.data.labels import SUBTYPES
 from hgisam_book.studies.binary_or_subtype import (
     NEITHER,
     SAME_SEED,

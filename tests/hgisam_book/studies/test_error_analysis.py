@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
 
-from hgisam.data.prepared import SUBTYPES, open_prepared
+from hgisam.data.labels import SUBTYPES
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.outputs import with_lesion_sizes
 from hgisam_book.studies import error_analysis

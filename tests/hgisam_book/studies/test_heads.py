@@ -27,14 +27,14 @@ def test_each_head_by_itself() -> None:
     model, images = build("v1")
     blocks, gradients = attention_gradients(model, images, 1, stages=(0, 1, 2, 3), gradient_at="scores")
     found = head_maps(model, images, 1)
-    assert list(found) == [block.place for block in blocks]
+    assert list(found) == [block.geometry for block in blocks]
     for block, gradient in zip(blocks, gradients, strict=True):
         for head in range(block.attention.shape[1]):
             received = attention_received(block.attention[:, head])
             grid = to_token_grid(received, block)
-            torch.testing.assert_close(found[block.place].received[:, head], grid)
+            torch.testing.assert_close(found[block.geometry].received[:, head], grid)
             weighted = to_token_grid(received * head_weights(gradient)[:, head, None], block)
-            torch.testing.assert_close(found[block.place].weighted[:, head], weighted)
+            torch.testing.assert_close(found[block.geometry].weighted[:, head], weighted)
 
 
 def test_panels_scale_patterns_apart_and_weights_together() -> None:
