@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from hgisam.config.profile import Profile, load_profile
 from data_prep.prepared_set import StudyArrays, write_prepared
+from hgisam.config.profile import Profile, load_profile
 from hgisam.data.labels import LABELS
 from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError

@@ -15,8 +15,8 @@ import pandas as pd
 import zarr
 from tqdm import tqdm
 
-from hgisam.config.profile import Profile
 from data_prep.prepared_set import StudyArrays, write_prepared
+from hgisam.config.profile import Profile
 from hgisam.data.labels import MASK_VALUES
 from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError

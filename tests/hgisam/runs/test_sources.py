@@ -25,7 +25,7 @@ def test_imports_are_followed(tmp_path: Path) -> None:
         "hgisam/maps/cam.py": "from ..windows import window",
         "hgisam/windows.py": "",
         "hgisam/unused.py": "",
-        "hgisam/lazy/__init__.py": "if TYPE_CHECKING:\n    from hgisam.lazy.a import b\n    from hgisam.lazy.c import d",
+        "hgisam/lazy/__init__.py": "if TYPE_CHECKING:\n  from hgisam.lazy.a import b\n  from hgisam.lazy.c import d",
         "hgisam/lazy/a.py": "",
         "hgisam/lazy/c.py": "if TYPE_CHECKING:\n    from hgisam import unused",
         "book/hgisam_book/__init__.py": "",
