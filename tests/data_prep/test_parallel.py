@@ -13,6 +13,8 @@ import pytest
 from data_prep.parallel import run_all
 from hgisam.errors import InputError
 
+ROOT = Path(__file__).parents[2]
+
 
 def double(number: int) -> int:
     """A task that fails for 3."""
@@ -28,7 +30,8 @@ def linger(folder: Path, number: int) -> None:
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
-def test_results_are_in_order_and_an_error_is_raised_unchanged(jobs: int) -> None:
+def test_results_are_in_order_and_an_error_is_raised_unchanged(jobs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT)  # workers import this module from it, also if their fork server runs already
     assert run_all(double, [(n,) for n in (5, 1, 4)], jobs, "doubling") == [10, 2, 8]
     with pytest.raises(InputError, match="number: got 3"):
         run_all(double, [(n,) for n in (1, 3, 2)], jobs, "doubling")
@@ -44,7 +47,7 @@ def test_a_kill_leaves_no_orphan(tmp_path: Path) -> None:
     )
     script = tmp_path / "script.py"
     script.write_text(code)
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL) as parent:
         deadline = time.monotonic() + 90
         while len(marks := list(tmp_path.glob("*.pid"))) < 2 and time.monotonic() < deadline:
