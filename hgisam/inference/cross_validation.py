@@ -14,10 +14,7 @@ from hgisam.inference.predictor import Predictions, SlicePredictor
 
 
 def probability_of_bleeding(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Softmax [B, H, W] of class `target` by a segmenter, float32, from images [B, C, H, W]; a method as in `hgisam.maps`.
-
-    It is not restricted to the brain.
-    """
+    """Softmax [B, H, W] of class `target`, by a segmenter, of images [B, C, H, W]: a method as in `hgisam.maps`."""
     with torch.no_grad():
         logits: Tensor = model(images)  # [B, K, H, W]
     return logits.float().softmax(dim=1)[:, target]
@@ -34,8 +31,7 @@ def extract_by_fold(
 
     Args:
         name: Of the method.
-        predictors: The segmenter of each fold, in the order of the folds.
-        prepared: The set that they were trained on.
+        predictors: The segmenter of each fold, in the order of the folds of `prepared`, the set they were trained on.
         folder: May hold what a stopped call left.
     """
     folds = sorted(prepared.slices["fold"].unique())

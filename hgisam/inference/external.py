@@ -41,7 +41,7 @@ def map_external(run: str | Path, data_path: str | Path, out: str | Path) -> Pat
     Args:
         run: `runs/<profile>` with a finished training.
         data_path: A prepared set.
-        out: Folder to make: the files of `extract_maps` and a manifest.
+        out: Folder to make, with the files of `extract_maps` and a manifest.
 
     Raises:
         InputError: If the run is not finished, the data do not fit, or `out` is something else than such a folder.
@@ -56,13 +56,8 @@ def evaluate_external(run: str | Path, data_path: str | Path, out: str | Path) -
 
     On the set that the thresholds were chosen on, patients are evaluated at the thresholds of their folds.
 
-    Args:
-        run: `runs/<profile>` of a finished run.
-        data_path: A prepared set with labels.
-        out: Folder to make: the files of `evaluate_step`, and the maps.
-
-    Raises:
-        InputError: As `map_external`, or if the data have no labels.
+    Args and Raises: those of `map_external`, for an evaluated run and data with labels; `out` also gets the files of
+    `evaluate_step`.
     """
     run, out = Path(run), Path(out)
     data = _open(EVALUATED, run, Path(data_path), out, needs=["train", "maps", "evaluate"])
@@ -84,7 +79,7 @@ def evaluate_external(run: str | Path, data_path: str | Path, out: str | Path) -
 
 
 def _open(step: str, run: Path, data_path: Path, out: Path, *, needs: Sequence[str]) -> PreparedDataset:
-    """Opens the data if the run has the steps that are needed, and `out` is free or an earlier result of the same kind."""
+    """Opens the data, if the run has the required steps, and `out` is free or an earlier result of the same step."""
     check_named(out)
     manifests_of_one_run(run, needs)
     remedy, target = "Name a folder that does not exist yet.", out.resolve()
@@ -98,7 +93,7 @@ def _open(step: str, run: Path, data_path: Path, out: Path, *, needs: Sequence[s
 
 @contextmanager
 def _extracted(step: str, run: Path, data: PreparedDataset, out: Path) -> Iterator[tuple[Path, Checkpoint]]:
-    """A folder with maps and scores that becomes `out`, with a manifest, when the block ends well; resumed if stopped."""
+    """A folder with maps and scores that becomes `out`, with a manifest, when the block ends well; can be resumed."""
     inputs = {"data": data.fingerprint, "checkpoint": sha256_of(run / "train" / "model.safetensors")}
     manifest = {"step": step, "profile": read_manifest(run / "train")["profile"], "inputs": inputs, **environment()}
     fingerprint = json.dumps([step, inputs, manifest["profile"], manifest["code_hash"]], sort_keys=True)

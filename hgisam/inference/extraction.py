@@ -32,11 +32,9 @@ def extract_maps(
 ) -> None:
     """Writes `maps.zarr` (float16 [slice, row, col], one array per method) and `scores.parquet` (row, score).
 
-    The maps are not restricted to the brain.
-
     Args:
         predictor: Of a classifier.
-        methods: Name → method.
+        methods: Name → method; the maps are not restricted to the brain.
         prepared: Slices to explain; another slice size than the classifier's is resized there and back.
         folder: May hold what a stopped call left.
 
@@ -58,30 +56,21 @@ def extract_maps(
     if abs(field_mm / expected_mm - 1) > 0.01:
         what, expected = f"field of view of {prepared.path}", f"{expected_mm:g} mm, as in training"
         raise InputError(what, f"{field_mm:g} mm", expected, f"Prepare it with --field-of-view-mm {expected_mm:g}.")
-
-    def predict(rows: slice) -> Predictions:
-        return predictor.predict(prepared.hu[rows], prepared.brain[rows], methods)
-
-    stream_maps(predict, list(methods), prepared, Path(folder), label="maps")
+    hu, brain, names = prepared.hu, prepared.brain, list(methods)
+    stream_maps(lambda at: predictor.predict(hu[at], brain[at], methods), names, prepared, Path(folder), label="maps")
 
 
 def stream_maps(
-    predict: Callable[[slice], Predictions],
-    names: Iterable[str],
-    prepared: PreparedDataset,
-    folder: Path,
-    *,
+    predict: Callable[[slice], Predictions], names: Iterable[str], prepared: PreparedDataset, folder: Path, *,
     label: str,
-) -> None:
+) -> None:  # fmt: skip
     """Writes `maps.zarr` and `scores.parquet` of a set block by block, so that memory does not grow with it.
 
     A stopped call is resumed at its block: the scores of a block are written after its maps.
 
     Args:
-        predict: Rows of a block → maps by their names, and scores.
-        names: Of the arrays in `maps.zarr`.
-        prepared: The set.
-        folder: May hold what a stopped call left.
+        predict: Rows of a block → maps by their `names`, those of the arrays in `maps.zarr`, and scores.
+        prepared, folder: As in `extract_maps`.
         label: Of the progress bar.
     """
     count, *size = prepared.hu.shape

@@ -80,15 +80,9 @@ class SlicePredictor:
         return logits
 
     def predict(self, hu: HU, brain: Brain, methods: Mapping[str, Method]) -> Predictions:
-        """Maps by at least one method and the probability of bleeding, from the same forward pass.
+        """Maps by at least one method, and scores (probability of bleeding), of prepared slices [B, H, W].
 
-        Args:
-            hu: [B, H, W] HU.
-            brain: [B, H, W], 0 outside.
-            methods: Name → method.
-
-        Returns:
-            Name → maps [B, H, W], and scores [B].
+        The scores come from the forward pass of the first method.
         """
         images = self.images(hu, brain)
         with record_outputs(self.model) as logits:
