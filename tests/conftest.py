@@ -46,8 +46,9 @@ def tiny_model(tiny: Profile) -> torch.nn.Module:
 
 
 def make_prepared(
-    out: Path, *, patients: int = 8, slices: int = 6, size_px: int = 32, splits: tuple[str, str] = ("train", "val"),
-    with_mask: bool = True, seed: int = 0, field_mm: float = 200.0, brain_hu: float = 30.0,
+    out: str | Path, *, patients: int = 8, slices: int = 6, size_px: int = 32,
+    splits: tuple[str, str] = ("train", "val"), with_mask: bool = True, seed: int = 0,
+    field_mm: float = 200.0, brain_hu: float = 30.0,
 ) -> Path:  # fmt: skip
     """Disc heads; every other patient bleeds a bright square; patients 2, 3, 6, 7, … are in `splits[1]`."""
     rng = np.random.default_rng(seed)

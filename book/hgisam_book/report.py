@@ -71,7 +71,7 @@ def equivalent_scans(found: Mapping[str, Any], largest: float) -> str:
     """Number of annotated scans at which a supervised method reaches the weakly supervised one, with its interval.
 
     Args:
-        found: From `hgisam_book.studies.label_budget.worth_interval`.
+        found: From `hgisam_book.studies.label_budget.equivalent_scans_interval`.
         largest: Annotated scans of the largest budget.
     """
 

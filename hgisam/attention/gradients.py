@@ -19,8 +19,7 @@ def record_attention(model: nn.Module, stages: Sequence[int]) -> Iterator[list[B
 
     Inside, the model is in evaluation mode with frozen parameters and without fused attention, which never forms the
     matrix. Recorded tensors belong to the autograd graph, if there is one. The softmax of Swin v2-CR can't be hooked:
-    its scores are the logarithm of the attention, which differs from them by a constant per row and has the same
-    gradient.
+    its scores are recorded as the logarithm of attention, equal but for a constant per row, with the same gradient.
 
     Args:
         model: Is or contains one timm Swin.

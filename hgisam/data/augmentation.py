@@ -17,46 +17,27 @@ from hgisam.config.profile import Augment
 from hgisam.data.preprocess import gaussian_blur
 
 AIR_HU = -1000.0  # outside the field of view
-SOFT_HU = 150.0  # upper bound of soft tissue, whose lower bound is its negative; what is denser has a gain of its own
+SOFT_HU = 150.0  # upper bound of soft tissue, whose lower bound is its negative; HU above have a separate gain
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Sampled augmentation of each slice of a batch, on the CPU.
+    """Sampled augmentation of each slice of a batch, on the CPU; [B] unless a comment gives another shape."""
 
-    Attributes:
-        affine: From output to input coordinates, as in `torch.nn.functional.affine_grid` [B, 2, 3].
-        blur_px: Standard deviation of the blur [B].
-        soft_gain, dense_gain: Factors on HU of soft tissue and on HU above it [B].
-        noise_hu: Standard deviation of the noise [B].
-        grain_px: Standard deviation of the blur of the noise [B].
-        noise_seed: Seed of the noise [B].
-        visible: 1 for a visible cell, 0 for a hidden one [B, cells, cells].
-        gamma: Exponent of the gamma transform of soft tissue [B].
-        zoom: Factor on the number of pixels per side, for low resolution [B].
-    """
-
-    affine: Tensor
-    blur_px: Tensor
-    soft_gain: Tensor
-    dense_gain: Tensor
-    noise_hu: Tensor
-    grain_px: Tensor
+    affine: Tensor  # [B, 2, 3] from output to input coordinates, as in torch.nn.functional.affine_grid
+    blur_px: Tensor  # standard deviation
+    soft_gain: Tensor  # factor on HU of soft tissue
+    dense_gain: Tensor  # factor on HU above
+    noise_hu: Tensor  # standard deviation
+    grain_px: Tensor  # standard deviation of the blur of the noise
     noise_seed: tuple[int, ...]
-    visible: Tensor
-    gamma: Tensor
-    zoom: Tensor
+    visible: Tensor  # [B, cells, cells], 0 for a hidden cell
+    gamma: Tensor  # exponent of the gamma transform of soft tissue
+    zoom: Tensor  # factor on the number of pixels per side, for low resolution
 
 
 def sample_augmentation(rows: npt.NDArray[np.int64], settings: Augment, seed: int, epoch: int) -> Augmentation:
-    """Sample pose, scanner, noise, hidden cells and resolution of each slice.
-
-    Args:
-        rows: Row numbers of the slices [B].
-        settings: Ranges.
-        seed: Of the run.
-        epoch: From 0.
-    """
+    """Sample pose, scanner, noise, hidden cells and resolution for the slices of row numbers [B], epochs from 0."""
     sampled = [_sample(np.random.default_rng((seed, epoch, int(row))), settings) for row in rows]
     batch = {name: [values[name] for values in sampled] for name in sampled[0]}
     seeds = tuple(batch.pop("noise_seed"))

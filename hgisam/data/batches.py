@@ -138,10 +138,7 @@ def balanced_sample(
 ) -> npt.NDArray[np.int64]:
     """One epoch of row numbers: as many slices without a bleed as with one, without replacement, shuffled.
 
-    Args:
-        rows: Row numbers of the training split [n].
-        bleeds: True for each slice with a bleed [n].
-        generator: Random generator.
+    `rows` [n] are those of the training split, `bleeds` [n] is True for slices with a bleed.
 
     Source: the released code samples 2 × positives without replacement.
     """

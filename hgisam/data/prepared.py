@@ -72,23 +72,22 @@ def check_slices(slices: pd.DataFrame) -> None:
     """
     _check_columns(slices, COLUMNS, "slices.parquet")
     if slices.empty:
-        raise InputError("slices.parquet", "no rows", "at least one slice", PREPARE_AGAIN)
+        raise _invalid("slices.parquet", "no rows", "at least one slice")
     if texts := [c for c, kind in COLUMNS.items() if kind != "object" and not pd.api.types.is_numeric_dtype(slices[c])]:
-        raise InputError("slices.parquet columns", f"no numbers in {', '.join(texts)}", "numbers", PREPARE_AGAIN)
+        raise _invalid("slices.parquet columns", f"no numbers in {', '.join(texts)}", "numbers")
     if not (np.isfinite(slices["pixel_mm"]) & (slices["pixel_mm"] > 0)).all():
-        raise InputError("slices.parquet pixel_mm", "values that are no length", "millimetres above 0", PREPARE_AGAIN)
+        raise _invalid("slices.parquet pixel_mm", "invalid lengths", "millimetres above 0")
     bleeds, types = slices["any"], slices[list(SUBTYPES)]
     valid = (bleeds == 1) & types.isin([-1, 0, 1]).all(axis=1) | (bleeds == 0) & (types == 0).all(axis=1)
     if not (valid.all() or (slices[list(LABELS)] == -1).all(axis=None)):
         expected = "any 0 or 1; subtypes 0 or 1, or -1 where a bleed's subtype is not annotated; or -1 in all of them"
-        raise InputError("slice labels", "other values", expected, PREPARE_AGAIN)
+        raise _invalid("slice labels", "other values", expected)
     if bad := set(slices["split"]) - set(SPLITS):
-        raise InputError("split", sorted(map(str, bad)), " or ".join(SPLITS), PREPARE_AGAIN)
+        raise _invalid("split", sorted(map(str, bad)), " or ".join(SPLITS))
     if (split_count := slices.groupby("patient")["split"].nunique()).gt(1).any():
-        got = f"patient {split_count.idxmax()} in several splits"
-        raise InputError("split", got, "one split for each patient", PREPARE_AGAIN)
+        raise _invalid("split", f"patient {split_count.idxmax()} in several splits", "one split for each patient")
     if slices.duplicated(["study", "slice_index"]).any():
-        raise InputError("slices.parquet", "the same slice twice", "each slice once", PREPARE_AGAIN)
+        raise _invalid("slices.parquet", "the same slice twice", "each slice once")
 
 
 def check_boxes(boxes: pd.DataFrame, slices: pd.DataFrame, size_px: int) -> None:
@@ -99,19 +98,21 @@ def check_boxes(boxes: pd.DataFrame, slices: pd.DataFrame, size_px: int) -> None
     """
     _check_columns(boxes, BOX_COLUMNS, "boxes.parquet")
     if not boxes["row"].isin(np.flatnonzero(slices["any"] == 1)).all():
-        got = "a box in a slice that does not bleed"
-        raise InputError("boxes.parquet", got, "rows of bleeding slices", PREPARE_AGAIN)
+        raise _invalid("boxes.parquet", "a box in a slice that does not bleed", "rows of bleeding slices")
     if bad := set(boxes["type"]) - set(MASK_VALUES):
-        raise InputError("boxes.parquet type", sorted(map(str, bad)), " or ".join(MASK_VALUES), PREPARE_AGAIN)
+        raise _invalid("boxes.parquet type", sorted(map(str, bad)), " or ".join(MASK_VALUES))
     low, high = boxes[["row0", "col0"]].to_numpy(), boxes[["row1", "col1"]].to_numpy()
     if not ((low >= 0) & (low < high) & (high <= size_px)).all():
-        expected = f"0 to {size_px}, first before last"
-        raise InputError("boxes.parquet", "edges outside the slice", expected, PREPARE_AGAIN)
+        raise _invalid("boxes.parquet", "edges outside the slice", f"0 to {size_px}, first before last")
 
 
 def _check_columns(table: pd.DataFrame, columns: Mapping[str, str], file: str) -> None:
     if missing := [column for column in columns if column not in table.columns]:
-        raise InputError(f"{file} columns", f"none named {', '.join(missing)}", ", ".join(columns), PREPARE_AGAIN)
+        raise _invalid(f"{file} columns", f"none named {', '.join(missing)}", ", ".join(columns))
+
+
+def _invalid(what: str, got: object, expected: str) -> InputError:
+    return InputError(what, got, expected, PREPARE_AGAIN)
 
 
 class _Counts(BaseModel):

@@ -88,19 +88,11 @@ class Preprocessor:
 
 
 def soft_tissue(hu: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
-    """Brain shifted to one HU level, and its mask without bone and calcium.
+    """HU with the brain at one level [B, H, W] float32, and the brain's soft tissue, no bone or calcium [B, H, W] bool.
 
     Scanners and kernels differ by several HU in the brain, and blood by few more: the median of each slice's brain (of
     every second pixel per side, for speed) is shifted to `BRAIN_HU`. Pixels denser than blood are left out, and so is
     their partial volume, which has the HU of blood.
-
-    Args:
-        hu: [B, H, W] HU.
-        brain: [B, H, W], 0 outside.
-        pixel_mm: Pixel pitch in mm.
-
-    Returns:
-        Shifted HU [B, H, W] float32, and the soft tissue of the brain [B, H, W] bool.
     """
     hu = hu.float()
     inside = brain > 0
@@ -124,17 +116,10 @@ def _dilated(mask: Tensor, pixels: int) -> Tensor:
 
 
 def inpaint_beside_bone(levelled: Tensor, tissue: Tensor, brain: Tensor, pixel_mm: float) -> tuple[Tensor, Tensor]:
-    """Inpaint partial-volume pixels beside bone with a Gaussian mean of the tissue around them.
+    """Inpaint partial-volume pixels beside bone with a Gaussian mean of the tissue around them, inside the brain.
 
-    A subdural or epidural bleed touches the bone: without this, nearly half of it on a coarse grid is left out.
-
-    Args:
-        levelled, tissue: From `soft_tissue`.
-        brain: [B, H, W], 0 outside; nothing is inpainted there.
-        pixel_mm: Pixel pitch in mm.
-
-    Returns:
-        HU [B, H, W] float32, and the measured or inpainted pixels [B, H, W] bool.
+    Takes the output of `soft_tissue`. Returns HU [B, H, W] float32, and where it is measured or inpainted [B, H, W]
+    bool. A subdural or epidural bleed touches the bone: without this, nearly half of it on a coarse grid is left out.
     """
     sigma_px = torch.full(levelled.shape[:1], INPAINT_MM / pixel_mm, device=levelled.device)
     radius = math.ceil(3 * INPAINT_MM / pixel_mm)

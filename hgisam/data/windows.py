@@ -18,6 +18,7 @@ def apply_windows(hu: Tensor, windows: Sequence["Window"]) -> Tensor:
     0 at center - width / 2 and below, 1 at center + width / 2 and above, linear between.
 
     Example:
+        >>> from hgisam.config.profile import Window
         >>> hu = torch.tensor([[[-1000, 0, 40, 60, 3000]]])
         >>> apply_windows(hu, [Window(name="brain", center_hu=40, width_hu=80)])
         tensor([[[[0.0000, 0.0000, 0.5000, 0.7500, 1.0000]]]])

@@ -77,8 +77,7 @@ def _metrics_of(image: Floats, mask: Masks, brain: Masks, boxes: Edges, *, energ
     if energy:
         whole = float(image[brain].sum())
         yield "energy_in_boxes", float(image[boxed].sum()) / whole if whole > 0 else 0.0
-    overlap = box_iou(boxes, boxes_around(mask))
-    for best in overlap.max(axis=1, initial=0.0):
+    for best in box_iou(boxes, boxes_around(mask)).max(axis=1, initial=0.0):
         yield "box_hit", float(best >= HIT_IOU)
 
 

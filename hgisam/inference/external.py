@@ -20,7 +20,7 @@ from hgisam.runs.folders import MARK, check_named, is_free, partial_of, replace_
 from hgisam.runs.manifest import environment, manifests_of_one_run, read_manifest
 
 Threshold = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-MAPPED, EVALUATED = "map elsewhere", "evaluate elsewhere"  # `step` of their manifests
+MAPPED, EVALUATED = "map external", "evaluate external"  # `step` of their manifests
 
 
 class _Chosen(BaseModel):

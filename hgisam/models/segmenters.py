@@ -33,7 +33,7 @@ def build_segmenter(settings: Segmenter, *, channels: int, classes: int) -> nn.M
 
 
 class BasicUNet(nn.Module):
-    """U-Net: two convolutions per level, max pooling, skip connections; `channels` of any number of levels, finest first.
+    """U-Net: two convolutions per level, max pooling, skip connections; any number of levels, finest first.
 
     Source: Ronneberger et al., U-Net, MICCAI 2015, with padding that keeps the sides; blocks of MONAI's BasicUNet.
     """

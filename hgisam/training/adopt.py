@@ -16,9 +16,7 @@ from hgisam.training.validation import TableAndMetrics, validate, validation_tab
 
 
 def adopt(profile: Profile, prepared: PreparedDataset, folder: str | Path) -> Checkpoint:
-    """Adopt `train.checkpoint` instead of training, and validate it.
-
-    Args and Returns: those of `fit`; `train.csv` in the folder is that of the checkpoint.
+    """Adopt `train.checkpoint`: validate it, and fill the folder as `fit` does, with its own `train.csv`.
 
     Raises:
         InputError: If there is no such checkpoint, or its task, model, windows or grid differ.

@@ -7,7 +7,6 @@ training resumes to the weights of an uninterrupted one, and data-parallel proce
 import csv
 import math
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +181,6 @@ def _write_history(setup: TrainingSetup, progress: Progress) -> None:
         writer.writeheader()
         writer.writerows(progress.history)
     if setup.profile.train.tensorboard:
-        with closing(SummaryWriter(setup.folder / "tensorboard", purge_step=progress.epoch)) as events:
+        with SummaryWriter(setup.folder / "tensorboard", purge_step=progress.epoch) as events:
             for name, value in progress.history[-1].items():
                 events.add_scalar(name, value, progress.epoch)

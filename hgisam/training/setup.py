@@ -36,8 +36,7 @@ class TrainingSetup:
         train_rows, val_rows: Row numbers [n] of the two splits.
         preprocess: Fitted to the training slices.
         fabric: Device, precision and processes.
-        network, model: The plain network, and the same as it trains: compiled, distributed, in mixed precision.
-        optimizer: AdamW.
+        network, model, optimizer: The plain network; the same, compiled, distributed and in mixed precision; AdamW.
     """
 
     profile: Profile

@@ -33,7 +33,6 @@ def validate(
 
     Args:
         model, task, preprocess: Those of a checkpoint; the model is set to evaluation mode.
-        batches: The slices.
         settings: Settings of the loss.
         autocast: Context of the precision.
 
@@ -41,6 +40,7 @@ def validate(
         Row numbers [n], and [n, 1 + M] float32: the loss, then `task.columns`; both on the CPU, in the order given.
 
     Example:
+        >>> from hgisam.data import Batch
         >>> from hgisam.models import load_pretrained
         >>> c, hu = load_pretrained("phantom-binary"), torch.full((2, 192, 192), 35)
         >>> batch = Batch(torch.tensor([3, 5]), hu, torch.ones_like(hu), torch.zeros(2, 6, dtype=torch.int64))

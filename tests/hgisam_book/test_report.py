@@ -26,6 +26,21 @@ def test_notes_state_the_limits_of_profile_and_data(tiny: Profile) -> None:
     assert "phantoms" not in real
 
 
+def test_listed_rows_are_text() -> None:
+    table = pd.DataFrame({"label": ["a", "b"], "mean": [0.5, 0.25]})
+    assert report.listed(table, "{label} {mean:.1f}") == "a 0.5; b 0.2"
+    assert report.listed(table, "{label}", ", ") == "a, b"
+    assert report.listed(table.head(0), "{label}") == ""
+
+
+def test_method_rows_have_display_names_and_one_group() -> None:
+    table = pd.DataFrame({"mean": [0.5, 0.1]}, index=["hgi_sam", "whole brain"])
+    rows = report.method_rows(table, "test patients")
+    assert rows["label"].tolist() == ["HGI-SAM", "whole brain"]
+    assert rows["method"].unique().tolist() == ["test patients"]
+    assert rows.index.tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(("source", "expected"), [("phantom", True), ("rsna", False)])
 def test_is_phantom_goes_by_the_source(source: str, expected: bool) -> None:
     assert is_phantom({"name": "rsna", "source": source}) is expected

@@ -34,7 +34,7 @@ from hgisam_book.figures.page import (
     downsample,
     use_book_renderer,
 )
-from hgisam_book.figures.sanity import deletion_insertion_curves, randomisation_steps
+from hgisam_book.figures.sanity import deletion_insertion_curves, randomization_steps
 from hgisam_book.figures.slices import contact_sheet, slice_viewer, window_slider
 from hgisam_book.figures.training import metric_over_time, training_curves
 
@@ -61,7 +61,7 @@ __all__ = [
     "map_explorer",
     "metric_over_time",
     "predicted_types",
-    "randomisation_steps",
+    "randomization_steps",
     "roc",
     "scatter",
     "score_histogram",

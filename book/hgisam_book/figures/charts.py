@@ -179,21 +179,21 @@ def density_threshold(found: Mapping[str, Any]) -> go.Figure:
     """AUROC of the area at or above each density for bleeding against other slices, with the selected threshold.
 
     Args:
-        found: grid_hu, auroc and begins_hu, as stored in `density.json`.
+        found: grid_hu, auroc and threshold_hu, as stored in `density.json`.
     """
-    grid, auroc, begins = found["grid_hu"], np.round(found["auroc"], 4), found["begins_hu"]
-    best = float(auroc[grid.index(begins)])
+    grid, auroc, selected = found["grid_hu"], np.round(found["auroc"], 4), found["threshold_hu"]
+    best = float(auroc[grid.index(selected)])
     figure = go.Figure()
     line = {"color": BLUE, "width": 2.5}
     figure.add_trace(go.Scatter(x=grid, y=auroc, mode="lines", line=line, name="all thresholds"))
     marker = {"size": 11, "color": VERMILION, "symbol": "diamond"}
-    figure.add_trace(go.Scatter(x=[begins], y=[best], mode="markers", marker=marker, name="selected threshold"))
+    figure.add_trace(go.Scatter(x=[selected], y=[best], mode="markers", marker=marker, name="selected threshold"))
     figure.add_hline(y=0.5, line_dash="dot", line_color="rgba(128,128,128,0.8)", annotation_text="chance")
     figure.update_xaxes(title="threshold in HU")
     figure.update_yaxes(title="AUROC of the dense area")
     alt = (
         f"AUROC of the dense area of a slice against the threshold, {grid[0]:.0f} to {grid[-1]:.0f} HU: "
-        f"best {best:.2f} at {begins:.0f} HU, {auroc[0]:.2f} and {auroc[-1]:.2f} at the ends."
+        f"best {best:.2f} at {selected:.0f} HU, {auroc[0]:.2f} and {auroc[-1]:.2f} at the ends."
     )
     return apply_style(figure, alt, "380px")
 

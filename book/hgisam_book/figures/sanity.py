@@ -1,4 +1,4 @@
-"""Figures of the sanity checks: cascading randomisation of weights, and deletion and insertion of pixels."""
+"""Figures of the sanity checks: cascading randomization of weights, and deletion and insertion of pixels."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,11 +14,11 @@ PANELS = {"spearman": "rank correlation", "ssim": "structural similarity", "dice
 GREY = "rgba(128,128,128,0.9)"
 
 
-def randomisation_steps(checks: pd.DataFrame) -> go.Figure:
-    """Similarity of maps to those of the trained network, and Dice, along a cascading randomisation of its weights.
+def randomization_steps(checks: pd.DataFrame) -> go.Figure:
+    """Similarity of maps to those of the trained network, and Dice, along a cascading randomization of its weights.
 
     Args:
-        checks: Rows of the test "randomisation": method, at, metric, mean, low, high; steps in order.
+        checks: Rows of the test "randomization": method, at, metric, mean, low, high; steps in order.
     """
     figure = make_subplots(rows=len(PANELS), cols=1, shared_xaxes=True, vertical_spacing=0.06)
     for name, mine, style in _groups(checks):
@@ -36,7 +36,7 @@ def randomisation_steps(checks: pd.DataFrame) -> go.Figure:
         for name, r in left.iterrows()
     )
     alt = (
-        f"Three panels over {checks['at'].nunique()} steps of randomisation, from the trained network on: rank "
+        f"Three panels over {checks['at'].nunique()} steps of randomization, from the trained network on: rank "
         f"correlation and structural similarity of each method's maps with those of the trained network, and Dice. At "
         f"the step “{last}”, "
         f"correlation and Dice: {by_method}."

@@ -1,4 +1,4 @@
-"""What each choice in HGI-SAM is worth: one changed at a time, on the same slices, against the method as it is."""
+"""Ablation of HGI-SAM: one choice changed at a time, on the same slices, compared with the default method."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,50 +29,49 @@ from hgisam.runs.steps import require_step, run_step, step_dir
 from hgisam_book.studies.map_variants import (
     ERODED_MM,
     ZOOMS,
+    at_threshold,
     average,
     composed,
     eroded_brain,
-    fixed,
-    mirrored,
+    multi_scale,
     of_predicted_class,
-    resized,
     whole_slice,
+    with_flip,
     within_brain,
 )
-from hgisam_book.studies.method_comparison import (
-    Restriction,
-    Rows,
-    bleeding_rows,
-    dice_curves,
-    estimates,
-)
+from hgisam_book.studies.method_comparison import Restriction, Rows, bleeding_rows, dice_curves, estimates
 from hgisam_book.studies.released_code import released_swin_sam, released_token_grid
 from hgisam_book.studies.sanity import sanity_checks
 
-DEFAULT = "HGI-SAM as it is"
-MOST_SLICES = 100  # of either split
-# windows of the released test code, (centre, width) in HU; other channels stay as they are
+DEFAULT = "HGI-SAM"
+SLICES_PER_SPLIT = 100  # at most
+# windows of the released test code, (center, width) in HU; other channels keep theirs
 TEST_WINDOWS = {"brain": (40.0, 120.0), "subdural": (80.0, 340.0), "bone": (700.0, 3200.0)}
 CONSTANTS = {DEFAULT: 0.05, "Swin-SAM": 0.07, "GradCAM": 0.8}  # thresholds in the released code
-# defects of the released code that no map of a trained network can show, by number, and why
+# defects of the released code that no map of a trained network can show, by number, with the reason
 NOT_RUN = {
-    1: "softmax before the loss: needs its own training (train.recipe=published), not run here",
-    4: "split by slice: needs its own training, not run here; prepared sets are split by patient and can't be mixed",
-    5: "labels joined by position in a folder listing: a matter of reading; a wrong join is an error here",
-    6: "mask // 255: a matter of reading; a prepared mask holds types, not grey values",
-    9: "scored only on slices that are known to bleed: all rows here are; chapter 6 has the others and the gate",
-    10: "epochs and networks that ignore the settings: needs its own training, not run here",
-    12: "hooks for life, hard-coded device, pickles: change no number",
+    1: "softmax before the loss: needs another training (train.recipe=published), not run here",
+    4: "split by slice: needs another training, not run here; prepared sets are split by patient and can't be mixed",
+    5: "labels joined by position in a folder listing: concerns data loading; a wrong join is an error here",
+    6: "mask // 255: concerns data loading; a prepared mask has subtypes, not gray values",
+    9: "evaluated only on slices that are known to bleed: all rows here are; chapter 6 has the others and the gate",
+    10: "epochs and networks that ignore the settings: needs another training, not run here",
+    12: "hooks that are never removed, hard-coded device, pickles: change no number",
 }
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One change.
+    """One change of the method.
 
-    `group`: what kind. `changes`: in words. `method`: how its map is made. `against`: name of the variant that it
-    changes. `restrict`: see `dice_curves`. `test_windows`: whether the classifier sees `TEST_WINDOWS`, and not its own.
-    `constant`: the threshold, where it isn't chosen but part of the method.
+    Attributes:
+        group: Kind of the change.
+        changes: Description of it.
+        method: Of its map.
+        against: Name of the variant that it changes, and is compared with.
+        restrict: See `dice_curves`.
+        test_windows: The input of the classifier has `TEST_WINDOWS` instead of those of its training.
+        constant: The threshold, where it is a part of the method.
     """
 
     group: str
@@ -85,53 +84,57 @@ class Variant:
 
 
 def variants_of(model: nn.Module, settings: MapSettings, *, pixel_mm: float) -> dict[str, Variant]:
-    """Every variant by name, the method as it is first.
+    """All variants by name, the default method first.
 
     Args:
         model: The classifier.
-        settings: Of the method as it is.
+        settings: Of the default method.
         pixel_mm: Pixel pitch of the slices in mm.
     """
     stages = tuple(range(len(stages_of(find_swin(model)))))
     default = methods_of(settings, ["hgi_sam"])["hgi_sam"]
     used = ", ".join(str(stage + 1) for stage in settings.stages)
-    words = f"gradient at {settings.gradient_at}, stages {used}"
+    words, augmented = f"gradient at {settings.gradient_at}, stages {used}", "test-time augmentation"
     return {
         DEFAULT: Variant("reference", words, default),
         "Swin-SAM": Variant("reference", "no head weights, all stages", swin_sam),
         "GradCAM": Variant("reference", "first norm of the last block", grad_cam),
         **_of_the_map(settings, stages),
-        "no brain mask": Variant("brain", "anything in the slice may be blood", default, restrict=whole_slice),
-        "scaled within the brain": Variant("brain", "last min-max within the brain", default, restrict=within_brain),
-        "mirrored too": Variant("test time", "mean with the map of the mirrored slice", mirrored(default)),
-        "three sizes": Variant("test time", "mean over the slice at " + ", ".join(map(str, ZOOMS)), resized(default)),
+        "no brain mask": Variant("brain", "predictions outside the brain count too", default, restrict=whole_slice),
+        "scaled within the brain": Variant(
+            "brain", "last min-max scaling within the brain", default, restrict=within_brain
+        ),
+        "horizontal flip": Variant(augmented, "mean with the map of the mirrored slice", with_flip(default)),
+        "three scales": Variant(
+            augmented, "mean over the slice at " + ", ".join(map(str, ZOOMS)), multi_scale(default)
+        ),
         **_released(settings, default, stages, pixel_mm),
     }
 
 
 def _of_the_map(settings: MapSettings, stages: Sequence[int]) -> dict[str, Variant]:
-    """Gradient, head weights, stages, and how blocks and stages are joined."""
+    """Gradient, head weights, stages, and fusion of blocks and stages."""
     used, at = tuple(settings.stages), settings.gradient_at
     other = "scores" if at == "weights" else "weights"
 
-    def made(group: str, changes: str, **options: Any) -> Variant:
+    def variant(group: str, changes: str, **options: Any) -> Variant:
         return Variant(group, changes, composed(**{"gradient_at": at, "stages": used} | options))
 
     sets = {f"stage {s + 1} alone": (s,) for s in stages} | {"stages 1, 2": (0, 1), "stages 1, 2, 3": (0, 1, 2)}
     sets |= {"all stages": tuple(stages)}
     return {
-        f"gradient at {other}": made("gradient", "where the gradient is taken", gradient_at=other),
+        f"gradient at {other}": variant("gradient", "gradient with respect to the other tensor", gradient_at=other),
         "no head weights": Variant("head weights", "Swin-SAM on the same stages", partial(swin_sam, stages=used)),
-        **{name: made("stages", "which stages enter", stages=of) for name, of in sets.items() if of != used},
-        "pairs averaged": made("joining", "mean of W-MSA and SW-MSA, not their product", blocks=average),
-        "stages averaged": made("joining", "mean of the stages, not their product", join=average),
-        "both averaged": made("joining", "no product at all", blocks=average, join=average),
-        "stages not scaled": made("joining", "no min-max of each stage before they are joined", scale="none"),
+        **{name: variant("stages", "another set of stages", stages=of) for name, of in sets.items() if of != used},
+        "pairs averaged": variant("fusion", "mean of W-MSA and SW-MSA, not their product", blocks=average),
+        "stages averaged": variant("fusion", "mean of the stages, not their product", join=average),
+        "both averaged": variant("fusion", "no product at all", blocks=average, join=average),
+        "stages not scaled": variant("fusion", "no min-max scaling of each stage before their fusion", scale="none"),
     }
 
 
 def _released(settings: MapSettings, default: Method, stages: Sequence[int], pixel_mm: float) -> dict[str, Variant]:
-    """What the released code does, defect by defect, as far as it touches maps and their evaluation."""
+    """Defects of the released code, one by one, as far as they affect maps and their evaluation."""
     used, at, all_of = tuple(settings.stages), settings.gradient_at, tuple(stages)
     batch = composed(gradient_at=at, stages=used, scale="batch")
     rolled = composed(gradient_at=at, stages=all_of, grid=released_token_grid)
@@ -140,19 +143,19 @@ def _released(settings: MapSettings, default: Method, stages: Sequence[int], pix
     eroded = partial(eroded_brain, pixel_mm=pixel_mm)
     methods: dict[str, Method] = {DEFAULT: default, "Swin-SAM": swin_sam, "GradCAM": grad_cam}
     constants = {
-        f"8: threshold {value:g}, {name.removesuffix(' as it is')}": Variant(
-            group, "a constant, not chosen", fixed(methods[name], value), against=name, constant=value
+        f"8: threshold {value:g}, {name}": Variant(
+            group, "a constant, not chosen", at_threshold(methods[name], value), against=name, constant=value
         )
         for name, value in CONSTANTS.items()
     }
     return {
-        "2: min-max over the batch": Variant(group, "slices of a batch share one scale", batch),
+        "2: min-max over the batch": Variant(group, "min-max scaling of all slices of a batch together", batch),
         "3: roll, HGI-SAM": Variant(group, "every odd block rolled, all stages", rolled, against=whole),
         "3: roll, Swin-SAM": Variant(group, "every odd block rolled", released_swin_sam, against="Swin-SAM"),
-        "7: other windows": Variant(group, "windows other than in training", default, test_windows=True),
+        "7: other windows": Variant(group, "other windows than in training", default, test_windows=True),
         **constants,
         "11: predicted class": Variant(
-            group, "GradCAM of the class that the network says", of_predicted_class(grad_cam), against="GradCAM"
+            group, "GradCAM of the predicted class", of_predicted_class(grad_cam), against="GradCAM"
         ),
         "13: brain eroded": Variant(group, f"brain eroded by {ERODED_MM:g} mm", default, restrict=eroded),
     }
@@ -168,20 +171,21 @@ def ablate(
     bootstrap: int,
     seed: int,
 ) -> tuple[pd.DataFrame, dict[str, dict[str, Any]]]:
-    """Each variant with the threshold that is best on the validation slices, and what it is worth on the test slices.
+    """Dice of each variant on the test slices, at the threshold that is best on the validation slices.
 
     Args:
         predictor: Of the classifier.
         prepared: With masks.
-        variants: Name → variant, with all that they are compared with.
+        variants: Name → variant, including those that they are compared with.
         rows: "val" and "test" → bleeding slices.
         grid: [T] ascending thresholds.
         bootstrap, seed: As in `estimates`.
 
     Returns:
-        A row a variant: group, changes, against, threshold, validation_dice; mean, low, high of the Dice of the test
-        slices; difference, difference_low, difference_high over patients from the variant that it changes, p_value of
-        the Wilcoxon test and p_holm, corrected for all rows. And name → the whole curve of the validation Dice.
+        One row per variant: group, changes, against, threshold, validation_dice; mean, low, high of the Dice of the
+        test slices; difference, difference_low, difference_high over patients from the variant that it changes, p_value
+        of the paired Wilcoxon signed-rank test and p_holm, after Holm correction over all rows. And name → see
+        `best_threshold`, with the curve of the validation Dice.
     """
     curves = _curves(predictor, prepared, variants, np.concatenate([rows["val"], rows["test"]]), grid)
     count = len(rows["val"])
@@ -231,10 +235,10 @@ def _curves(
     return curves
 
 
-def ablations_step(profile: Profile, runs_dir: Path) -> Path:
+def ablations_step(profile: Profile, runs_dir: str | Path) -> Path:
     """Ablations and sanity checks of the maps on bleeding slices of `ct-ich`; returns `runs/<profile>/ablations`.
 
-    The test of shuffled labels is made where `classifiers/shuffled`, a training on such labels, is finished.
+    The check with shuffled labels needs `classifiers/shuffled`, a training on such labels; it is left out before that.
     """
     data = open_step_data(profile, runs_dir, "ct-ich")
     trained = require_step(profile, runs_dir, "train")
@@ -243,7 +247,9 @@ def ablations_step(profile: Profile, runs_dir: Path) -> Path:
 
     def work(folder: Path) -> None:
         networks = {name: load_checkpoint(path) for name, path in inputs.items()}
-        rows = {split: bleeding_rows(data, split, most=MOST_SLICES, seed=profile.seed) for split in ("val", "test")}
+        rows = {
+            split: bleeding_rows(data, split, most=SLICES_PER_SPLIT, seed=profile.seed) for split in ("val", "test")
+        }
         predictor, grid = SlicePredictor.of(networks["train"], profile), threshold_grid(profile.evaluate.thresholds)
         options = {"bootstrap": profile.evaluate.bootstrap, "seed": profile.seed}
         variants = variants_of(predictor.model, profile.maps, pixel_mm=profile.pixel_mm)

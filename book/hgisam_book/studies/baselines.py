@@ -1,4 +1,4 @@
-"""The supervised baselines of a run: a network a fold for each architecture, and U-Nets from fewer and fewer scans."""
+"""Supervised baselines of a run: k-fold cross-validation of each architecture, and U-Nets trained on fewer scans."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,25 +24,25 @@ from hgisam_book.studies.label_budget import held_out_dice
 from hgisam_book.studies.trainings import train_all
 
 BASELINES = ("unet", "swin_unetr", "unet_published")  # of `study.trainings`
-REPEATS = 2  # folds in which each budget is tried: other patients to learn from, other patients to be measured on
+REPEATS = 2  # folds per label budget: other patients to train on, other patients to test on
 
 
 def train_folds(
-    profile: Profile, runs_dir: Path, name: str, data: PreparedDataset, take_from: Path | None = None
+    profile: Profile, runs_dir: str | Path, name: str, data: PreparedDataset, take_from: str | Path | None = None
 ) -> list[Path]:
-    """Trains, for each fold, a network that never sees its masks: `runs/<profile>/baselines/<name>/fold-<f>`."""
+    """Trains one network per fold, which is held out: `runs/<profile>/baselines/<name>/fold-<f>`."""
     trainings = {_step_of(name, fold): _training(profile, name, fold) for fold in _folds(data)}
     return train_all(trainings, runs_dir, name, take_from)
 
 
-def baseline_step(profile: Profile, runs_dir: Path, name: str, take_from: Path | None = None) -> Path:
-    """What a supervised baseline says of every slice of the prepared `ct-ich` set.
+def baseline_step(profile: Profile, runs_dir: str | Path, name: str, take_from: str | Path | None = None) -> Path:
+    """Cross-validated score maps of a supervised baseline on the prepared `ct-ich` set.
 
     Args:
-        profile: Of the run; `study.trainings` says how the baseline is trained.
-        runs_dir: Where runs live.
+        profile: Of the run; the training of the baseline is one of its `study.trainings`.
+        runs_dir: Folder of all runs.
         name: One of `BASELINES`.
-        take_from: Folder of recorded runs, whose trainings are taken where they are the same; None to train.
+        take_from: Folder of recorded runs, to reuse trainings that are the same; None to train.
 
     Returns:
         `runs/<profile>/baselines/<name>/maps`, with the files of `hgisam.inference.cross_validation.extract_by_fold`.
@@ -66,7 +66,7 @@ def baseline_step(profile: Profile, runs_dir: Path, name: str, take_from: Path |
 
 
 class Budget(NamedTuple):
-    """One training of the label budget: a fold is held out, so many scans are drawn, a draw is passed so often."""
+    """One training of the label budget: number of annotated scans, fold held out, passes over the slices per epoch."""
 
     scans: int
     fold: int
@@ -74,24 +74,24 @@ class Budget(NamedTuple):
 
 
 def plan_budgets(profile: Profile, data: PreparedDataset) -> tuple[list[Budget], list[dict[str, int]]]:
-    """The trainings that `study.label_budget` asks for.
+    """The trainings of `study.label_budget`.
 
-    An epoch of few scans has few steps. So that each network takes as many steps as the one of all scans, and is looked
-    at as often, an epoch passes over few scans several times (`train.passes`), each time changed in another way.
+    An epoch of few scans has few steps. To give all networks the same number of steps and of validations, an epoch
+    passes over few scans several times (`train.passes`), each time with another random augmentation.
 
     Args:
         profile: Of the run.
-        data: The pixel-labelled set.
+        data: The set with masks.
 
     Returns:
-        The trainings; and what is left out, as scans and found: in one of the folds no more than that bleed in
-        training. A budget is tried in all folds or in none, so that all budgets are measured on the same patients.
+        The trainings; and the budgets left out, as scans and found, the smallest number of bleeding training scans of a
+        fold. A budget is used in all folds or in none, so that all budgets are tested on the same patients.
     """
     splits = {fold: by_fold(data, fold) for fold in _folds(data)[:REPEATS]}
     found = min(map(_bleeding_patients, splits.values()))
     passes = profile.variant("unet").train.passes
     planned = [
-        Budget(scans, fold, round(passes * _slices_of_a_draw(split) / _slices_of_a_draw(few)))
+        Budget(scans, fold, round(passes * _sampled_slices(split) / _sampled_slices(few)))
         for fold, split in splits.items()
         for scans in profile.study.label_budget
         if scans < found
@@ -101,17 +101,18 @@ def plan_budgets(profile: Profile, data: PreparedDataset) -> tuple[list[Budget],
     return planned, left_out
 
 
-def label_budget_step(profile: Profile, runs_dir: Path, take_from: Path | None = None) -> Path:
-    """U-Nets that learn from fewer and fewer drawn scans, measured on the patients of their held-out fold.
+def label_budget_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None) -> Path:
+    """U-Nets trained on fewer and fewer annotated scans, tested on the patients of their held-out fold.
 
     Args:
         profile: Of the run.
-        runs_dir: Where runs live.
+        runs_dir: Folder of all runs.
         take_from: As for `baseline_step`.
 
     Returns:
-        `runs/<profile>/baselines/label_budget/table`: `dice.parquet` with a row a bleeding test slice (budget, scans,
-        fold, patient, row, dice, threshold; the budget "all" is the U-Net of the baselines), and `left_out.json`.
+        `runs/<profile>/baselines/label_budget/table`: `dice.parquet` with one row per bleeding test slice (budget,
+        scans, fold, patient, row, dice, threshold; the budget "all" is the U-Net of the baselines), and
+        `left_out.json`.
     """
     data = open_step_data(profile, runs_dir, "ct-ich")
     planned, left_out = plan_budgets(profile, data)
@@ -148,8 +149,8 @@ def label_budget_step(profile: Profile, runs_dir: Path, take_from: Path | None =
     )
 
 
-def training_histories(profile: Profile, runs_dir: Path, name: str) -> dict[int, pd.DataFrame]:
-    """Fold → `train.csv` of the network of a finished baseline that holds it out."""
+def training_histories(profile: Profile, runs_dir: str | Path, name: str) -> dict[int, pd.DataFrame]:
+    """Fold → `train.csv` of the network of a finished baseline that held it out."""
     folds = _folds(open_step_data(profile, runs_dir, "ct-ich"))
     return {fold: pd.read_csv(require_step(profile, runs_dir, _step_of(name, fold)) / "train.csv") for fold in folds}
 
@@ -163,12 +164,12 @@ def _step_of(name: str, fold: int) -> str:
 
 
 def _training(profile: Profile, name: str, fold: int, *changes: str) -> Profile:
-    """One of `study.trainings` on all but two folds, with further changes to the profile."""
+    """The profile of one of `study.trainings` with a held-out fold and further overrides."""
     return profile.variant(name, [f"train.fold={fold}", *changes])
 
 
 def _weights(trained: Iterable[Path]) -> dict[str, str]:
-    """Name → hash of the weights of trained networks, for the manifest of what is made of them."""
+    """Name → hash of the weights of trained networks, for the manifest of a step that reads them."""
     return {"/".join(path.parts[-3:]): read_manifest(path)["outputs"]["model.safetensors"] for path in trained}
 
 
@@ -176,6 +177,6 @@ def _bleeding_patients(split: PreparedDataset) -> int:
     return int(training_patients(split).sum())
 
 
-def _slices_of_a_draw(split: PreparedDataset) -> int:
+def _sampled_slices(split: PreparedDataset) -> int:
     rows = split.rows("train")
     return len(balanced_sample(rows, split.slices["any"].iloc[rows].to_numpy() == 1, np.random.default_rng()))

@@ -1,7 +1,8 @@
-"""Binary or subtype: what do the labels that a classifier learns from do to its scores, its maps and its heads?
+"""Binary or subtype labels: their effect on the scores, maps and attention heads of a classifier.
 
-With the same seed both tasks start from the same trunk and see the same slices, changed alike, in the same order; only
-head and loss differ. So classifiers are compared in pairs, seed by seed, and head by head.
+With the same seed both tasks start from the same backbone weights and train on the same slices, with the same random
+augmentation, in the same order; only the classification head and the loss differ. So classifiers are compared in pairs,
+seed by seed, and attention head by attention head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,13 +22,12 @@ SAME_SEED, SAME_TASK, NEITHER = "same seed, other task", "same task, other seed"
 
 
 def summarize_study(dice: pd.DataFrame, scores: pd.DataFrame, *, bootstrap: int, seed: int) -> dict[str, Any]:
-    """The figures that the study is known by, each measured value as {"mean", "ci95"} with intervals over patients.
+    """Summary of the study, each estimate as {"mean", "ci95"} with intervals over patients.
 
     Args:
-        dice: task, seed, target, method, patient, dice; a row a slice.
-        scores: task, seed, patient, labels, scores; a row a slice.
-        bootstrap: Samples of patients.
-        seed: Of the bootstrap.
+        dice: task, seed, target, method, patient, dice; one row per slice.
+        scores: task, seed, patient, labels, scores; one row per slice.
+        bootstrap, seed: Number of bootstrap samples of patients, and their seed.
 
     Returns:
         Method → see `compare_tasks`; auroc: see `compare_auroc`; auroc_of_types: see `auroc_of_types`; n_patients and
@@ -46,15 +46,15 @@ def summarize_study(dice: pd.DataFrame, scores: pd.DataFrame, *, bootstrap: int,
 
 
 def patient_means(dice: pd.DataFrame) -> pd.DataFrame:
-    """Mean Dice of each patient's slices: rows (patient, seed), a column a task."""
+    """Mean Dice of each patient's slices: rows (patient, seed), one column per task."""
     return dice.groupby(["patient", "seed", "task"])["dice"].mean().unstack("task")[list(COMPARED_TASKS)]
 
 
 def compare_tasks(dice: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
-    """One method's maps after either training, on the same patients.
+    """Paired comparison of the two tasks on the same patients, for the maps of one method.
 
     Args:
-        dice: task, seed, patient, dice of one method; a row a slice.
+        dice: task, seed, patient, dice of one method; one row per slice.
         options: `count` and `generator` of the bootstrap.
 
     Returns:
@@ -77,27 +77,24 @@ def compare_tasks(dice: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, A
 
 
 def variance_shares(means: pd.DataFrame) -> dict[str, float] | None:
-    """How much of the spread of some numbers lies between tasks, how much between seeds.
-
-    Args:
-        means: [seeds, tasks].
+    """Two-way decomposition of the variance of means [seeds, tasks].
 
     Returns:
-        Shares of the sum of squares, which add up to 1: task, seed, and the rest: what a task does with one seed and
-        not with another. None where all numbers are the same.
+        Shares of the sum of squares, which add up to 1: task, seed, and the rest (their interaction). None where all
+        means are the same.
     """
     values = means.to_numpy()
-    about = values - values.mean()
-    total = float((about**2).sum())
+    centered = values - values.mean()
+    total = float((centered**2).sum())
     if total == 0:
         return None
-    task = len(values) * float((about.mean(axis=0) ** 2).sum()) / total
-    seed = values.shape[1] * float((about.mean(axis=1) ** 2).sum()) / total
+    task = len(values) * float((centered.mean(axis=0) ** 2).sum()) / total
+    seed = values.shape[1] * float((centered.mean(axis=1) ** 2).sum()) / total
     return {"task": task, "seed": seed, "rest": 1 - task - seed}
 
 
 def compare_auroc(scores: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Estimate]:
-    """AUROC of any bleed, mean over seeds, of both tasks on the same draws of patients.
+    """AUROC of any bleed, mean over seeds, of both tasks on the same bootstrap samples of patients.
 
     Args:
         scores: task, seed, row, patient, any (0/1), score.
@@ -106,71 +103,72 @@ def compare_auroc(scores: pd.DataFrame, options: Mapping[str, Any]) -> dict[str,
     Returns:
         binary, subtype, and difference (binary − subtype).
     """
-    said = scores.pivot(index="row", columns=["task", "seed"], values="score")
-    slices = scores.drop_duplicates("row").set_index("row").loc[said.index]
+    score = scores.pivot(index="row", columns=["task", "seed"], values="score")
+    slices = scores.drop_duplicates("row").set_index("row").loc[score.index]
     truth = slices["any"].to_numpy()
 
     def areas(weight: Any) -> list[float]:
         return [
-            float(np.mean([roc_auc_score(truth, said[task][seed], sample_weight=weight) for seed in said[task]]))
+            float(np.mean([roc_auc_score(truth, score[task][seed], sample_weight=weight) for seed in score[task]]))
             for task in COMPARED_TASKS
         ]
 
-    measured, drawn = np.array(areas(None)), resampled(areas, truth, slices["patient"], **options)
+    measured, samples = np.array(areas(None)), resampled(areas, truth, slices["patient"], **options)
     columns = {"binary": (1, 0), "subtype": (0, 1), "difference": (1, -1)}
     return {
         name: {
             "mean": float(measured @ weights),
-            "ci95": np.percentile(drawn @ weights, [2.5, 97.5]).tolist(),
+            "ci95": np.percentile(samples @ weights, [2.5, 97.5]).tolist(),
         }
         for name, weights in columns.items()
     }
 
 
 def auroc_of_types(scores: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """How well each type is told from all other slices.
+    """AUROC of each subtype against all other slices.
 
     Args:
-        scores: seed, the types (0/1, or -1 where nobody said) and score_<type> of classifiers that were asked for them.
+        scores: seed, the subtypes (0/1, or -1 where not annotated) and score_<type> of subtype classifiers.
 
     Returns:
-        Type → mean over seeds, and the seeds' own; types that no slice, or every slice, shows are left out.
+        Subtype → mean over seeds, and by_seed; subtypes that no slice, or every slice, has are left out.
     """
     found = {}
     for name in SUBTYPES:
-        told = scores[scores[name] >= 0]
-        if told[name].nunique() == 2:
+        annotated = scores[scores[name] >= 0]
+        if annotated[name].nunique() == 2:
             by_seed = {
-                str(seed): float(roc_auc_score(own[name], own[f"score_{name}"])) for seed, own in told.groupby("seed")
+                str(seed): float(roc_auc_score(own[name], own[f"score_{name}"]))
+                for seed, own in annotated.groupby("seed")
             }
             found[name] = {"mean": float(np.mean(list(by_seed.values()))), "by_seed": by_seed}
     return found
 
 
 def head_agreement(heads: pd.DataFrame, *, column: str) -> pd.DataFrame:
-    """How alike the heads of two classifiers are, for every pair of classifiers.
+    """Similarity of the attention heads of every pair of classifiers.
 
     Args:
-        heads: task, seed, stage, block, head (0 is all together, and left out), and the column.
+        heads: task, seed, stage, block, head (0 is all heads together, and left out), and the column.
         column: A contrast, above 0; compared as its logarithm to base 2.
 
     Returns:
-        A row a pair: pair (`SAME_SEED`, `SAME_TASK` or `NEITHER`), a and b; correlation: of heads with the same
-        number, after the mean of each block is taken away, so that blocks which prefer the bleed as a whole don't
-        count; distance: how far the heads of a block, whatever their order, are apart, mean over blocks (earth
-        mover's distance). Only heads of networks with the same first weights have a reason to share their number.
+        One row per pair: pair (`SAME_SEED`, `SAME_TASK` or `NEITHER`), a and b; correlation: of heads with the same
+        index, after subtracting the mean of each block, so that blocks which prefer the bleed as a whole don't count;
+        distance: earth mover's distance between the heads of a block, whatever their order, mean over blocks. Only
+        networks with the same initial weights have a reason to agree in the index of a head.
     """
     single = heads[heads["head"] > 0]
     table = np.log2(single.set_index(["stage", "block", "head", "task", "seed"])[column]).unstack(["task", "seed"])
     blocks = table.groupby(["stage", "block"])
-    centred = table - blocks.transform("mean")
+    centered = table - blocks.transform("mean")
     rows = []
     for a, b in combinations(table.columns, 2):
         pair = SAME_SEED if a[1] == b[1] else SAME_TASK if a[0] == b[0] else NEITHER
-        apart = [wasserstein_distance(block[a], block[b]) for _, block in blocks]
+        distances = [wasserstein_distance(block[a], block[b]) for _, block in blocks]
         names = {"a": f"{a[0]} {a[1]}", "b": f"{b[0]} {b[1]}"}
-        alike = centred[a].corr(centred[b])
-        rows.append({"pair": pair, **names, "correlation": alike, "distance": np.mean(apart)})
+        correlation = centered[a].corr(centered[b])
+        rows.append({"pair": pair, **names, "correlation": correlation, "distance": np.mean(distances)})
     return pd.DataFrame(rows).sort_values("pair", key=_order, kind="stable", ignore_index=True)
 
 

@@ -1,4 +1,4 @@
-"""Evidence of the image itself: blood is denser than brain, however quiet the map is about it."""
+"""Density of blood as a second source of evidence beside the map: blood is denser than brain."""
 
 import numpy as np
 import numpy.typing as npt
@@ -13,18 +13,18 @@ from hgisam.evaluation.masks import AIR_HU
 
 Floats = npt.NDArray[np.floating]
 
-# fixed on phantoms of another seed than any run uses, where values around them are worth the same
+# hyperparameters chosen on phantoms of another seed than that of any run, where values around them give the same Dice
 SMOOTHING_MM = (3.0, 1.0, 1.0)  # standard deviation along slice, row and col
-SLOPE_HU = 2.0  # over which evidence rises from little to much
-MAP_POWER = 0.15  # tempers the map: products of stages span many orders of magnitude
-DENSITY_GRID = np.arange(36.0, 65.0)  # HU at which blood may begin
-LEAST_TISSUE = 0.02  # share of soft tissue nearby without which nothing is known of a pixel
+SLOPE_HU = 2.0  # scale of the logistic function
+MAP_POWER = 0.15  # compresses the range of the map: products of stages span many orders of magnitude
+DENSITY_GRID = np.arange(36.0, 65.0)  # candidate density thresholds in HU
+MIN_TISSUE = 0.02  # weight of soft tissue around a pixel below which its density is undefined
 
 
 def blood_density(
     hu: npt.NDArray[np.int16], brain: npt.NDArray[np.uint8], pixel_mm: float, slice_mm: float
 ) -> npt.NDArray[np.float32]:
-    """HU of one scan with its noise averaged away, the brain at one level, continued to the bone.
+    """Denoised HU of one scan, with the median of the brain shifted to one level and partial volume at bone inpainted.
 
     Args:
         hu: [slice, row, col], the slices of one study in their order.
@@ -34,12 +34,12 @@ def blood_density(
 
     Returns:
         [slice, row, col] mean over the soft tissue around, weighted by a Gaussian of `SMOOTHING_MM`; `AIR_HU` outside
-        the brain and where no tissue is near.
+        of the brain and where no soft tissue is near.
     """
     levelled, tissue = (t.numpy() for t in soft_tissue(torch.from_numpy(hu), torch.from_numpy(brain), pixel_mm))
     sigma_px = np.divide(SMOOTHING_MM, (slice_mm, pixel_mm, pixel_mm))
     mean, near = masked_blur(levelled, tissue.astype(np.float32), lambda a: gaussian_filter(a, sigma_px))
-    density: npt.NDArray[np.float32] = np.where((brain > 0) & (near > LEAST_TISSUE), mean, AIR_HU).astype(np.float32)
+    density: npt.NDArray[np.float32] = np.where((brain > 0) & (near > MIN_TISSUE), mean, AIR_HU).astype(np.float32)
     return density
 
 
@@ -51,13 +51,13 @@ def dense_areas(density: Floats) -> npt.NDArray[np.int64]:
     return areas
 
 
-def blood_begins_at(
+def best_density_threshold(
     areas: npt.NDArray[np.int64], bleeds: npt.NDArray[np.bool_]
 ) -> tuple[float, npt.NDArray[np.float64]]:
-    """The density from which on it is blood, learnt from labels of slices alone.
+    """The density threshold of blood, from slice labels alone.
 
-    Where the threshold is too low, all slices have dense areas, where it is too high, none has: in between their size
-    tells the slices that bleed from those that don't.
+    Below it all slices have dense areas, far above it none has: in between, the size of the dense area separates
+    bleeding slices from others.
 
     Args:
         areas: [slice, thresholds] from `dense_areas`.
@@ -70,16 +70,17 @@ def blood_begins_at(
     return float(DENSITY_GRID[auroc.argmax()]), auroc
 
 
-def with_density(maps: Floats, density: Floats, begins_hu: float) -> npt.NDArray[np.float32]:
-    """Where map and density agree: the tempered map times the logistic function of the density.
+def with_density(maps: Floats, density: Floats, threshold_hu: float) -> npt.NDArray[np.float32]:
+    """Fusion of map and density: the map to the power of `MAP_POWER` times the logistic function of the density.
 
     Args:
         maps: [slice, row, col] in [0, 1].
         density: [slice, row, col] from `blood_density`.
-        begins_hu: From `blood_begins_at`.
+        threshold_hu: From `best_density_threshold`.
 
     Returns:
         [slice, row, col] in [0, 1].
     """
-    refined: npt.NDArray[np.float32] = maps.astype(np.float32) ** MAP_POWER * expit((density - begins_hu) / SLOPE_HU)
+    evidence = expit((density - threshold_hu) / SLOPE_HU)
+    refined: npt.NDArray[np.float32] = maps.astype(np.float32) ** MAP_POWER * evidence
     return refined.astype(np.float32)

@@ -1,6 +1,6 @@
-"""Scores of all slices, Dice of the maps and preferences of the heads of one classifier, on a set with masks.
+"""Scores, Dice of the maps and contrasts of the attention heads of one classifier, on a set with masks.
 
-A classifier never saw a mask, so it is measured on every patient; thresholds come from patients of another fold.
+A classifier trains without masks, so all patients are test patients; thresholds come from patients of another fold.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ def measure_classifier(
         seed: Samples the slices on which heads are measured.
 
     Raises:
-        InputError: If no slice bleeds, or a fold has no slice to choose a threshold on.
+        InputError: If no slice bleeds, or a fold has no bleeding slice to choose a threshold on.
     """
     slice_scores(predictor, prepared).to_parquet(folder / "scores.parquet", index=False)
     rows = bleeding_rows(prepared, None, most=len(prepared.slices), seed=seed)
@@ -104,16 +104,16 @@ def dice_of_bleeding(
 def dice_of_types(
     predictor: SlicePredictor, prepared: PreparedDataset, method: Method, rows: Rows, grid: npt.NDArray[np.float64]
 ) -> pd.DataFrame:
-    """Dice of the maps of each subtype's logit, on slices with this subtype alone, whose whole mask is of it.
+    """Dice of the maps of each subtype's logit, on slices with only this subtype, whose whole mask is of it.
 
-    One threshold per fold serves all subtypes: single subtypes have too few slices to choose on.
+    All subtypes share one threshold per fold: single subtypes have too few slices to choose one.
 
     Args:
         predictor: Of the task subtype; the others as in `dice_of_bleeding`.
 
     Returns:
-        As `dice_of_bleeding`; target is the subtype. Empty where no slice shows a single subtype, as in a set whose
-        labels don't name them.
+        As `dice_of_bleeding`; target is the subtype. Empty where no slice has a single subtype, as in a set without
+        subtype labels.
     """
     types = prepared.slices[list(SUBTYPES)].to_numpy()[rows] == 1
     alone = types.sum(axis=1) == 1
@@ -126,19 +126,19 @@ def dice_of_types(
 
 
 def of_class(method: Method, number: int) -> Method:
-    """The method, asked for another class than the one it is given."""
+    """The method with a fixed target class."""
 
-    def ask(model: nn.Module, images: Tensor, target: int) -> Tensor:
+    def fixed(model: nn.Module, images: Tensor, target: int) -> Tensor:
         return method(model, images, number)
 
-    return ask
+    return fixed
 
 
 def dice_by_folds(prepared: PreparedDataset, rows: Rows, curves: Curves, grid: npt.NDArray[np.float64]) -> pd.DataFrame:
     """Dice of every slice at the threshold that is best on the slices of the next fold, see `by_fold`.
 
     Args:
-        prepared: Whose folds count.
+        prepared: The set, with folds.
         rows: [n] slices.
         curves: [n, thresholds] Dice of each.
         grid: [thresholds].
@@ -147,7 +147,7 @@ def dice_by_folds(prepared: PreparedDataset, rows: Rows, curves: Curves, grid: n
         patient, row, fold, threshold, dice, in the order of `rows`.
 
     Raises:
-        InputError: If a fold has no slice to choose on.
+        InputError: If a fold has no slice to choose a threshold on.
     """
     table = prepared.slices[["patient", "fold"]].iloc[rows].assign(row=rows).reset_index(drop=True)
     threshold, dice = np.full((2, len(rows)), np.nan)

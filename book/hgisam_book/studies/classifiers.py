@@ -1,4 +1,4 @@
-"""The steps of the study of labels: a classifier for each task and seed, its measures, and what they say together.
+"""Steps of the study of binary and subtype labels: a classifier per task and seed, its measurements, their summary.
 
 Each is a folder under `runs/<profile>/classifiers`: `<task>-<seed>`, `measured/<task>-<seed>`, and `study`.
 """
@@ -24,20 +24,22 @@ TABLES = ("scores.parquet", "dice.parquet", "heads.parquet")
 
 
 def classifiers_of(profile: Profile) -> list[tuple[str, int]]:
-    """Task and seed of each classifier, the tasks of a seed beside each other."""
+    """Task and seed of each classifier, grouped by seed."""
     return [(task, seed) for seed in profile.study.seeds for task in COMPARED_TASKS]
 
 
-def train_classifiers(profile: Profile, runs_dir: Path, take_from: Path | None = None) -> dict[tuple[str, int], Path]:
-    """Trains a classifier for each task and seed of the study, takes it from a recorded run, or finds it done.
+def train_classifiers(
+    profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None
+) -> dict[tuple[str, int], Path]:
+    """Trains a classifier for each task and seed of the study, reuses it from a recorded run, or finds it done.
 
-    They are always trained, whatever `train.checkpoint` says of the run's own classifier: one network can't be several.
-    Where the run's own was trained as one of them is, with the same seed and settings, it is that one.
+    `train.checkpoint`, which the run may adopt instead of its training, does not count here: one network can't be
+    several. Where the training of the run has the seed and settings of one of them, it is that one.
 
     Args:
         profile: Of the run.
-        runs_dir: Where runs live.
-        take_from: Folder of recorded runs, whose trainings are taken where they are the same; None to train.
+        runs_dir: Folder of all runs.
+        take_from: Folder of recorded runs, to reuse trainings that are the same; None to train.
 
     Returns:
         Task and seed → the finished folder.
@@ -55,7 +57,7 @@ def _step_of(profile: Profile, task: str, seed: int) -> str:
     return OWN if _training(profile, task, seed) == profile else f"classifiers/{task}-{seed}"
 
 
-def measure_step(profile: Profile, runs_dir: Path, task: str, seed: int) -> Path:
+def measure_step(profile: Profile, runs_dir: str | Path, task: str, seed: int) -> Path:
     """Measures one of the classifiers on the prepared `ct-ich` set; see `measure_classifier`."""
     data = open_step_data(profile, runs_dir, "ct-ich")
     step = _step_of(profile, task, seed)
@@ -86,7 +88,7 @@ def measure_step(profile: Profile, runs_dir: Path, task: str, seed: int) -> Path
     )
 
 
-def study_step(profile: Profile, runs_dir: Path) -> Path:
+def study_step(profile: Profile, runs_dir: str | Path) -> Path:
     """The tables of all classifiers, each with the columns task and seed, and `study.json`.
 
     Returns:

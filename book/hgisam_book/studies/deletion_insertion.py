@@ -1,4 +1,4 @@
-"""Deletion and insertion: does the decision rest on what a map shows first?"""
+"""Deletion and insertion curves: the effect of the highest pixels of a map on the score."""
 
 from collections.abc import Mapping
 
@@ -12,11 +12,11 @@ from hgisam.data.prepared import PreparedDataset
 from hgisam.inference.predictor import Method, SlicePredictor, resize
 from hgisam_book.studies.method_comparison import Rows, batches, estimates
 
-REMOVED = np.linspace(0, 1, 15) ** 2  # shares of the brain, closer together where the first pixels go
+SHARES = np.linspace(0, 1, 15) ** 2  # of the brain that are deleted or inserted, denser near 0
 Floats = npt.NDArray[np.floating]
 
 
-def removal(
+def deletion_and_insertion(
     predictor: SlicePredictor,
     prepared: PreparedDataset,
     methods: Mapping[str, Method],
@@ -25,11 +25,11 @@ def removal(
     bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
-    """What becomes of the score when pixels of the brain go, or come, in the order of a map.
+    """Score against the share of brain pixels that are deleted, or inserted, in the descending order of a map.
 
-    Deletion replaces the highest pixels by the mean of the brain, share by share: a map that shows what the decision
-    rests on makes the score fall early. Insertion starts from the mean and brings the highest pixels back. Two
-    references: pixels in random order, and the drawn bleed first.
+    Deletion replaces the highest pixels by the mean of the brain, share by share: with a map that shows the evidence of
+    the classifier, the score falls early. Insertion starts from the mean and restores the highest pixels first. Two
+    references: pixels in random order, and the annotated bleed first.
 
     Args:
         predictor, prepared, methods: As in `dice_curves`.
@@ -37,40 +37,41 @@ def removal(
         bootstrap, seed: As in `estimates`; the seed also orders pixels of equal value.
 
     Returns:
-        A row a test ("deletion", "insertion"), method and share removed or inserted: test, method, at (the share),
-        metric ("score"), mean, low, high; and for each method the area under the curve, metric "auc", at "all".
+        One row per test ("deletion", "insertion"), method and share: test, method, at (the share), metric ("score"),
+        mean, low, high; and for each method the area under the curve, metric "auc", at "all".
 
-    Source: Petsiuk et al., RISE, BMVC 2018; departs from it in taking the brain for the image, and its mean for a blur.
+    Source: Petsiuk et al., RISE, BMVC 2018; departs from it in deleting within the brain only, with its mean as the
+        blank in place of a blurred image.
     """
     generator = np.random.default_rng(seed)
     scores: dict[tuple[str, str], list[Floats]] = {}
     for images, brain, truth in batches(predictor, prepared, rows):
         size = images.shape[2]
-        inside, drawn = (resize(torch.from_numpy(a).to(images.device).float(), size) >= 0.5 for a in (brain, truth))
+        inside, bleed = (resize(torch.from_numpy(a).to(images.device).float(), size) >= 0.5 for a in (brain, truth))
         noise = torch.from_numpy(generator.random(inside.shape, dtype=np.float32)).to(images.device)
-        orders = {"drawn bleed first": drawn.float(), "random order": torch.zeros_like(noise)}
+        orders = {"annotated bleed first": bleed.float(), "random order": torch.zeros_like(noise)}
         for name, method in methods.items():
             orders[name] = torch.from_numpy(predictor.maps(images, method, size)).to(noise)
         for name, values in orders.items():
-            for test, curve in removed_scores(predictor, images, inside, ranks(values, inside, noise)).items():
+            for test, curve in scores_by_share(predictor, images, inside, ranks(values, inside, noise)).items():
                 scores.setdefault((test, name), []).append(curve)
     found = []
     for (test, name), parts in scores.items():
         curves = np.concatenate(parts)  # [n, shares]
         base = {"test": test, "method": name}
-        steps = zip(REMOVED, curves.T, strict=True)
+        steps = zip(SHARES, curves.T, strict=True)
         found += [base | {"at": f"{share:.4f}", "metric": "score", "value": value} for share, value in steps]
-        found.append(base | {"at": "all", "metric": "auc", "value": np.trapezoid(curves, REMOVED, axis=1)})
+        found.append(base | {"at": "all", "metric": "auc", "value": np.trapezoid(curves, SHARES, axis=1)})
     return estimates(found, prepared, rows, bootstrap=bootstrap, seed=seed)
 
 
 def ranks(values: Tensor, inside: Tensor, noise: Tensor) -> Tensor:
-    """Which share of the brain is higher than each of its pixels: [B, H, W] in [0, 1), 0 for the highest; 2 outside.
+    """Share of the brain that is higher than each of its pixels: [B, H, W] in [0, 1), 0 for the highest; 2 outside.
 
     Args:
         values: [B, H, W].
         inside: [B, H, W] bool.
-        noise: [B, H, W]; decides between pixels of equal value, which would otherwise go row by row.
+        noise: [B, H, W]; random order of tied pixels, which would otherwise be ordered row by row.
     """
     ranked = torch.full_like(values, 2.0)
     for i, mask in enumerate(inside):
@@ -81,12 +82,12 @@ def ranks(values: Tensor, inside: Tensor, noise: Tensor) -> Tensor:
     return ranked
 
 
-def removed_scores(predictor: SlicePredictor, images: Tensor, inside: Tensor, order: Tensor) -> dict[str, Floats]:
-    """Scores [B, shares] when pixels are deleted, or inserted, in an order [B, H, W] from `ranks`."""
+def scores_by_share(predictor: SlicePredictor, images: Tensor, inside: Tensor, order: Tensor) -> dict[str, Floats]:
+    """Scores [B, shares] after deletion, and insertion, of pixels in an order [B, H, W] from `ranks`."""
     count = inside.sum(dim=(1, 2)).clamp_min(1)
     mean = ((images * inside[:, None]).sum(dim=(2, 3)) / count[:, None])[..., None, None]  # [B, C, 1, 1]
     scores: dict[str, list[Tensor]] = {"deletion": [], "insertion": []}
-    for share in REMOVED:
+    for share in SHARES:
         first = (order < share)[:, None]
         rest = inside[:, None] & ~first
         for test, blank in (("deletion", first), ("insertion", rest)):

@@ -1,4 +1,4 @@
-"""What each head of each block sees: attention received by every token, before and after the gradient weighs it."""
+"""Single attention heads: attention received by every token, before and after the gradient weighs it."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,11 @@ from hgisam.maps.hgi_sam import head_weights
 
 @dataclass(frozen=True)
 class HeadMaps:
-    """Of one block, both [B, heads, rows, cols] on its token grid.
+    """Maps of the heads of one block, on its token grid.
 
-    `received`: attention that a token receives from its window, by head. `weighted`: the same times the head's weight
-    in that window; its mean over heads is what HGI-SAM takes from this block, that of `received` what Swin-SAM takes.
+    Attributes:
+        received: [B, heads, rows, cols], attention that a token receives in its window; Swin-SAM uses its mean.
+        weighted: The same times the weight of the head in that window; HGI-SAM uses its mean over heads.
     """
 
     received: Tensor
@@ -27,8 +28,8 @@ class HeadMaps:
     def panels(self) -> tuple[Tensor, Tensor]:
         """All heads together, then each: [B, 1 + heads, rows, cols] of received and weighted attention, in [0, 1].
 
-        Received attention is scaled panel by panel, since its pattern counts. Weighted heads share one scale, since
-        there it counts how strong they are beside each other.
+        Received attention is scaled head by head, to show its pattern. Weighted heads share one scale, to show their
+        relative strength.
         """
         received = torch.cat([self.received.mean(dim=1, keepdim=True), self.received], dim=1)
         together = min_max(self.weighted.mean(dim=1))[:, None]
@@ -45,11 +46,11 @@ def head_maps(
     Args:
         model: Is or contains one timm Swin, and returns logits; left as it was.
         images: [B, C, H, W], standardised as in training.
-        target: Class whose logit weighs the heads; 0 of a head with one logit.
+        target: Class whose logit weighs the heads; 0 for a classification head with one logit.
         gradient_at: "scores" or "weights", see `hgi_sam`.
 
     Returns:
-        BlockGeometry → its heads, in the order of the blocks.
+        Block → its heads, in the order of the blocks.
 
     Raises:
         InputError: For a model, images or options that do not fit, or where no gradient reaches the attention.
@@ -68,16 +69,15 @@ def head_maps(
 
 
 def contrast(maps: Tensor, truth: Tensor, brain: Tensor) -> Tensor:
-    """How many times more of a map a token of the bleed has than one of the rest of the brain.
+    """Contrast of a map: its mean over the bleed divided by its mean over the rest of the brain.
 
     Args:
         maps: [B, ..., rows, cols] ≥ 0, on a grid that covers the slice.
-        truth: [B, H, W], something true in each slice.
+        truth: [B, H, W], not empty in any slice.
         brain: [B, H, W], 0 outside.
 
     Returns:
-        [B, ...]: mean over the bleed / mean over the rest of the brain; 1 where the map makes no difference. Tokens
-        that lie in both count for each with their share.
+        [B, ...]; 1 for a constant map. Tokens count for each region with the share of it that they cover.
     """
     bleed, rest = ((region > 0).to(maps) for region in (truth, (brain > 0) & ~(truth > 0)))
     rows, cols = maps.shape[-2:]

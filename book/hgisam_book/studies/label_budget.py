@@ -1,4 +1,4 @@
-"""How many drawn scans are labels of slices worth? Dice against the number of scans that a segmenter learned from."""
+"""Label budget: Dice of a supervised segmenter against the number of annotated scans it was trained on."""
 
 import math
 from typing import Any
@@ -16,15 +16,15 @@ from hgisam_book.studies.method_comparison import bleeding_rows, dice_curves
 
 
 def held_out_dice(predictor: SlicePredictor, split: PreparedDataset, grid: npt.NDArray[np.float64]) -> pd.DataFrame:
-    """Dice of the bleeding test slices, at the threshold that is best on those of the validation patients.
+    """Dice of the bleeding test slices, at the threshold that is best on the bleeding validation slices.
 
     Args:
         predictor: Of a segmenter.
-        split: The set as `by_fold` divides it.
+        split: The set from `by_fold`.
         grid: [T] ascending thresholds.
 
     Returns:
-        A row a slice: patient, row, dice, and the threshold.
+        One row per slice: patient, row, dice, threshold.
     """
     rows = {name: bleeding_rows(split, name, most=len(split.slices), seed=0) for name in ("val", "test")}
     both = np.concatenate([rows["val"], rows["test"]])
@@ -35,14 +35,14 @@ def held_out_dice(predictor: SlicePredictor, split: PreparedDataset, grid: npt.N
 
 
 def budget_curve(table: pd.DataFrame) -> pd.DataFrame:
-    """Dice against drawn scans.
+    """Dice against the number of annotated scans.
 
     Args:
-        table: Columns budget, scans, fold and dice, a row a slice.
+        table: Columns budget, scans, fold and dice, one row per slice.
 
     Returns:
-        A row a budget, fewest scans first: budget, scans (a mean where folds have different numbers), dice (the mean of
-        all slices), n_slices, n_folds.
+        One row per budget, fewest scans first: budget, scans (a mean where folds have different numbers), dice (the
+        mean of all slices), n_slices, n_folds.
     """
     grouped = table.groupby("budget", sort=False)
     scans = table.drop_duplicates(["budget", "fold"]).groupby("budget", sort=False)["scans"].mean()
@@ -51,16 +51,16 @@ def budget_curve(table: pd.DataFrame) -> pd.DataFrame:
     return curve.sort_values("scans").reset_index()
 
 
-def worth_of_image_labels(curve: pd.Series, dice: float) -> float | None:
-    """Drawn scans from which a supervised segmenter reaches the Dice of a weak one.
+def equivalent_scans(curve: pd.Series, dice: float) -> float | None:
+    """Number of annotated scans with which a supervised segmenter reaches the Dice of a weakly supervised one.
 
     Args:
-        curve: Dice of the supervised segmenter, indexed by drawn scans, fewest first.
-        dice: Of the weak one.
+        curve: Dice of the supervised segmenter, indexed by annotated scans, fewest first.
+        dice: Of the weakly supervised one.
 
     Returns:
-        Where the curve first reaches it, between two budgets on a line over the logarithm of scans; the least budget if
-        that is as good already; None if none is.
+        Where the curve first reaches it, interpolated linearly over the logarithm of scans; the smallest budget if that
+        reaches it already; None if none does.
     """
     reached = curve.to_numpy() >= dice
     if not reached.any():
@@ -73,20 +73,19 @@ def worth_of_image_labels(curve: pd.Series, dice: float) -> float | None:
     return math.exp(few + (dice - low) / (high - low) * (many - few))
 
 
-def worth_interval(
+def equivalent_scans_interval(
     table: pd.DataFrame, weak: pd.Series, *, count: int, generator: np.random.Generator
 ) -> dict[str, Any]:
-    """The same with an interval from resampling patients, who are the same for curve and weak method in each sample.
+    """`equivalent_scans` with a percentile bootstrap interval over patients, paired: the same samples for both methods.
 
     Args:
         table: As for `budget_curve`, with patient and row.
-        weak: Dice of the weak method, indexed by row; has all rows of the table.
-        count: Bootstrap samples.
-        generator: Where the randomness comes from.
+        weak: Dice of the weakly supervised method, indexed by row; has all rows of the table.
+        count, generator: As in `bootstrap_mean`.
 
     Returns:
-        scans: from `worth_of_image_labels`; ci95: percentiles, None in place of a number that is beyond the largest
-        budget; reached: share of the samples in which the curve crosses.
+        scans: from `equivalent_scans`; ci95: percentiles, None in place of a number beyond the largest budget; reached:
+        fraction of the samples in which the curve reaches the Dice.
     """
     curve = budget_curve(table)
     slices = table.drop_duplicates("row").set_index("row")["patient"]
@@ -98,11 +97,11 @@ def worth_interval(
     weights = patient_weights(len(sums), count, generator)
     with np.errstate(invalid="ignore"):
         means = pd.DataFrame((weights @ sums) / (weights @ sizes))[[*curve["budget"], "weak"]].dropna()
-    worths = [worth_of_image_labels(pd.Series(row[:-1], index=curve["scans"]), row[-1]) for row in means.to_numpy()]
-    ordered = np.sort([math.inf if worth is None else worth for worth in worths])
+    samples = [equivalent_scans(pd.Series(row[:-1], index=curve["scans"]), row[-1]) for row in means.to_numpy()]
+    ordered = np.sort([math.inf if scans is None else scans for scans in samples])
     low, high = (float(ordered[round(share * (len(ordered) - 1))]) for share in (0.025, 0.975))
     return {
-        "scans": worth_of_image_labels(curve.set_index("scans")["dice"], float(weak.reindex(slices.index).mean())),
+        "scans": equivalent_scans(curve.set_index("scans")["dice"], float(weak.reindex(slices.index).mean())),
         "ci95": [None if math.isinf(end) else end for end in (low, high)],
         "reached": float(np.isfinite(ordered).mean()),
     }

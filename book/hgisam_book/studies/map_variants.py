@@ -1,4 +1,4 @@
-"""Changes to a map method, each a method again: other last steps, more looks at a slice, another class or brain."""
+"""Variants of map methods: other fusion of blocks and stages, test-time augmentation, another class or brain mask."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,11 +18,11 @@ from hgisam_book.studies.method_comparison import Brain, Maps
 Grid = Callable[[Tensor, BlockGeometry], Tensor]
 Join = Callable[[Sequence[Tensor]], Tensor]
 ERODED_MM = 2.0
-ZOOMS = (0.87, 1.0, 1.15)  # sizes that training showed
+ZOOMS = (0.87, 1.0, 1.15)  # within the range of the augmentation in training
 
 
 def product(maps: Sequence[Tensor]) -> Tensor:
-    """Element-wise product of maps of one grid: high where all are."""
+    """Element-wise product of maps of one grid: high where all are high."""
     return torch.stack(list(maps)).prod(dim=0)
 
 
@@ -32,7 +32,7 @@ def average(maps: Sequence[Tensor]) -> Tensor:
 
 
 def batch_min_max(maps: Tensor) -> Tensor:
-    """Min-max normalization of [B, rows, cols] over the batch: all images share their extremes."""
+    """Min-max scaling of [B, rows, cols] over the whole batch: all images share minimum and maximum."""
     return min_max(maps.flatten(0, 1)[None]).view_as(maps)
 
 
@@ -48,14 +48,14 @@ def composed(
     join: Join = product,
     scale: str = "image",
 ) -> Method:
-    """HGI-SAM with other last steps.
+    """HGI-SAM with another fusion of blocks and stages.
 
     Args:
         gradient_at, stages, grid: As in `infused_grids`.
-        blocks: Joins the two blocks of a pair (W-MSA and SW-MSA): `product` or `average`.
-        join: Joins the stages, likewise.
-        scale: What is scaled to [0, 1] before the stages are joined: each stage of each "image"; each stage of the
-            whole "batch" together, as the released code's min-max over the tensor does, also at the end; or "none".
+        blocks: Fusion of the two blocks of a pair (W-MSA and SW-MSA): `product` or `average`.
+        join: Fusion of the stages, likewise.
+        scale: Min-max scaling of each stage before their fusion: per "image"; over the whole "batch", like the min-max
+            over the tensor in the released code, also at the end; or "none".
     """
 
     check_choice("scale", scale, list(SCALES))
@@ -75,8 +75,8 @@ def composed(
     return method
 
 
-def mirrored(method: Method) -> Method:
-    """Mean of the map and the flipped-back map of the slice mirrored left to right."""
+def with_flip(method: Method) -> Method:
+    """Test-time augmentation: mean of the map and the map of the slice mirrored left to right, flipped back."""
 
     def both(model: nn.Module, images: Tensor, target: int) -> Tensor:
         return (method(model, images, target) + method(model, images.flip(-1), target).flip(-1)) / 2
@@ -84,8 +84,8 @@ def mirrored(method: Method) -> Method:
     return both
 
 
-def resized(method: Method, zooms: Sequence[float] = ZOOMS) -> Method:
-    """Mean of the maps of the slice at several sizes, each brought back."""
+def multi_scale(method: Method, zooms: Sequence[float] = ZOOMS) -> Method:
+    """Test-time augmentation: mean of the maps of the slice at several scales, each scaled back."""
 
     def mean(model: nn.Module, images: Tensor, target: int) -> Tensor:
         maps = [zoom(method(model, zoom(images, by), target)[:, None], 1 / by)[:, 0] for by in zooms]
@@ -95,14 +95,14 @@ def resized(method: Method, zooms: Sequence[float] = ZOOMS) -> Method:
 
 
 def zoom(images: Tensor, by: float) -> Tensor:
-    """[B, C, H, W] magnified about its centre, cut or padded with 0 to the size that it had."""
+    """[B, C, H, W] magnified about its center, cropped or padded with 0 to its size."""
     theta = torch.eye(2, 3, device=images.device)[None].expand(len(images), 2, 3) / by
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
 
 
-def fixed(method: Method, threshold: float) -> Method:
-    """The mask at one threshold as a map of 0 and 1: whatever is chosen afterwards cuts it at the same place."""
+def at_threshold(method: Method, threshold: float) -> Method:
+    """The mask at one threshold as a map of 0 and 1, which any later threshold in (0, 1] leaves as it is."""
 
     def mask(model: nn.Module, images: Tensor, target: int) -> Tensor:
         return (method(model, images, target) >= threshold).float()
@@ -111,32 +111,32 @@ def fixed(method: Method, threshold: float) -> Method:
 
 
 def of_predicted_class(method: Method) -> Method:
-    """The map of the class with the largest logit, slice by slice, instead of the class that was asked for."""
+    """The map of the predicted class, the one with the largest logit, of each slice instead of the target class."""
 
     def explain(model: nn.Module, images: Tensor, target: int) -> Tensor:
         with torch.no_grad():
-            said = model(images).argmax(dim=1)  # [B]
+            predicted = model(images).argmax(dim=1)  # [B]
         maps = torch.zeros_like(images[:, 0], dtype=torch.float32)
-        for label in said.unique().tolist():
-            maps[said == label] = method(model, images[said == label], label)
+        for label in predicted.unique().tolist():
+            maps[predicted == label] = method(model, images[predicted == label], label)
         return maps
 
     return explain
 
 
 def whole_slice(maps: Maps, brain: Brain) -> tuple[Maps, Brain]:
-    """No brain mask."""
+    """Maps without a brain mask."""
     return maps, np.ones_like(brain)
 
 
 def within_brain(maps: Maps, brain: Brain) -> tuple[Maps, Brain]:
-    """Each map stretched so that its largest value within the brain is 1, as `hgi_sam` does that is given the brain."""
+    """Maps scaled so that the maximum within the brain is 1, as in `hgi_sam` with a brain mask."""
     inside = np.where(brain > 0, maps, 0)
     most = inside.max(axis=(1, 2), keepdims=True)
     return np.divide(inside, most, out=np.zeros_like(inside), where=most > 0), brain
 
 
 def eroded_brain(maps: Maps, brain: Brain, pixel_mm: float) -> tuple[Maps, Brain]:
-    """The brain without its outermost `ERODED_MM`."""
+    """Maps, and the brain mask eroded by `ERODED_MM`."""
     deep = [distance_transform_edt(inside > 0, sampling=pixel_mm) > ERODED_MM for inside in brain]
     return maps, np.stack(deep).astype(brain.dtype)

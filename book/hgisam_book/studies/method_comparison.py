@@ -1,4 +1,4 @@
-"""Method comparison: any map methods, and single heads, measured alike over the bleeding slices of a set."""
+"""Method comparison: Dice of map methods, and contrast of attention heads, over the bleeding slices of a set."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -58,9 +58,9 @@ def dice_curves(
     *,
     restrict: Mapping[str, Restriction] | None = None,
 ) -> dict[str, Curves]:
-    """Dice of every method on every slice at every threshold; no map outlives its batch.
+    """Dice of every method on every slice at every threshold, without storing maps.
 
-    Maps are made as extraction makes them: in the same precision, batches and rounding.
+    Precision, batches and rounding of the maps are those of `hgisam.inference.extraction`.
 
     Args:
         predictor: Of the classifier.
@@ -68,8 +68,8 @@ def dice_curves(
         methods: Name → method.
         rows: [n] bleeding slices.
         grid: [T] ascending thresholds.
-        restrict: Name → change of its maps and brain masks, both [B, H, W], before the threshold; all others keep the
-            map as it is within the whole brain.
+        restrict: Name → change of its maps and brain masks, both [B, H, W], before thresholding; for others predictions
+            are restricted to the brain.
 
     Returns:
         Name → [n, T].
@@ -93,7 +93,7 @@ def compare_methods(
     bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Each method at the threshold that is best on the validation slices, measured on the test slices.
+    """Dice of each method on the test slices, at the threshold that is best on the validation slices.
 
     Args:
         predictor, prepared, methods, grid: As in `dice_curves`.
@@ -142,17 +142,16 @@ def dice_by_slice(
 def estimates(
     found: Sequence[Mapping[str, Any]], prepared: PreparedDataset, rows: Rows, *, bootstrap: int, seed: int
 ) -> pd.DataFrame:
-    """Means of what was measured on slices, with 95 % intervals over patients.
+    """Means of values per slice, with 95 % intervals over patients.
 
     Args:
-        found: Each with whatever names it, and "value" [n], one per slice.
-        prepared: Whose slices they are.
+        found: Records with any names, and "value" [n], one per slice.
+        prepared: The set.
         rows: [n] slices.
-        bootstrap: Samples of patients.
-        seed: Of the bootstrap.
+        bootstrap, seed: Number of bootstrap samples of patients, and their seed, the same for each record.
 
     Returns:
-        One row each: its names, and mean, low, high in place of the values.
+        One row per record: its names, and mean, low, high in place of the values.
     """
     patient = prepared.slices["patient"].iloc[rows].reset_index(drop=True)
     table = []
@@ -167,7 +166,7 @@ def estimates(
 def head_contrasts(
     predictor: SlicePredictor, prepared: PreparedDataset, rows: Rows, *, gradient_at: str
 ) -> pd.DataFrame:
-    """Preference of each block and head for the bleed, with and without the gradient.
+    """Contrast of the attention of each block and head on the bleed, with and without the gradient.
 
     Args:
         predictor, prepared: As in `dice_curves`.
@@ -175,8 +174,8 @@ def head_contrasts(
         gradient_at: "scores" or "weights", see `hgi_sam`.
 
     Returns:
-        One row per head: stage, block, head, counted from 1, where head 0 is all of the block's heads together;
-        received and weighted: the median over slices of the `contrast` of either.
+        One row per head: stage, block, head, counted from 1, where head 0 is all heads of the block together; received
+        and weighted: the median over slices of the `contrast` of either.
     """
     found: dict[tuple[int, int], list[Tensor]] = {}
     for images, brain, truth in batches(predictor, prepared, rows):
@@ -197,7 +196,7 @@ def head_contrasts(
 def batches(
     predictor: SlicePredictor, prepared: PreparedDataset, rows: Rows
 ) -> Iterator[tuple[Tensor, Brain, npt.NDArray[np.bool_]]]:
-    """What the network sees, brain and ground truth [B, H, W] of some slices at a time."""
+    """Batches of the input of the network [B, C, H, W], brain and ground truth [B, H, W]."""
     arrays = (prepared.hu, prepared.brain, require_masks(prepared))
     with tqdm(total=len(rows), desc="comparing", unit="slice") as bar:
         for start in range(0, len(rows), predictor.batch_size):

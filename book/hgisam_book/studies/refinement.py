@@ -1,7 +1,7 @@
-"""Better masks without a drawn pixel: the map, the density of blood, and a network that learns from both.
+"""Refinement without pixel annotations: fusion of map and density of blood, then self-training on pseudo-masks.
 
-The weakly labelled scans have labels of slices only. There the map times the density of blood makes a pseudo mask of
-each slice that bleeds, and an empty mask is true where none does. A U-Net learns from them and is measured like any
+The weakly labelled scans have slice labels only. There the fusion of map and density gives a pseudo-mask of each
+bleeding slice; the mask of any other slice is empty. A U-Net is trained on these pseudo-masks, and evaluated like any
 other method.
 """
 
@@ -29,32 +29,38 @@ from hgisam.pipeline import open_step_data, train_step
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import require_step, run_step
-from hgisam_book.studies.blood_density import DENSITY_GRID, blood_begins_at, blood_density, dense_areas, with_density
+from hgisam_book.studies.blood_density import (
+    DENSITY_GRID,
+    best_density_threshold,
+    blood_density,
+    dense_areas,
+    with_density,
+)
 
-# density without a map, the product of both, the network that learnt from it, and the mean of the last two
+# density without a map, fusion of both, the network trained on its pseudo-masks, and the mean of the last two
 PARTS = ("density_alone", "hgi_sam_density", "hgi_sam_self_trained", "hgi_sam_refined")
-PSEUDO_THRESHOLD = 0.1  # of map and density, at and above which a pixel of a bleeding slice is taken for blood
-MOST_BLEEDING = 1500  # slices with pseudo masks; as many without a bleed stand beside them
+PSEUDO_THRESHOLD = 0.1  # of the fusion of map and density, for pseudo-masks
+MAX_BLEEDING = 1500  # slices with pseudo-masks; as many without a bleed are added
 TRAINING = "hgi_sam_refined"  # of `study.trainings`
 
 Maps = npt.NDArray[np.float32]
 
 
-def refine_step(profile: Profile, runs_dir: Path) -> Path:
-    """Refines HGI-SAM on the prepared `ct-ich` set; no mask of it is read.
+def refine_step(profile: Profile, runs_dir: str | Path) -> Path:
+    """Refined score maps of HGI-SAM on the prepared `ct-ich` set, whose masks are not read.
 
     Returns:
         `runs/<profile>/refined/maps`: `maps.zarr` with `PARTS`, float16 [slice, row, col].
     """
-    pseudo = pseudo_step(profile, runs_dir)
+    pseudo = pseudo_mask_step(profile, runs_dir)
     variant = profile.variant(TRAINING, ["train.checkpoint=null"])
     trained = train_step(variant, runs_dir, "refined/self_trained", open_prepared(pseudo / "dataset"))
     data, mapped = open_step_data(profile, runs_dir, "ct-ich"), require_step(profile, runs_dir, "maps")
-    begins_hu = read_json(pseudo / "density.json")["begins_hu"]
+    threshold_hu = read_json(pseudo / "density.json")["threshold_hu"]
 
     def work(folder: Path) -> None:
         predictor = SlicePredictor.of(load_checkpoint(trained), profile)
-        refine(predictor, data, mapped / "maps.zarr", begins_hu, folder)
+        refine(predictor, data, mapped / "maps.zarr", threshold_hu, folder)
 
     return run_step(
         profile,
@@ -72,17 +78,17 @@ def refine_step(profile: Profile, runs_dir: Path) -> Path:
     )
 
 
-def pseudo_step(profile: Profile, runs_dir: Path) -> Path:
-    """Pseudo masks of the weakly labelled slices.
+def pseudo_mask_step(profile: Profile, runs_dir: str | Path) -> Path:
+    """Pseudo-masks of the weakly labelled slices.
 
     Returns:
-        `runs/<profile>/refined/pseudo`: `dataset`, a prepared set, and `density.json`: begins_hu, grid_hu, auroc.
+        `runs/<profile>/refined/pseudo`: `dataset`, a prepared set, and `density.json`: threshold_hu, grid_hu, auroc.
     """
     data, trained = open_step_data(profile, runs_dir, "rsna"), require_step(profile, runs_dir, "train")
 
     def work(folder: Path) -> None:
         predictor, method = SlicePredictor.of(load_checkpoint(trained), profile), methods_of(profile.maps, ["hgi_sam"])
-        write_pseudo(predictor, method["hgi_sam"], data, folder, seed=profile.seed)
+        write_pseudo_masks(predictor, method["hgi_sam"], data, folder, seed=profile.seed)
 
     return run_step(
         profile,
@@ -95,13 +101,15 @@ def pseudo_step(profile: Profile, runs_dir: Path) -> Path:
     )
 
 
-def write_pseudo(predictor: SlicePredictor, method: Method, weak: PreparedDataset, folder: Path, *, seed: int) -> None:
-    """Writes what `pseudo_step` returns.
+def write_pseudo_masks(
+    predictor: SlicePredictor, method: Method, weak: PreparedDataset, folder: Path, *, seed: int
+) -> None:
+    """Writes the files of `pseudo_mask_step`.
 
     Args:
         predictor: Of the classifier whose maps are refined.
         method: Of the maps.
-        weak: With labels of slices.
+        weak: With slice labels.
         folder: Exists.
         seed: Samples the slices.
 
@@ -116,18 +124,18 @@ def write_pseudo(predictor: SlicePredictor, method: Method, weak: PreparedDatase
     areas = np.concatenate([dense_areas(density) for _, density in densities])
     order = np.concatenate([rows for rows, _ in densities])
     bleeds = weak.slices["any"].iloc[order].to_numpy() == 1
-    begins_hu, auroc = blood_begins_at(areas, bleeds)
-    found = {"begins_hu": begins_hu, "grid_hu": DENSITY_GRID.tolist(), "auroc": auroc.tolist()}
+    threshold_hu, auroc = best_density_threshold(areas, bleeds)
+    found = {"threshold_hu": threshold_hu, "grid_hu": DENSITY_GRID.tolist(), "auroc": auroc.tolist()}
     write_json(folder / "density.json", found)
 
     def blocks() -> Iterator[StudyArrays]:
-        for rows, density in tqdm(densities, desc="pseudo masks", unit="scan"):
+        for rows, density in tqdm(densities, desc="pseudo-masks", unit="scan"):
             hu, brain = weak.hu[rows], weak.brain[rows]
             mask, bleeding = np.zeros(hu.shape, np.uint8), weak.slices["any"].iloc[rows].to_numpy() == 1
             if bleeding.any():
                 images = predictor.images(hu[bleeding], brain[bleeding])
                 maps = predictor.maps(images, method, hu.shape[1])
-                refined = with_density(maps, density[bleeding], begins_hu)
+                refined = with_density(maps, density[bleeding], threshold_hu)
                 mask[bleeding] = (refined >= PSEUDO_THRESHOLD) * MASK_VALUES["unspecified"]
             yield hu, brain, mask
 
@@ -138,31 +146,31 @@ def write_pseudo(predictor: SlicePredictor, method: Method, weak: PreparedDatase
 
 
 def choose_slices(slices: pd.DataFrame, seed: int) -> npt.NDArray[np.int64]:
-    """Rows of slices that bleed, patient by patient at random, and of as many of the same patients that don't.
+    """Rows of a balanced random sample: bleeding slices, and as many other slices of the same patients.
 
     Args:
         slices: `slices.parquet` of the weakly labelled set.
-        seed: Of the draw.
+        seed: Of the sample.
 
     Returns:
-        [n] ascending; patients are drawn until `MOST_BLEEDING` slices bleed.
+        [n] ascending; patients are sampled until `MAX_BLEEDING` slices bleed.
     """
     generator = np.random.default_rng(seed)
     bleeding = slices.groupby("patient")["any"].sum().sample(frac=1, random_state=generator)
-    patients = bleeding.index[bleeding.cumsum().shift(fill_value=0) < MOST_BLEEDING]
+    patients = bleeding.index[bleeding.cumsum().shift(fill_value=0) < MAX_BLEEDING]
     bleeds, mine = slices["any"].to_numpy() == 1, slices["patient"].isin(patients).to_numpy()
     positive, negative = (generator.permutation(np.flatnonzero(mine & kind)) for kind in (bleeds, ~bleeds))
-    return np.sort(np.concatenate([positive[:MOST_BLEEDING], negative[: len(positive[:MOST_BLEEDING])]]))
+    return np.sort(np.concatenate([positive[:MAX_BLEEDING], negative[: len(positive[:MAX_BLEEDING])]]))
 
 
-def refine(self_trained: SlicePredictor, data: PreparedDataset, maps: Path, begins_hu: float, folder: Path) -> None:
+def refine(self_trained: SlicePredictor, data: PreparedDataset, maps: Path, threshold_hu: float, folder: Path) -> None:
     """Writes `PARTS` of every slice to `folder/maps.zarr`, study by study.
 
     Args:
         self_trained: The segmenter that was trained on pseudo-masks.
         data: The set to segment.
         maps: Group with hgi_sam, rows as in `data`.
-        begins_hu: From `blood_begins_at`.
+        threshold_hu: From `best_density_threshold`.
         folder: Exists.
     """
     hgi_sam, _ = read_score_maps(maps)["hgi_sam"]
@@ -172,17 +180,17 @@ def refine(self_trained: SlicePredictor, data: PreparedDataset, maps: Path, begi
     scans = tqdm(densities_of(data, np.arange(count)), total=data.slices["study"].nunique(), desc="refining")
     for rows, density in scans:
         images = self_trained.images(data.hu[rows], data.brain[rows])
-        learnt = self_trained.maps(images, probability_of_bleeding, size[0]).astype(np.float32)
-        alone, dense = (with_density(m, density, begins_hu) for m in (np.ones(density.shape), hgi_sam.oindex[rows]))
-        parts = np.stack([alone, dense, learnt, (dense + learnt) / 2]).astype(np.float16)
+        predicted = self_trained.maps(images, probability_of_bleeding, size[0]).astype(np.float32)
+        alone, fused = (with_density(m, density, threshold_hu) for m in (np.ones(density.shape), hgi_sam.oindex[rows]))
+        parts = np.stack([alone, fused, predicted, (fused + predicted) / 2]).astype(np.float16)
         for array, values in zip(arrays, parts, strict=True):
             array.oindex[rows] = values
 
 
 def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], Maps]]:
-    """Study by study, the chosen rows in their order and their density [n, H, W].
+    """The chosen rows, study by study, and their density [n, H, W].
 
-    Whole studies are read, since density is a matter of neighbours.
+    Whole studies are read, since density is smoothed over neighboring slices.
     """
     for study in data.slices.groupby("study", sort=False).indices.values():
         rows = np.sort(study)

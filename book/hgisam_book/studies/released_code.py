@@ -1,4 +1,4 @@
-"""Maps as the released code of the paper makes them, with its defects: for parity tests and ablations."""
+"""Maps of the released code of the paper, with its defects, for parity tests and ablations."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from hgisam.maps.combine import combine, to_token_grid
 def released_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
     """`to_token_grid` with the roll of the released code: every odd block by half a window, shifted or not.
 
-    It scrambles stage 3 (counted from 0), where timm shifts no block.
+    It shuffles the tokens of stage 3 (counted from 0), where timm shifts no block.
     """
     half = (block.window[0] // 2, block.window[1] // 2) if block.block % 2 else (0, 0)
     return to_token_grid(received, replace(block, shift=half))
@@ -32,8 +32,8 @@ def released_swin_sam(
 
     Args, Returns and Raises: those of `swin_sam`.
 
-    Source: the released code of Rasoulian et al. 2023. Its pooling rounds otherwise than a mean, and the min-max of
-        almost even attention shows that.
+    Source: the released code of Rasoulian et al. 2023. Its pooling rounds in another way than a mean, which shows
+        after min-max scaling of almost uniform attention.
     """
 
     def receive(block: BlockAttention) -> Tensor:

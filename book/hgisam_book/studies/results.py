@@ -1,4 +1,4 @@
-"""All methods of a run measured together, what its studies found, and why their masks fail."""
+"""Evaluation of all methods of a run together, with the results of its studies and a failure analysis."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from hgisam.runs.steps import require_step, step_dir
 from hgisam_book.studies.failure_causes import failures
 
 STUDIES = {"binary_vs_subtype": "classifiers/study/study.json"}  # name in the summary → file of the run
-OTHER_MAPS = ("baselines/*/maps", "refined/maps")  # steps besides "maps" that leave score maps
+OTHER_MAPS = ("baselines/*/maps", "refined/maps")  # steps besides "maps" with score maps
 
 
-def results_step(profile: Profile, runs_dir: Path) -> Path:
-    """Measures all methods whose maps the run holds (classifier, baselines, refined masks), and why each mask fails.
+def results_step(profile: Profile, runs_dir: str | Path) -> Path:
+    """Evaluates all methods whose score maps the run has (classifier, baselines, refinement), with a failure analysis.
 
     Returns:
         `runs/<profile>/results`: the files of `evaluate_step`, with the studies in `summary.json`, and
@@ -33,9 +33,9 @@ def results_step(profile: Profile, runs_dir: Path) -> Path:
         if studies:
             summary["studies"] = {name: read_json(path) for name, path in studies.items()}
         write_json(folder / "summary.json", summary)
-        values = read_score_maps(*(source / "maps.zarr" for source in sources.values()))
+        score_maps = read_score_maps(*(source / "maps.zarr" for source in sources.values()))
         thresholds = thresholds_by_slice(data, read_json(folder / "thresholds.json"))
-        causes = failures(data, values, thresholds, read_table(folder / "predictions.parquet"))
+        causes = failures(data, score_maps, thresholds, read_table(folder / "predictions.parquet"))
         causes.to_parquet(folder / "failures.parquet", index=False)
 
     inputs = {name: sha256_of(path) for name, path in studies.items()}

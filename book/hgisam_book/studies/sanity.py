@@ -1,4 +1,4 @@
-"""Do maps show what the network has learnt? Tests that need no eye: randomise it, shuffle its labels, point."""
+"""Sanity checks of maps: cascading randomization, shuffled labels, pointing game, deletion and insertion."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -19,12 +19,12 @@ from hgisam.evaluation.metrics import hit
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.models.checkpoint import Checkpoint
 from hgisam.models.networks import build_network
-from hgisam_book.studies.deletion_insertion import removal
+from hgisam_book.studies.deletion_insertion import deletion_and_insertion
 from hgisam_book.studies.method_comparison import Maps, Rows, batches, estimates
 
 TRAINED, SHUFFLED = "trained", "shuffled labels"
-MOST_SLICES = 40  # for the tests that look at each of them a hundred times
-POINTING_MM = (0.0, 5.0)  # how far from the bleed a hit may be
+MAX_SLICES = 40  # for the checks that need a hundred forward passes per slice
+POINTING_MM = (0.0, 5.0)  # tolerances of a hit: distance from the bleed
 Truth = npt.NDArray[np.bool_]
 
 
@@ -39,51 +39,51 @@ def sanity_checks(
     seed: int,
     shuffled: Checkpoint | None = None,
 ) -> pd.DataFrame:
-    """All tests of this module, and removal.
+    """All sanity checks, in one table.
 
     Args:
-        predictor, prepared, methods, grid, bootstrap, seed, shuffled: As in `randomisation`.
-        rows: [n] bleeding slices; of many, `MOST_SLICES` spread evenly are taken.
+        predictor, prepared, methods, grid, bootstrap, seed, shuffled: As in `cascading_randomization`.
+        rows: [n] bleeding slices; for all but the pointing game at most `MAX_SLICES` of them, evenly spaced.
 
     Returns:
-        test, method, at, metric, mean, low, high; see the tests.
+        test, method, at, metric, mean, low, high; see the checks.
     """
-    few = rows[np.linspace(0, len(rows) - 1, min(len(rows), MOST_SLICES)).astype(int)]
+    few = rows[np.linspace(0, len(rows) - 1, min(len(rows), MAX_SLICES)).astype(int)]
     options: dict[str, Any] = {"bootstrap": bootstrap, "seed": seed}
     tests = [
-        randomisation(predictor, prepared, methods, few, grid=grid, shuffled=shuffled, **options),
-        removal(predictor, prepared, methods, few, **options),
-        pointing(predictor, prepared, methods, rows, **options),
+        cascading_randomization(predictor, prepared, methods, few, grid=grid, shuffled=shuffled, **options),
+        deletion_and_insertion(predictor, prepared, methods, few, **options),
+        pointing_game(predictor, prepared, methods, rows, **options),
     ]
     return pd.concat(tests, ignore_index=True)
 
 
-def randomised(checkpoint: Checkpoint, *, seed: int) -> Iterator[tuple[str, Checkpoint]]:
-    """The network with more and more of its weights drawn afresh, from the head down to the patches.
+def randomized_networks(checkpoint: Checkpoint, *, seed: int) -> Iterator[tuple[str, Checkpoint]]:
+    """The network with more and more random weights: the head, then stage after stage, down to the patch embedding.
 
     Args:
         checkpoint: A trained classifier; left as it was.
-        seed: Of the fresh weights.
+        seed: Of the random weights.
 
     Yields:
-        What was randomised last, and the network with that and all above it untrained.
+        The part that was randomized last, and the network with random weights in it and all parts above.
 
-    Source: Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018, cascading randomisation.
+    Source: Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018, cascading randomization.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        fresh = build_network(checkpoint.profile).state_dict()
+        initial = build_network(checkpoint.profile).state_dict()
     weights = {key: value.clone() for key, value in checkpoint.model.state_dict().items()}
     stages = range(len(stages_of(find_swin(checkpoint.model))))
     parts = {"head": ("head.", "norm."), **{f"stage {s + 1}": (f"layers.{s}.",) for s in reversed(stages)}}
     for name, prefixes in (parts | {"patches": ("patch_embed.",)}).items():
-        weights |= {key: value for key, value in fresh.items() if key.startswith(prefixes)}
+        weights |= {key: value for key, value in initial.items() if key.startswith(prefixes)}
         model = copy.deepcopy(checkpoint.model)
         model.load_state_dict(weights)
         yield name, replace(checkpoint, model=model.eval())
 
 
-def randomisation(
+def cascading_randomization(
     predictor: SlicePredictor,
     prepared: PreparedDataset,
     methods: Mapping[str, Method],
@@ -94,39 +94,39 @@ def randomisation(
     seed: int,
     shuffled: Checkpoint | None = None,
 ) -> pd.DataFrame:
-    """How much a map still resembles itself when the network forgets, and how much Dice is left.
+    """Similarity of maps to those of the trained network, and Dice, while its weights are randomized part by part.
 
     Args:
         predictor, prepared, methods: As in `dice_curves`.
         rows: [n] bleeding slices.
         grid: [T] ascending thresholds.
         bootstrap, seed: As in `estimates`; the seed is also that of the random weights.
-        shuffled: The same network trained on labels that were dealt out at random, if there is one.
+        shuffled: The same network trained on shuffled labels, if there is one.
 
     Returns:
-        A row a method, step and metric: test "randomisation", method, at, metric, mean, low, high. `at` is "trained",
-        the part that was randomised last, or "shuffled labels". Metrics, over slices, intervals over patients:
-        "spearman" and "ssim" (see `likeness`) of the map with that of the trained network; "dice" at the threshold that
-        is best on these very slices, so that a map can't seem broken only because its scale changed.
+        One row per method, step and metric: test "randomization", method, at, metric, mean, low, high. `at` is
+        "trained", the part that was randomized last, or "shuffled labels". Metrics, over slices, intervals over
+        patients: "spearman" and "ssim" (see `map_similarity`) with the map of the trained network; "dice" at the
+        threshold that is best on the same slices, an upper bound that does not depend on the scale of the map.
     """
-    networks = [(TRAINED, predictor.checkpoint), *randomised(predictor.checkpoint, seed=seed)]
+    networks = [(TRAINED, predictor.checkpoint), *randomized_networks(predictor.checkpoint, seed=seed)]
     networks += [(SHUFFLED, shuffled)] if shuffled is not None else []
-    whole: dict[str, Maps] = {}
+    original: dict[str, Maps] = {}
     found = []
     for at, network in networks:
         maps, brain, truth = _maps(predictor.with_checkpoint(network), prepared, methods, rows)
         for name, values in maps.items():
-            whole.setdefault(name, values)  # the trained network comes first
+            original.setdefault(name, values)  # the trained network comes first
             curve = dice_curve(values, truth, brain, grid)
             best = curve.mean(axis=0).argmax()
-            like = np.array([likeness(*of) for of in zip(whole[name], values, brain > 0, strict=True)])
-            measured = {"spearman": like[:, 0], "ssim": like[:, 1], "dice": curve[:, best]}
-            base = {"test": "randomisation", "method": name, "at": at}
+            similar = np.array([map_similarity(*of) for of in zip(original[name], values, brain > 0, strict=True)])
+            measured = {"spearman": similar[:, 0], "ssim": similar[:, 1], "dice": curve[:, best]}
+            base = {"test": "randomization", "method": name, "at": at}
             found += [base | {"metric": metric, "value": value} for metric, value in measured.items()]
     return estimates(found, prepared, rows, bootstrap=bootstrap, seed=seed)
 
 
-def pointing(
+def pointing_game(
     predictor: SlicePredictor,
     prepared: PreparedDataset,
     methods: Mapping[str, Method],
@@ -135,10 +135,9 @@ def pointing(
     bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
-    """How often a map is highest in the drawn bleed, or near it.
+    """Pointing game: share of slices whose map has its maximum in the annotated bleed, or near it.
 
-    Where several pixels share the maximum, the share of them that hits counts. "any pixel" is what a pixel drawn at
-    random from the brain scores.
+    Of tied maxima, the share that hits counts. The method "chance" is a random pixel of the brain.
 
     Args:
         predictor, prepared, methods: As in `dice_curves`.
@@ -146,19 +145,19 @@ def pointing(
         bootstrap, seed: As in `estimates`.
 
     Returns:
-        A row a method and tolerance: test "pointing", method, at (the tolerance in mm), metric ("hits"), mean, low,
-        high.
+        One row per method and tolerance: test "pointing game", method, at (the tolerance in mm), metric ("hits"), mean,
+        low, high.
 
     Source: Zhang et al., Top-down neural attention by excitation backprop, ECCV 2016.
     """
     maps, brain, truth = _maps(predictor, prepared, methods, rows)
-    maps["any pixel"] = np.ones(brain.shape, np.float32)
+    maps["chance"] = np.ones(brain.shape, np.float32)
     pixel_mm = prepared.slices["pixel_mm"].iloc[rows].to_numpy()
     found = []
     for name, values in maps.items():
         for within_mm in POINTING_MM:
             hits = [hit(*of, within_mm=within_mm) for of in zip(values, truth, brain > 0, pixel_mm, strict=True)]
-            at = {"test": "pointing", "method": name, "at": f"{within_mm:g} mm"}
+            at = {"test": "pointing game", "method": name, "at": f"{within_mm:g} mm"}
             found.append(at | {"metric": "hits", "value": hits})
     return estimates(found, prepared, rows, bootstrap=bootstrap, seed=seed)
 
@@ -177,14 +176,14 @@ def _maps(
     return {name: np.concatenate(each) for name, each in parts.items()}, brains, truths
 
 
-def likeness(a: Maps, b: Maps, inside: Truth) -> tuple[float, float]:
-    """How alike two maps are within the brain, both as the ranks of their pixels there; all arrays [H, W].
+def map_similarity(a: Maps, b: Maps, inside: Truth) -> tuple[float, float]:
+    """Similarity of two maps within the brain, from the ranks of their pixels there; all arrays [H, W].
 
-    Products of maps lie near 0, where the structural similarity of any two is nearly 1; their ranks are even.
+    Products of maps are close to 0, where the structural similarity of any two is nearly 1; ranks are uniform.
 
     Returns:
-        Spearman's rank correlation, and the mean structural similarity of the ranks; 0 where one of the maps is
-        constant, which tells nothing.
+        Spearman's rank correlation, and the mean structural similarity (SSIM) of the ranks; both 0 where one of the
+        maps is constant.
     """
     if not inside.any() or np.ptp(a[inside]) == 0 or np.ptp(b[inside]) == 0:
         return 0.0, 0.0

@@ -1,10 +1,17 @@
-"""Random changes: within their ranges, replayable, and the same however a batch is shared."""
+"""Data augmentation: within its ranges, reproducible, and the same for any split of a batch."""
 
 import numpy as np
 import torch
 
 from hgisam.config.profile import Augment, load_profile
-from hgisam.data.augmentation import Augmentation, _coarser, _sources, _to_power, augment, sample_augmentation
+from hgisam.data.augmentation import (
+    Augmentation,
+    _gamma_transform,
+    _low_resolution,
+    _sampling_grid,
+    augment,
+    sample_augmentation,
+)
 
 STILL = Augment(
     flip=0,
@@ -22,14 +29,14 @@ STILL = Augment(
 
 
 def changes_of(slices: torch.Tensor, **settings: float) -> Augmentation:
-    """Augmentation of as many slices, with everything else turned off."""
+    """Augmentation of as many slices, with everything off that `settings` do not name."""
     return sample_augmentation(np.arange(len(slices)), STILL.model_copy(update=settings), 0, 0)
 
 
-def test_where_pixels_come_from_is_what_torch_says() -> None:
+def test_the_sampling_grid_is_that_of_torch() -> None:
     affine = torch.randn(3, 2, 3, generator=torch.Generator().manual_seed(0))
     expected = torch.nn.functional.affine_grid(affine, [3, 1, 6, 9], align_corners=False)
-    torch.testing.assert_close(_sources(affine, 6, 9), expected, rtol=0, atol=1e-6)
+    torch.testing.assert_close(_sampling_grid(affine, 6, 9), expected, rtol=0, atol=1e-6)
 
 
 def test_no_augmentation_changes_nothing() -> None:
@@ -56,59 +63,59 @@ def test_each_augmentation_acts_within_its_range() -> None:
     assert 0 < noise.std() < 5
     for settings in ({"rotate_deg": 30.0}, {"scale": 0.3}, {"shift": 0.2}, {"blur_px": 1.0}, {"gain": 0.2}):
         assert (changed(**settings) - hu).abs().max() > 1
-    assert changed(shift=0.5).min() < -900  # beyond the field lies air
+    assert changed(shift=0.5).min() < -900  # air outside the field of view
 
 
-def test_gamma_bends_soft_tissue_between_its_ends() -> None:
+def test_gamma_transform_keeps_the_bounds_of_soft_tissue() -> None:
     soft = torch.tensor([[-150.0, 0.0, 150.0]]).expand(2, 3, 3)
-    bent = _to_power(soft, torch.tensor([2.0, 1.0]))
-    assert bent[0, 0].tolist() == [-150, -75, 150]  # (0, 1/2, 1) to the power of two
-    assert torch.equal(bent[1], soft[1])
+    transformed = _gamma_transform(soft, torch.tensor([2.0, 1.0]))
+    assert transformed[0, 0].tolist() == [-150, -75, 150]  # (0, 1/2, 1) to the power of two
+    assert torch.equal(transformed[1], soft[1])
     hu = torch.full((64, 8, 8), 75.0)
-    drawn = augment(hu, hu, changes_of(hu, gamma=0.5))[0][:, 0, 0]
+    sampled = augment(hu, hu, changes_of(hu, gamma=0.5))[0][:, 0, 0]
     least, most = (150 * (2 * 0.75 ** np.exp(power) - 1) for power in (0.5, -0.5))
-    assert least <= drawn.min() < 60 < 90 < drawn.max() <= most
+    assert least <= sampled.min() < 60 < 90 < sampled.max() <= most
 
 
-def test_fewer_pixels_average_what_they_cover() -> None:
+def test_low_resolution_averages_pixels() -> None:
     stripes = torch.tensor([0.0, 8.0]).repeat(2, 4, 2)  # [2, 4, 4], columns 0, 8, 0, 8
-    half, same = _coarser(stripes, torch.tensor([0.5, 1.0]))
+    half, same = _low_resolution(stripes, torch.tensor([0.5, 1.0]))
     assert (half == 4).all()
     assert torch.equal(same, stripes[1])
-    drawn = changes_of(torch.zeros(400, 1, 1), low_resolution=0.6).zoom
-    assert 0.45 < (drawn == 1).float().mean() < 0.55  # the other half is coarser
-    assert 0.4 < drawn.min() < 0.42
+    zoom = changes_of(torch.zeros(400, 1, 1), low_resolution=0.6).zoom
+    assert 0.45 < (zoom == 1).float().mean() < 0.55  # the other half is downsampled
+    assert 0.4 < zoom.min() < 0.42
 
 
-def test_ranges_of_zero_leave_the_other_numbers_as_they_were() -> None:
+def test_ranges_of_zero_leave_other_random_numbers_unchanged() -> None:
     settings = load_profile("laptop").train.augment
     wider = settings.model_copy(update={"gamma": 0.5, "low_resolution": 0.5})
-    drawn, other = (sample_augmentation(np.arange(4), chosen, 1, 2) for chosen in (settings, wider))
-    assert drawn.gamma.tolist() == drawn.zoom.tolist() == [1.0] * 4
-    assert torch.equal(drawn.affine, other.affine)
-    assert torch.equal(drawn.shown, other.shown)
-    assert drawn.noise_seed == other.noise_seed
+    sampled, other = (sample_augmentation(np.arange(4), chosen, 1, 2) for chosen in (settings, wider))
+    assert sampled.gamma.tolist() == sampled.zoom.tolist() == [1.0] * 4
+    assert torch.equal(sampled.affine, other.affine)
+    assert torch.equal(sampled.visible, other.visible)
+    assert sampled.noise_seed == other.noise_seed
 
 
 def test_hidden_cells_count_as_outside_the_brain() -> None:
     hu, brain = torch.full((64, 16, 16), 40.0), torch.ones(64, 16, 16)
-    same, shown = augment(hu, brain, changes_of(hu, hide=0.25))
+    same, visible = augment(hu, brain, changes_of(hu, hide=0.25))
     torch.testing.assert_close(same, hu, atol=0.01, rtol=0)
-    cells = shown.view(64, 4, 4, 4, 4)
-    assert (cells == cells[:, :, :1, :, :1]).all()  # a cell is hidden as a whole
-    assert abs(shown.mean() - 0.75) < 0.05
-    assert len({tuple(image.flatten().tolist()) for image in shown}) > 50  # differently in each slice
+    cells = visible.view(64, 4, 4, 4, 4)
+    assert (cells == cells[:, :, :1, :, :1]).all()  # cells are hidden completely
+    assert abs(visible.mean() - 0.75) < 0.05
+    assert len({tuple(image.flatten().tolist()) for image in visible}) > 50  # other cells in each slice
 
 
 def test_the_mask_moves_with_the_slice() -> None:
     hu = torch.full((8, 16, 16), 40, dtype=torch.int16)
     hu[:, 4:8, 2:6] = 70
     moved, brain, mask = augment(hu, torch.ones(8, 16, 16), changes_of(hu, flip=1.0, hide=0.5), (hu == 70) * 5)
-    assert (mask == (moved > 55)).all()  # hidden cells are outside the brain, but their outline stays
+    assert (mask == (moved > 55)).all()  # hidden cells are outside the brain, but keep their mask
     assert brain.mean() < 0.8
 
 
-def test_a_slice_is_changed_the_same_in_any_company() -> None:
+def test_the_augmentation_of_a_slice_does_not_depend_on_its_batch() -> None:
     settings = load_profile("laptop").train.augment
     hu, brain = torch.randint(-50, 90, (6, 16, 16)), torch.ones(6, 16, 16)
     rows = np.array([3, 14, 15, 92, 65, 35])

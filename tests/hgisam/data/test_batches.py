@@ -1,4 +1,4 @@
-"""Windows, sampling, augmentation."""
+"""Windows, preprocessing, sampling, loading."""
 
 from pathlib import Path
 
@@ -25,17 +25,17 @@ def test_windows_by_hand() -> None:
     assert to_uint8(hu.numpy(), 40, 80).tolist() == [[[0, 0, 128, 255, 255]]]
 
 
-def test_an_epoch_is_balanced_without_repeats_and_replayable() -> None:
+def test_an_epoch_is_balanced_without_replacement_and_reproducible() -> None:
     rows = np.arange(100, 150)
     bleeds = np.arange(50) < 10
-    drawn = balanced_sample(rows, bleeds, np.random.default_rng(3))
-    assert len(drawn) == len(set(drawn)) == 20
-    assert (drawn < 110).sum() == 10
-    assert (drawn == balanced_sample(rows, bleeds, np.random.default_rng(3))).all()
-    assert (drawn != balanced_sample(rows, bleeds, np.random.default_rng(4))).any()
+    sampled = balanced_sample(rows, bleeds, np.random.default_rng(3))
+    assert len(sampled) == len(set(sampled)) == 20
+    assert (sampled < 110).sum() == 10
+    assert (sampled == balanced_sample(rows, bleeds, np.random.default_rng(3))).all()
+    assert (sampled != balanced_sample(rows, bleeds, np.random.default_rng(4))).any()
 
 
-def test_batches_read_the_asked_rows(tmp_path: Path, tiny: Profile) -> None:
+def test_batches_hold_the_requested_rows_and_preprocessing_is_fitted_to_them(tmp_path: Path, tiny: Profile) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set"))
     slices = SliceDataset(prepared)
     rows = np.array([5, 3, 40, 0, 7])
@@ -60,12 +60,12 @@ def test_batches_read_the_asked_rows(tmp_path: Path, tiny: Profile) -> None:
     torch.testing.assert_close(images[:, inside].std(dim=1), torch.ones(3), rtol=1e-3, atol=0)
 
 
-def test_soft_tissue_is_at_one_level_and_free_of_bone() -> None:
+def test_soft_tissue_is_at_one_hu_level_without_bone() -> None:
     hu = torch.tensor([[[20, 30, 50, 40, 300, 20, 30, -1000]]] * 2, dtype=torch.int16)
     brain = torch.tensor([[[1, 1, 1, 1, 1, 1, 1, 0]], [[0] * 8]])
     levelled, inside = soft_tissue(hu, brain, 1.5)
     assert levelled[0].tolist() == [[24, 34, 54, 44, 304, 24, 34, -996]]  # the median was 30
-    assert inside[0].int().tolist() == [[1, 1, 1, 0, 0, 0, 1, 0]]  # bone and its neighbours are out
+    assert inside[0].int().tolist() == [[1, 1, 1, 0, 0, 0, 1, 0]]  # without bone and its neighbours
     assert (levelled[1] == hu[1]).all()
     assert not inside[1].any()
     assert soft_tissue(hu, brain, 0.5)[1][0].int().tolist() == [
@@ -73,14 +73,11 @@ def test_soft_tissue_is_at_one_level_and_free_of_bone() -> None:
     ]  # 1 mm of edge is 2 pixels here
 
 
-def test_tissue_is_continued_to_the_bone() -> None:
+def test_partial_volume_beside_bone_is_inpainted() -> None:
     hu = torch.full((2, 16, 16), 30, dtype=torch.int16)
     brain = torch.ones(2, 16, 16, dtype=torch.uint8)
-    hu[0, :, 8:12], hu[:, :, 12:], brain[:, :, 14:] = (
-        60,
-        900,
-        0,
-    )  # a bleed under the bone in the first, none in the second
+    hu[0, :, 8:12] = 60  # a bleed beside the bone in the first slice, none in the second
+    hu[:, :, 12:], brain[:, :, 14:] = 900, 0
     levelled, tissue = soft_tissue(hu, brain, 1.0)
     assert not tissue[:, :, 11:].any()
     filled, inside = inpaint_beside_bone(levelled, tissue, brain, 1.0)
@@ -89,13 +86,13 @@ def test_tissue_is_continued_to_the_bone() -> None:
     assert not inside[:, :, 14:].any()
     blood, none = filled[0, 8, 11:14] - filled[0, 8, 0], filled[1, 8, 11:14] - filled[1, 8, 0]
     assert (blood > 20).all()
-    assert blood.tolist() == sorted(blood.tolist())  # the farther from the brain, the more it is like the bleed
+    assert blood.tolist() == sorted(blood.tolist())  # closer to the HU of the bleed farther outside
     torch.testing.assert_close(none, torch.zeros(3), rtol=0, atol=1e-3)
     images = Preprocessor.of(load_profile("smoke"))(hu, brain)
     assert torch.isfinite(images).all()
 
 
-def test_batches_are_nearly_equal_and_shared_without_loss() -> None:
+def test_batches_are_nearly_equal_and_split_over_processes_without_loss() -> None:
     rows = np.arange(23)
     sizes = [len(batch) for batch in Batches(rows, 8)]
     assert sizes == [8, 8, 7]
@@ -108,7 +105,7 @@ def test_batches_are_nearly_equal_and_shared_without_loss() -> None:
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-def test_a_set_too_large_for_memory_is_read_slice_by_slice_in_other_processes(tmp_path: Path) -> None:
+def test_a_data_set_too_large_for_memory_is_read_by_worker_processes(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set"))
     batches = Batches(np.array([5, 3, 40, 0, 7]), 2)
     small = SliceDataset(prepared)
@@ -122,7 +119,7 @@ def test_a_set_too_large_for_memory_is_read_slice_by_slice_in_other_processes(tm
         assert all(torch.equal(x, y) for x, y in zip(a[:4], b[:4], strict=True))
 
 
-def test_the_published_recipe_stretches_each_channel_of_the_whole_slice() -> None:
+def test_the_published_recipe_scales_each_channel_of_the_whole_slice() -> None:
     profile = load_profile("smoke", ["train.recipe=published", "train.augment.hide=0"])
     hu = torch.tensor([[[-1000, 20, 60, 3000]]], dtype=torch.int16)
     images = Preprocessor.of(profile)(hu, torch.zeros(1, 1, 4))

@@ -1,4 +1,4 @@
-"""The prepared data set: what is written is read back, and a broken one is refused."""
+"""The prepared data set: written and read back, and errors for broken ones."""
 
 import json
 import os
@@ -27,13 +27,20 @@ def test_round_trip_across_shards(tmp_path: Path) -> None:
     assert list(data.slices[list(LABELS)].sum()) == [data.meta["counts"][label] for label in LABELS]
 
 
-def test_same_bytes(tmp_path: Path) -> None:
+def test_paths_may_be_strings(tmp_path: Path) -> None:
+    path = make_prepared(f"{tmp_path}/set")  # which write_prepared gets and returns
+    assert path == tmp_path / "set"
+    assert open_prepared(str(path)).path == path
+    assert open_prepared(str(path)).hu[:].shape == open_prepared(path).hu[:].shape
+
+
+def test_writing_is_reproducible_byte_by_byte(tmp_path: Path) -> None:
     a, b = (make_prepared(tmp_path / name) for name in "ab")
     assert sha256_of(a / "slices.parquet") == sha256_of(b / "slices.parquet")
     assert open_prepared(a).fingerprint == open_prepared(b).fingerprint
 
 
-def test_broken_sets_are_refused(tmp_path: Path) -> None:
+def test_a_broken_data_set_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
         open_prepared(tmp_path / "none")
     (tmp_path / "empty").mkdir()
@@ -70,7 +77,7 @@ def test_broken_sets_are_refused(tmp_path: Path) -> None:
             open_prepared(path)
 
 
-def test_a_patient_in_two_splits_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+def test_a_patient_in_two_splits_is_an_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
     import pandas as pd
 
     from data_prep.prepared_set import write_prepared
@@ -87,7 +94,7 @@ def test_a_patient_in_two_splits_is_refused_and_nothing_is_left(tmp_path: Path) 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
 
 
-def test_one_fold_is_held_out_the_next_validates(tmp_path: Path) -> None:
+def test_one_fold_is_for_test_the_next_for_validation(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set"))
     for fold in range(4):
         split = by_fold(prepared, fold)
@@ -95,25 +102,25 @@ def test_one_fold_is_held_out_the_next_validates(tmp_path: Path) -> None:
         others = set(range(4)) - {fold, (fold + 1) % 4}
         assert folds == {"test": {fold}, "val": {(fold + 1) % 4}, "train": others}
         assert (split.slices.groupby("patient")["split"].nunique() == 1).all()
-    assert set(prepared.slices["split"]) == {"train", "val"}  # what was given is as it was
+    assert set(prepared.slices["split"]) == {"train", "val"}  # the input is unchanged
     with pytest.raises(InputError, match=r"train\.fold: got 4"):
         by_fold(prepared, 4)
     with pytest.raises(InputError, match="three or more"):
         by_fold(open_prepared(make_prepared(tmp_path / "small", patients=4)), 0)
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+def test_scratch_folders_of_killed_processes_are_removed(tmp_path: Path) -> None:
     gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    left, other = tmp_path / f".out.{gone.stdout.strip()}.tmp", tmp_path / f".out.{os.getppid()}.tmp"
-    for folder in (left, other):
+    stale, other = tmp_path / f".out.{gone.stdout.strip()}.tmp", tmp_path / f".out.{os.getppid()}.tmp"
+    for folder in (stale, other):
         folder.mkdir()
         (folder / "half").touch()
     with whole_folder(tmp_path / "out") as scratch:
         (scratch / "whole").touch()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([other.name, "out"])  # its process is alive
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([other.name, "out"])  # its process is running
 
 
-def test_a_damaged_shard_is_one_line(tmp_path: Path) -> None:
+def test_a_damaged_shard_is_an_error_of_one_line(tmp_path: Path) -> None:
     data = open_prepared(make_prepared(tmp_path / "set"))
     shard = next(p for p in data.hu.path.rglob("*") if p.is_file() and p.name != "zarr.json")
     content = shard.read_bytes()

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from hgisam.data.labels import SUBTYPES
 from hgisam_book import figures
-from hgisam_book.studies.error_analysis import NO_BLEEDING, NOT_SAID, SAID
+from hgisam_book.studies.error_analysis import NO_BLEEDING, PREDICTED_BLEEDING, PREDICTED_NEGATIVE
 
 
 def alt_of(figure: go.Figure) -> str:
@@ -46,15 +46,16 @@ def test_calibration_states_the_expected_calibration_error() -> None:
 
 
 def test_confusion_by_type_shows_counts_and_shares_of_the_row() -> None:
-    table = pd.DataFrame({SAID: [1, 6, 0], NOT_SAID: [3, 0, 0]}, index=[NO_BLEEDING, "subdural", "epidural"])
+    counts = {PREDICTED_BLEEDING: [1, 6, 0], PREDICTED_NEGATIVE: [3, 0, 0]}
+    table = pd.DataFrame(counts, index=[NO_BLEEDING, "subdural", "epidural"])
     figure = figures.confusion_by_type(table)
     shown = cells(figure)
-    assert shown["no bleeding<br>n = 4", SAID] == (0.25, "1 · 25%")
-    assert shown["subdural<br>n = 6", NOT_SAID] == (0, "0 · 0%")
-    shade, text = shown["epidural<br>n = 0", SAID]
+    assert shown["no bleeding<br>n = 4", PREDICTED_BLEEDING] == (0.25, "1 · 25%")
+    assert shown["subdural<br>n = 6", PREDICTED_NEGATIVE] == (0, "0 · 0%")
+    shade, text = shown["epidural<br>n = 0", PREDICTED_BLEEDING]
     assert np.isnan(shade)
     assert text == ""
-    assert alt_of(figure).endswith(f"Share {SAID}: no bleeding 25% of 4, subdural 100% of 6.")
+    assert alt_of(figure).endswith(f"Share {PREDICTED_BLEEDING}: no bleeding 25% of 4, subdural 100% of 6.")
 
 
 def test_predicted_types_shows_the_share_of_each_type_and_how_many_slices() -> None:

@@ -233,7 +233,7 @@ def test_threshold_curves_keep_hu_apart() -> None:
 
 
 def test_density_threshold_marks_the_selected_one() -> None:
-    found = {"grid_hu": [40.0, 41.0, 42.0], "auroc": [0.6, 0.9, 0.7], "begins_hu": 41.0}
+    found = {"grid_hu": [40.0, 41.0, 42.0], "auroc": [0.6, 0.9, 0.7], "threshold_hu": 41.0}
     figure = figures.density_threshold(found)
     assert list(figure.data[0].y) == [0.6, 0.9, 0.7]
     assert (figure.data[1].x[0], figure.data[1].y[0]) == (41.0, 0.9)

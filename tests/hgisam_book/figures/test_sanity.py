@@ -2,18 +2,18 @@
 
 import pandas as pd
 
-from hgisam_book.figures import deletion_insertion_curves, randomisation_steps
+from hgisam_book.figures import deletion_insertion_curves, randomization_steps
 
 
-def test_steps_of_randomisation() -> None:
+def test_steps_of_randomization() -> None:
     rows = [
-        {"test": "randomisation", "method": method, "at": at, "metric": metric, "mean": mean, "low": mean - 0.1,
+        {"test": "randomization", "method": method, "at": at, "metric": metric, "mean": mean, "low": mean - 0.1,
          "high": mean + 0.2}
         for method, means in {"hgi_sam": (1.0, 0.25), "swin_sam": (1.0, 0.5)}.items()
         for at, mean in zip(("trained", "head"), means, strict=True)
         for metric in ("spearman", "ssim", "dice")
     ]  # fmt: skip
-    figure = randomisation_steps(pd.DataFrame(rows))
+    figure = randomization_steps(pd.DataFrame(rows))
     assert len(figure.data) == 2 * 3
     assert list(figure.data[0].x) == ["trained", "head"]
     assert list(figure.data[0].y) == [1.0, 0.25]
