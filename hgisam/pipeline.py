@@ -17,20 +17,20 @@ from hgisam.models.weights import weight_files
 from hgisam.runs.files import read_table, write_json
 from hgisam.runs.folders import partial_of, sha256_of
 from hgisam.runs.manifest import read_manifest
-from hgisam.runs.steps import require_step, run_step, step_dir
+from hgisam.runs.steps import Run
 from hgisam.training.distributed import launch, node_rank
 
 OWN = "train"  # step of the run's own training
 NO_INPUTS: Mapping[str, str] = MappingProxyType({})
 
 
-def open_step_data(profile: Profile, runs_dir: str | Path, name: str) -> PreparedDataset:
-    """Open the prepared set "rsna" or "ct-ich" of a run.
+def open_step_data(run: Run, name: str) -> PreparedDataset:
+    """The prepared set "rsna" or "ct-ich" of a run.
 
     Raises:
-        InputError: If it does not exist; names the notebook that prepares it.
+        InputError: If it is not there; names the notebook that makes it.
     """
-    return open_prepared(require_step(profile, runs_dir, f"prepared/{name}"))
+    return open_prepared(run.require(f"prepared/{name}"))
 
 
 def training_set_of(task: str) -> str:
@@ -55,8 +55,9 @@ def train_step(
         instead: Fills the folder with an equal training and returns True, or returns False: then the network trains.
         inputs: Name → hash of what `instead` reads.
     """
-    data = data or open_step_data(profile, runs_dir, training_set_of(profile.task))
-    folder = step_dir(profile, runs_dir, step)
+    run = Run(profile, runs_dir)
+    data = data or open_step_data(run, training_set_of(profile.task))
+    folder = run.folder(step)
     if profile.compute.nodes > 1 and node_rank() > 0:
         launch(profile, data.path, partial_of(folder))
         return folder
@@ -66,8 +67,7 @@ def train_step(
         if instead is None or not instead(data, folder):
             launch(profile, data.path, folder)
 
-    return run_step(
-        profile, runs_dir, step, work, code=["hgisam.training.distributed"],
+    return run.make(step, work, code=["hgisam.training.distributed"],
         sections=("task", "data", "windows", "model", "segmenter", "train", "compute"),
         inputs={f"prepared/{data.path.name}": data.fingerprint, **weights, **inputs},
     )  # fmt: skip
@@ -75,16 +75,16 @@ def train_step(
 
 def map_step(profile: Profile, runs_dir: str | Path) -> Path:
     """Extract maps and scores of the prepared `ct-ich` set; return `runs/<profile>/maps`."""
-    data = open_step_data(profile, runs_dir, "ct-ich")
-    trained = require_step(profile, runs_dir, "train")
+    run = Run(profile, runs_dir)
+    data = open_step_data(run, "ct-ich")
+    trained = run.require("train")
 
     def work(folder: Path) -> None:
         predictor = SlicePredictor.of(load_checkpoint(trained), profile)
         extract_maps(predictor, methods_of(profile.maps), data, folder)
 
     weights = read_manifest(trained)["outputs"]["model.safetensors"]
-    return run_step(
-        profile, runs_dir, "maps", work, code=["hgisam.inference.extraction"], sections=("maps", "compute"),
+    return run.make("maps", work, code=["hgisam.inference.extraction"], sections=("maps", "compute"),
         inputs={"prepared/ct-ich": data.fingerprint, "train": weights},
     )  # fmt: skip
 
@@ -95,7 +95,7 @@ def evaluate_step(profile: Profile, runs_dir: str | Path) -> Path:
     Returns:
         `runs/<profile>/evaluate`; `summary.json` is copied to `runs/<profile>`.
     """
-    return measure_step(profile, runs_dir, "evaluate", {"maps": require_step(profile, runs_dir, "maps")})
+    return measure_step(profile, runs_dir, "evaluate", {"maps": Run(profile, runs_dir).require("maps")})
 
 
 def measure_step(
@@ -109,13 +109,14 @@ def measure_step(
         runs_dir: Folder of all runs.
         step: Name of the step.
         sources: Name → folder of each step with a `maps.zarr`; "maps" also has the classifier's scores, for detection.
-        also: Further work in the folder; `code` and `inputs` are what it adds to those of `run_step`.
+        also: Further work in the folder; `code` and `inputs` are what it adds to those of `Run.make`.
 
     Returns:
         `runs/<profile>/<step>`; `summary.json` is copied to `runs/<profile>`.
     """
-    data = open_step_data(profile, runs_dir, "ct-ich")
-    trained = require_step(profile, runs_dir, "train")
+    run = Run(profile, runs_dir)
+    data = open_step_data(run, "ct-ich")
+    trained = run.require("train")
     written = {name: read_manifest(folder)["outputs"] for name, folder in sources.items()}
 
     def work(folder: Path) -> None:
@@ -135,8 +136,7 @@ def measure_step(
 
     read = {"prepared/ct-ich": data.fingerprint, "scores": written["maps"]["scores.parquet"]}
     read |= {name: outputs["maps.zarr"] for name, outputs in written.items()}
-    folder = run_step(
-        profile, runs_dir, step, work, code=["hgisam.evaluation.outputs", *code], sections=("maps", "evaluate"),
+    folder = run.make(step, work, code=["hgisam.evaluation.outputs", *code], sections=("maps", "evaluate"),
         inputs={**read, **inputs},
     )  # fmt: skip
     shutil.copyfile(folder / "summary.json", folder.parent / "summary.json")

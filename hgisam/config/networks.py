@@ -91,9 +91,7 @@ class Segmenter(BaseModel, extra="forbid", frozen=True):
     """MONAI network of the supervised baselines; the keys of other architectures are null."""
 
     architecture: Literal["unet", "basic_unet", "swin_unetr"]
-    channels: (
-        Annotated[list[PositiveInt], Field(min_length=2)] | None
-    )  # of a U-Net; each level halves the resolution
+    channels: Annotated[list[PositiveInt], Field(min_length=2)] | None  # of a U-Net; each level halves the resolution
     norm: Literal["batch", "instance", "none"] | None  # of a U-Net
     feature_size: Annotated[int, Field(gt=0, multiple_of=12)] | None  # channels of Swin-UNETR's first stage
     depths: PerStage | None  # of Swin-UNETR, and so are the heads

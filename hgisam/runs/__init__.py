@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from hgisam.runs.folders import sha256_of as sha256_of
     from hgisam.runs.folders import whole_folder as whole_folder
     from hgisam.runs.manifest import read_manifest as read_manifest
-    from hgisam.runs.steps import require_step as require_step
-    from hgisam.runs.steps import run_step as run_step
-    from hgisam.runs.steps import step_dir as step_dir
+    from hgisam.runs.steps import Run as Run
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

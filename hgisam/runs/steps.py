@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,84 +37,83 @@ NOTEBOOK_OF_STEP = {  # for "run this first"
 }
 
 
-def step_dir(profile: Profile, runs_dir: str | Path, step: str) -> Path:
-    """Folder of a step, there or not: `runs_dir/<profile>/<step>`.
+@dataclass(frozen=True)
+class Run:
+    """A run directory, `runs_dir/<profile>/`: each step is made, resumed where it was stopped, or found done.
 
     Example:
         >>> from hgisam.config import load_profile
-        >>> step_dir(load_profile("smoke"), "runs", "train").as_posix()
+        >>> Run(load_profile("smoke"), "runs").folder("train").as_posix()
         'runs/smoke/train'
     """
-    return Path(runs_dir) / profile.name / step
 
+    profile: Profile
+    runs_dir: str | Path
 
-def require_step(profile: Profile, runs_dir: str | Path, step: str) -> Path:
-    """Folder of a finished step.
+    def folder(self, step: str = "") -> Path:
+        """Folder of a step, there or not; without a step, that of the run."""
+        return Path(self.runs_dir) / self.profile.name / step
 
-    Raises:
-        InputError: If it is not there; names the notebook that makes it.
-    """
-    folder = step_dir(profile, runs_dir, step)
-    kind = step.split("/", maxsplit=1)[0]
-    proof = {"phantom": "phantom.json", "prepared": "dataset.json"}.get(kind, "manifest.json")
-    if not (folder / proof).is_file():
-        remedy = f"Run book/{NOTEBOOK_OF_STEP[kind]}.ipynb with this profile and runs_dir first."
-        raise InputError(str(folder), f"no {proof} there", "a finished step", remedy)
-    return folder
+    def require(self, step: str) -> Path:
+        """Folder of a finished step.
 
-
-def run_step(
-    profile: Profile,
-    runs_dir: str | Path,
-    step: str,
-    work: Callable[[Path], object],
-    *,
-    code: Sequence[str],
-    sections: Sequence[str],
-    inputs: Mapping[str, str],
-) -> Path:
-    """Makes a step's folder, resumes it where it was stopped, or finds it done.
-
-    Args:
-        profile: The resolved profile.
-        runs_dir: Folder of all runs.
-        step: Name of the folder, e.g. "train".
-        work: Fills the folder it is given, which may hold what a stopped call left.
-        code: Modules that do the work; the step is stale when one of them, what they import, or the file of `work`
-            changed.
-        sections: Sections of the profile that the result depends on.
-        inputs: Name → hash of what the step reads.
-
-    Returns:
-        The finished folder.
-    """
-    settings = {key: value for key, value in profile.model_dump(mode="json").items() if key in {"seed", *sections}}
-    sources = sources_of("\n".join(f"import {module}" for module in code))
-    made_from = fingerprint(settings=settings, inputs=inputs, code=[*sources, Path(inspect.getfile(work))])
-    folder = step_dir(profile, runs_dir, step)
-    if _is_done(folder, made_from):
+        Raises:
+            InputError: If it is not there; names the notebook that makes it.
+        """
+        folder, kind = self.folder(step), step.split("/", maxsplit=1)[0]
+        proof = {"phantom": "phantom.json", "prepared": "dataset.json"}.get(kind, "manifest.json")
+        if not (folder / proof).is_file():
+            remedy = f"Run book/{NOTEBOOK_OF_STEP[kind]}.ipynb with this profile and runs_dir first."
+            raise InputError(str(folder), f"no {proof} there", "a finished step", remedy)
         return folder
-    with resumed_folder(partial_of(folder), made_from) as partial:
-        if _is_done(folder, made_from):  # by a process that was waited for
-            shutil.rmtree(partial)
+
+    def make(
+        self,
+        step: str,
+        work: Callable[[Path], object],
+        *,
+        code: Sequence[str],
+        sections: Sequence[str],
+        inputs: Mapping[str, str],
+    ) -> Path:
+        """Makes a step's folder, resumes it where it was stopped, or finds it done; returns the folder.
+
+        Args:
+            step: Name of the folder, e.g. "train".
+            work: Fills the folder it is given, which may hold what a stopped call left.
+            code: Modules that do the work; the step is stale when one of them, what they import, or the file of `work`
+                changed.
+            sections: Sections of the profile that the result depends on.
+            inputs: Name → hash of what the step reads.
+        """
+        values = self.profile.model_dump(mode="json")
+        settings = {key: value for key, value in values.items() if key in {"seed", *sections}}
+        sources = sources_of("\n".join(f"import {module}" for module in code))
+        made_from = fingerprint(settings=settings, inputs=inputs, code=[*sources, Path(inspect.getfile(work))])
+        folder = self.folder(step)
+        if _is_done(folder, made_from):
             return folder
-        started, clock = datetime.now(UTC), time.perf_counter()
-        work(partial)
-        (partial / MARK).unlink()
-        manifest = {
-            "step": step,
-            "fingerprint": made_from,
-            "profile": profile.model_dump(mode="json"),
-            "seed": profile.seed,
-            "inputs": dict(inputs),
-            "started": started.isoformat(timespec="seconds"),
-            "duration_s": round(time.perf_counter() - clock, 1),
-            **environment(),
-            "outputs": {path.name: sha256_of(path) for path in sorted(partial.iterdir())},
-        }
-        write_json(partial / "manifest.json", manifest)
-        replace_folder(partial, folder)
-    return folder
+        with resumed_folder(partial_of(folder), made_from) as partial:
+            if _is_done(folder, made_from):  # by a process that was waited for
+                shutil.rmtree(partial)
+                return folder
+            started, clock = datetime.now(UTC), time.perf_counter()
+            work(partial)
+            (partial / MARK).unlink()
+            manifest = {
+                "step": step,
+                "fingerprint": made_from,
+                "profile": values,
+                "seed": self.profile.seed,
+                "inputs": dict(inputs),
+                "started": started.isoformat(timespec="seconds"),
+                "duration_s": round(time.perf_counter() - clock, 1),
+                **environment(),
+                "outputs": {path.name: sha256_of(path) for path in sorted(partial.iterdir())},
+            }
+            write_json(partial / "manifest.json", manifest)
+            replace_folder(partial, folder)
+        return folder
 
 
 def _is_done(folder: Path, made_from: str) -> bool:

@@ -22,7 +22,7 @@ from hgisam.inference import extraction
 from hgisam.inference.external import evaluate_external
 from hgisam.inference.predictor import SlicePredictor
 from hgisam.runs.manifest import read_manifest
-from hgisam.runs.steps import run_step
+from hgisam.runs.steps import Run
 from hgisam_book import figures
 from hgisam_book.studies.results import results_step
 from tests.conftest import TINY, make_prepared
@@ -108,12 +108,12 @@ def test_a_failed_step_leaves_no_folder_and_is_resumed(tmp_path: Path, tiny: Pro
 
     arguments = {"code": ["hgisam.errors"], "sections": ("train",), "inputs": {"a": "1"}}
     with pytest.raises(OSError, match="No space"):
-        run_step(tiny, tmp_path, "train", work, **arguments)
+        Run(tiny, tmp_path).make("train", work, **arguments)
     assert not (tmp_path / "smoke" / "train").exists()
-    folder = run_step(tiny, tmp_path, "train", work, **arguments)
+    folder = Run(tiny, tmp_path).make("train", work, **arguments)
     assert seen == [["fingerprint"], ["fingerprint", "half"]]
     assert set(read_manifest(folder)["outputs"]) == {"half"}
-    run_step(tiny, tmp_path, "train", work, **{**arguments, "inputs": {"a": "2"}})
+    Run(tiny, tmp_path).make("train", work, **{**arguments, "inputs": {"a": "2"}})
     assert seen[2] == ["fingerprint"]
 
 
@@ -263,7 +263,7 @@ def test_results_include_the_maps_of_other_steps(runs: Path, tmp_path: Path) -> 
         root.create_array("unet_validation", data=np.maximum(truth, background).astype("float16"))
 
     arguments = {"code": ["hgisam.errors"], "sections": ("train",), "inputs": {"a": "1"}}
-    run_step(profile, tmp_path / "runs", "baselines/unet/maps", work, **arguments)
+    Run(profile, tmp_path / "runs").make("baselines/unet/maps", work, **arguments)
     found = {"hgi_sam": {"difference": {"mean": 0.1, "ci95": [0.0, 0.2]}}}
     (copy / "classifiers" / "study").mkdir(parents=True)
     (copy / "classifiers" / "study" / "study.json").write_text(json.dumps(found))

@@ -7,7 +7,7 @@ import pytest
 
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.prepared import is_phantom
-from hgisam.runs.steps import run_step
+from hgisam.runs.steps import Run
 from hgisam_book import report
 
 COMPARED = {
@@ -130,7 +130,7 @@ def test_manifest_is_collapsed_and_lists_inputs_and_outputs(tiny: Profile, tmp_p
     def work(folder: Path) -> None:
         (folder / "result.txt").write_text("x")
 
-    step = run_step(tiny, tmp_path, "train", work, code=[], sections=("train",), inputs={"data": "ab" * 32})
+    step = Run(tiny, tmp_path).make("train", work, code=[], sections=("train",), inputs={"data": "ab" * 32})
     html = report.manifest(tiny, step, **{"prepared set": "cd" * 32}).data
     assert html.startswith("<details>")
     for text in ("smoke", "read: data", "abab", "wrote: result.txt", "prepared set", "cdcd", "torch", "cores"):

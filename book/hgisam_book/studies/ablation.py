@@ -25,7 +25,7 @@ from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data
 from hgisam.runs.files import write_json
 from hgisam.runs.manifest import read_manifest
-from hgisam.runs.steps import require_step, run_step, step_dir
+from hgisam.runs.steps import Run
 from hgisam_book.studies.map_variants import (
     ERODED_MM,
     ZOOMS,
@@ -240,9 +240,10 @@ def ablations_step(profile: Profile, runs_dir: str | Path) -> Path:
 
     The check with shuffled labels needs `classifiers/shuffled`, a training on such labels; it is left out before that.
     """
-    data = open_step_data(profile, runs_dir, "ct-ich")
-    trained = require_step(profile, runs_dir, "train")
-    shuffled = step_dir(profile, runs_dir, "classifiers/shuffled")
+    run = Run(profile, runs_dir)
+    data = open_step_data(run, "ct-ich")
+    trained = run.require("train")
+    shuffled = run.folder("classifiers/shuffled")
     inputs = {"train": trained} | ({"shuffled": shuffled} if (shuffled / "manifest.json").is_file() else {})
 
     def work(folder: Path) -> None:
@@ -261,9 +262,7 @@ def ablations_step(profile: Profile, runs_dir: str | Path) -> Path:
         checks.to_parquet(folder / "sanity.parquet", index=False)
 
     hashes = {name: read_manifest(path)["outputs"]["model.safetensors"] for name, path in inputs.items()}
-    return run_step(
-        profile,
-        runs_dir,
+    return run.make(
         "ablations",
         work,
         code=["hgisam_book.studies.ablation"],

@@ -18,7 +18,7 @@ from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data
 from hgisam.runs.files import write_json
 from hgisam.runs.manifest import read_manifest
-from hgisam.runs.steps import require_step, run_step
+from hgisam.runs.steps import Run
 from hgisam.training.setup import subset_patients, training_patients
 from hgisam_book.studies.label_budget import held_out_dice
 from hgisam_book.studies.trainings import train_all
@@ -47,16 +47,15 @@ def baseline_step(profile: Profile, runs_dir: str | Path, name: str, take_from: 
     Returns:
         `runs/<profile>/baselines/<name>/maps`, with the files of `hgisam.inference.cross_validation.extract_by_fold`.
     """
-    data = open_step_data(profile, runs_dir, "ct-ich")
+    run = Run(profile, runs_dir)
+    data = open_step_data(run, "ct-ich")
     trained = train_folds(profile, runs_dir, name, data, take_from)
 
     def work(folder: Path) -> None:
         predictors = [SlicePredictor.of(load_checkpoint(path), profile) for path in trained]
         extract_by_fold(name, predictors, data, folder)
 
-    return run_step(
-        profile,
-        runs_dir,
+    return run.make(
         f"baselines/{name}/maps",
         work,
         code=["hgisam.inference.cross_validation"],
@@ -114,7 +113,8 @@ def label_budget_step(profile: Profile, runs_dir: str | Path, take_from: str | P
         scans, fold, patient, row, dice, threshold; the budget "all" is the U-Net of the baselines), and
         `left_out.json`.
     """
-    data = open_step_data(profile, runs_dir, "ct-ich")
+    run = Run(profile, runs_dir)
+    data = open_step_data(run, "ct-ich")
     planned, left_out = plan_budgets(profile, data)
     trainings: dict[tuple[str, int, int], tuple[str, Profile]] = {}
     for fold in _folds(data)[:REPEATS]:
@@ -138,9 +138,7 @@ def label_budget_step(profile: Profile, runs_dir: str | Path, take_from: str | P
         pd.concat(parts, ignore_index=True).to_parquet(folder / "dice.parquet", index=False)
         write_json(folder / "left_out.json", left_out)
 
-    return run_step(
-        profile,
-        runs_dir,
+    return run.make(
         "baselines/label_budget/table",
         work,
         code=["hgisam_book.studies.label_budget"],
@@ -151,8 +149,9 @@ def label_budget_step(profile: Profile, runs_dir: str | Path, take_from: str | P
 
 def training_histories(profile: Profile, runs_dir: str | Path, name: str) -> dict[int, pd.DataFrame]:
     """Fold → `train.csv` of the network of a finished baseline that held it out."""
-    folds = _folds(open_step_data(profile, runs_dir, "ct-ich"))
-    return {fold: pd.read_csv(require_step(profile, runs_dir, _step_of(name, fold)) / "train.csv") for fold in folds}
+    run = Run(profile, runs_dir)
+    folds = _folds(open_step_data(run, "ct-ich"))
+    return {fold: pd.read_csv(run.require(_step_of(name, fold)) / "train.csv") for fold in folds}
 
 
 def _folds(data: PreparedDataset) -> list[int]:

@@ -15,7 +15,7 @@ from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import OWN, open_step_data
 from hgisam.runs.files import read_table, write_json
 from hgisam.runs.manifest import read_manifest
-from hgisam.runs.steps import require_step, run_step
+from hgisam.runs.steps import Run
 from hgisam_book.studies.binary_or_subtype import COMPARED_TASKS, summarize_study
 from hgisam_book.studies.classifier_measurements import MEASURED, measure_classifier
 from hgisam_book.studies.trainings import train_all
@@ -59,9 +59,10 @@ def _step_of(profile: Profile, task: str, seed: int) -> str:
 
 def measure_step(profile: Profile, runs_dir: str | Path, task: str, seed: int) -> Path:
     """Measures one of the classifiers on the prepared `ct-ich` set; see `measure_classifier`."""
-    data = open_step_data(profile, runs_dir, "ct-ich")
+    run = Run(profile, runs_dir)
+    data = open_step_data(run, "ct-ich")
     step = _step_of(profile, task, seed)
-    trained = require_step(profile, runs_dir, step)
+    trained = run.require(step)
 
     def work(folder: Path) -> None:
         measure_classifier(
@@ -74,9 +75,7 @@ def measure_step(profile: Profile, runs_dir: str | Path, task: str, seed: int) -
             seed=profile.seed,
         )
 
-    return run_step(
-        profile,
-        runs_dir,
+    return run.make(
         f"classifiers/measured/{task}-{seed}",
         work,
         code=["hgisam_book.studies.classifier_measurements"],
@@ -108,9 +107,7 @@ def study_step(profile: Profile, runs_dir: str | Path) -> Path:
     inputs = {
         f"{path.name}/{name}": read_manifest(path)["outputs"][name] for path in measured.values() for name in TABLES
     }
-    return run_step(
-        profile,
-        runs_dir,
+    return Run(profile, runs_dir).make(
         "classifiers/study",
         work,
         code=["hgisam_book.studies.binary_or_subtype"],

@@ -28,7 +28,7 @@ from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data, train_step
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.manifest import read_manifest
-from hgisam.runs.steps import require_step, run_step
+from hgisam.runs.steps import Run
 from hgisam_book.studies.blood_density import (
     DENSITY_GRID,
     best_density_threshold,
@@ -52,19 +52,18 @@ def refine_step(profile: Profile, runs_dir: str | Path) -> Path:
     Returns:
         `runs/<profile>/refined/maps`: `maps.zarr` with `PARTS`, float16 [slice, row, col].
     """
+    run = Run(profile, runs_dir)
     pseudo = pseudo_mask_step(profile, runs_dir)
     variant = profile.variant(TRAINING, ["train.checkpoint=null"])
     trained = train_step(variant, runs_dir, "refined/self_trained", open_prepared(pseudo / "dataset"))
-    data, mapped = open_step_data(profile, runs_dir, "ct-ich"), require_step(profile, runs_dir, "maps")
+    data, mapped = open_step_data(run, "ct-ich"), run.require("maps")
     threshold_hu = read_json(pseudo / "density.json")["threshold_hu"]
 
     def work(folder: Path) -> None:
         predictor = SlicePredictor.of(load_checkpoint(trained), profile)
         refine(predictor, data, mapped / "maps.zarr", threshold_hu, folder)
 
-    return run_step(
-        profile,
-        runs_dir,
+    return run.make(
         "refined/maps",
         work,
         code=["hgisam_book.studies.blood_density", "hgisam.inference.cross_validation"],
@@ -84,15 +83,14 @@ def pseudo_mask_step(profile: Profile, runs_dir: str | Path) -> Path:
     Returns:
         `runs/<profile>/refined/pseudo`: `dataset`, a prepared set, and `density.json`: threshold_hu, grid_hu, auroc.
     """
-    data, trained = open_step_data(profile, runs_dir, "rsna"), require_step(profile, runs_dir, "train")
+    run = Run(profile, runs_dir)
+    data, trained = open_step_data(run, "rsna"), run.require("train")
 
     def work(folder: Path) -> None:
         predictor, method = SlicePredictor.of(load_checkpoint(trained), profile), methods_of(profile.maps, ["hgi_sam"])
         write_pseudo_masks(predictor, method["hgi_sam"], data, folder, seed=profile.seed)
 
-    return run_step(
-        profile,
-        runs_dir,
+    return run.make(
         "refined/pseudo",
         work,
         code=["hgisam_book.studies.blood_density", "hgisam.inference.extraction"],

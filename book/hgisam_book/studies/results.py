@@ -8,7 +8,7 @@ from hgisam.evaluation.thresholds import thresholds_by_slice
 from hgisam.pipeline import measure_step, open_step_data
 from hgisam.runs.files import read_json, read_table, write_json
 from hgisam.runs.folders import sha256_of
-from hgisam.runs.steps import require_step, step_dir
+from hgisam.runs.steps import Run
 from hgisam_book.studies.failure_causes import failures
 
 STUDIES = {"binary_vs_subtype": "classifiers/study/study.json"}  # name in the summary → file of the run
@@ -22,14 +22,15 @@ def results_step(profile: Profile, runs_dir: str | Path) -> Path:
         `runs/<profile>/results`: the files of `evaluate_step`, with the studies in `summary.json`, and
         `failures.parquet`; `summary.json` is copied to `runs/<profile>`.
     """
-    run = step_dir(profile, runs_dir, "")
-    maps = require_step(profile, runs_dir, "maps")
-    others = sorted(path.parent for kind in OTHER_MAPS for path in run.glob(f"{kind}/manifest.json"))
-    sources = {folder.relative_to(run).as_posix(): folder for folder in (maps, *others)}
-    studies = {name: run / file for name, file in STUDIES.items() if (run / file).is_file()}
+    run = Run(profile, runs_dir)
+    run_dir = run.folder("")
+    maps = run.require("maps")
+    others = sorted(path.parent for kind in OTHER_MAPS for path in run_dir.glob(f"{kind}/manifest.json"))
+    sources = {folder.relative_to(run_dir).as_posix(): folder for folder in (maps, *others)}
+    studies = {name: run_dir / file for name, file in STUDIES.items() if (run_dir / file).is_file()}
 
     def explain(folder: Path) -> None:
-        data, summary = open_step_data(profile, runs_dir, "ct-ich"), read_json(folder / "summary.json")
+        data, summary = open_step_data(run, "ct-ich"), read_json(folder / "summary.json")
         if studies:
             summary["studies"] = {name: read_json(path) for name, path in studies.items()}
         write_json(folder / "summary.json", summary)

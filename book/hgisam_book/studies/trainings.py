@@ -8,6 +8,7 @@ import torch
 from data_prep.parallel import run_all
 from hgisam.config.profile import Profile
 from hgisam.pipeline import OWN, open_step_data, training_set_of
+from hgisam.runs.steps import Run
 from hgisam_book.recorded.reuse import train_or_reuse
 
 COPIES_BYTES = 2**30  # of HU, in all copies of parallel trainings
@@ -31,7 +32,7 @@ def train_all(
         The finished folders, in the order of the trainings.
     """
     profile = next(iter(trainings.values()))
-    data = open_step_data(profile, runs_dir, training_set_of(profile.task))
+    data = open_step_data(Run(profile, runs_dir), training_set_of(profile.task))
     parallel = min(profile.compute.trainings, max(1, COPIES_BYTES // data.hu.nbytes))
     threads = max(1, torch.get_num_threads() // parallel)
     tasks = [

@@ -8,7 +8,7 @@ import pytest
 from hgisam.config.profile import Profile
 from hgisam.runs import steps as run_module
 from hgisam.runs.sources import ROOT, package_sources, sources_of
-from hgisam.runs.steps import run_step
+from hgisam.runs.steps import Run
 
 
 def _names(code: str) -> set[str]:
@@ -75,7 +75,7 @@ def test_only_a_change_of_its_own_code_makes_a_step_again(
     arguments = {"sections": ("train",), "inputs": {}}
 
     def made_at(step: str, code: list[str]) -> int:
-        return (run_step(tiny, tmp_path, step, _work, code=code, **arguments) / "result.txt").stat().st_mtime_ns
+        return (Run(tiny, tmp_path).make(step, _work, code=code, **arguments) / "result.txt").stat().st_mtime_ns
 
     mine, other = made_at("mine", ["mine"]), made_at("other", ["other"])
     assert (made_at("mine", ["mine"]), made_at("other", ["other"])) == (mine, other)

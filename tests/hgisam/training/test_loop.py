@@ -94,7 +94,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_weights(tmp_path: Path) -> 
     program = (
         "import sys; from hgisam.training import loop; from hgisam.data.prepared import open_prepared; "
         "from hgisam.config.profile import load_profile; loop.LOG_EVERY = 1; print('begins', flush=True); "
-        "loop.fit(load_profile('smoke', sys.argv[3:]), open_prepared(pathlib.Path(sys.argv[1])), sys.argv[2]); "
+        "loop.fit(load_profile('smoke', sys.argv[3:]), open_prepared(sys.argv[1]), sys.argv[2]); "
         "print('ends', flush=True)"
     )
 

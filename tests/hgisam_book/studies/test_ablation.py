@@ -1,4 +1,4 @@
-"""Every variant on a tiny network; figures against those of the comparison; what is not run is said."""
+"""Every variant on a tiny network; results equal to those of the method comparison; all defects are accounted for."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ def variants(checkpoint: Checkpoint, profile: Profile) -> dict[str, Variant]:
     return variants_of(checkpoint.model, profile.maps, pixel_mm=profile.pixel_mm)
 
 
-def test_every_variant_runs_and_is_compared_with_what_it_changes(
+def test_every_variant_runs_and_is_compared_with_the_variant_that_it_changes(
     checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset
 ) -> None:
     rows = {split: bleeding_rows(prepared, split, most=100, seed=0) for split in ("val", "test")}
@@ -45,7 +45,7 @@ def test_every_variant_runs_and_is_compared_with_what_it_changes(
     assert (table["p_holm"].notna() == tested).all()
     smallest = table.loc[tested, "p_value"].min()
     assert table["p_holm"].min() == pytest.approx(min(1, smallest * len(table)))
-    for name in table.index:  # two slices a patient: the mean of patients is that of slices
+    for name in table.index:  # two slices per patient: the mean of patients is that of slices
         expected = table.loc[name, "mean"] - table.loc[table.loc[name, "against"], "mean"]
         assert table.loc[name, "difference"] == pytest.approx(expected, abs=1e-9)
     assert table.loc["8: threshold 0.05, HGI-SAM", "threshold"] == 0.05
@@ -54,7 +54,7 @@ def test_every_variant_runs_and_is_compared_with_what_it_changes(
         assert table.loc[DEFAULT, column] == plain[column]
 
 
-def test_the_windows_of_the_test_change_the_images(
+def test_the_windows_of_the_released_test_code_change_the_images(
     checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset
 ) -> None:
     seen = []
@@ -66,8 +66,8 @@ def test_the_windows_of_the_test_change_the_images(
     rows = {split: bleeding_rows(prepared, split, most=2, seed=0) for split in ("val", "test")}
     both = {DEFAULT: Variant("", "", spy), "other": Variant("", "", spy, test_windows=True)}
     ablate(SlicePredictor.of(checkpoint, tiny), prepared, both, rows, **options(tiny))
-    own, other = seen
-    changed = [bool((a != b).any()) for a, b in zip(own.unbind(1), other.unbind(1), strict=True)]
+    trained, other = seen
+    changed = [bool((a != b).any()) for a, b in zip(trained.unbind(1), other.unbind(1), strict=True)]
     assert changed == [window.name in TEST_WINDOWS for window in tiny.windows] == [True, True, False]
 
 
@@ -78,9 +78,7 @@ def test_all_defects_of_the_released_code_are_run_or_accounted_for(checkpoint: C
 
 
 @pytest.mark.parametrize("stages", [[0], [0, 1], [0, 1, 2, 3]])
-def test_the_stages_of_the_profile_are_no_change_to_themselves(
-    checkpoint: Checkpoint, tiny: Profile, stages: list[int]
-) -> None:
+def test_the_stages_of_the_profile_are_no_variant(checkpoint: Checkpoint, tiny: Profile, stages: list[int]) -> None:
     profile = tiny.model_copy(update={"maps": tiny.maps.model_copy(update={"stages": stages})})
     changed = variants(checkpoint, profile)
     names = {(0,): "stage 1 alone", (0, 1): "stages 1, 2", (0, 1, 2, 3): "all stages"}

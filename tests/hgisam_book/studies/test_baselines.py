@@ -1,4 +1,4 @@
-"""The supervised baselines, step by step, on a set that a machine learns in seconds."""
+"""Steps of the supervised baselines, on a set that trains in seconds."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ OPTIONS = [*TINY, "data.folds=4", f"study.trainings={json.dumps({'unet': UNET})}
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with a pixel-labelled set: 16 patients, four of each fold, half of them bleeding in two of six slices."""
+    """A run with a set with masks: 16 patients, four per fold, half of them bleeding in two of six slices."""
     runs = tmp_path_factory.mktemp("runs")
     make_prepared(runs / "smoke" / "prepared" / "ct-ich", patients=16)
     return runs
@@ -57,13 +57,13 @@ def test_each_fold_has_a_network_that_held_it_out(
     assert maps["unet"].shape == (96, 32, 32)
     assert len(pd.read_parquet(folder / "scores.parquet")) == 96
     assert {len(history) for history in training_histories(profile, runs, "unet").values()} == {1}
-    monkeypatch.setattr(baselines, "extract_by_fold", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(baselines, "extract_by_fold", lambda *_: pytest.fail("repeated"))
     assert baseline_step(profile, runs, "unet") == folder
 
 
 def test_budgets_take_as_many_steps_as_all_scans(runs: Path, profile: Profile) -> None:
     planned, left_out = plan_budgets(profile, open_prepared(runs / "smoke" / "prepared" / "ct-ich"))
-    # of 8 training patients 4 bleed, each in two slices: 16 slices a draw; one scan gives 4 of them, two give 8
+    # of 8 training patients 4 bleed, each in two slices: a balanced sample of 16 slices; of one scan 4, of two scans 8
     assert planned == [Budget(scans, fold, 3 * 4 // scans) for fold in range(REPEATS) for scans in (1, 2)]
     assert left_out == [{"scans": scans, "found": 4} for scans in (4, 9)]
 
@@ -79,6 +79,6 @@ def test_the_table_of_the_label_budget(runs: Path, profile: Profile) -> None:
     assert (few.patients, few.passes, few.fold) == (1, 12, 1)
 
 
-def test_a_baseline_that_the_profile_does_not_know(runs: Path, profile: Profile) -> None:
+def test_a_baseline_that_is_not_in_the_profile(runs: Path, profile: Profile) -> None:
     with pytest.raises(InputError, match=r"study\.trainings"):
         baseline_step(profile, runs, "swin_unetr")

@@ -1,4 +1,4 @@
-"""Two tasks compared patient by patient, seed by seed and head by head: values worked out by hand."""
+"""Two tasks compared patient by patient, seed by seed and head by head: values calculated by hand."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def options() -> dict[str, Any]:
 @pytest.fixture
 def dice() -> pd.DataFrame:
     """Patient a has one slice, patient b three; two seeds, both tasks, one method."""
-    worth = {
+    means = {
         ("binary", 1): {"a": [0.5], "b": [0.2, 0.4, 0.6]},
         ("binary", 2): {"a": [0.7], "b": [0.4, 0.6, 0.8]},
         ("subtype", 1): {"a": [0.3], "b": [0.1, 0.3, 0.5]},
@@ -37,7 +37,7 @@ def dice() -> pd.DataFrame:
     base = {"target": "any", "method": "hgi_sam"}
     return pd.DataFrame(
         {"task": task, "seed": seed, "patient": patient, "dice": value, **base}
-        for (task, seed), patients in worth.items()
+        for (task, seed), patients in means.items()
         for patient, values in patients.items()
         for value in values
     )
@@ -63,14 +63,14 @@ def test_patients_count_alike_and_seeds_are_averaged(dice: pd.DataFrame, options
     assert found["subtype"]["mean"] == pytest.approx((0.3 + 0.4) / 2)
     assert found["difference"]["mean"] == pytest.approx(0.2)
     low, high = found["difference"]["ci95"]
-    assert low == pytest.approx(0.1)  # where b is drawn twice
+    assert low == pytest.approx(0.1)  # where b is sampled twice
     assert high == pytest.approx(0.3)
     assert found["by_seed"] == pytest.approx({"1": 0.15, "2": 0.25})
-    assert found["effect_size"] == 1.0  # both patients favour binary
+    assert found["effect_size"] == 1.0  # binary is better for both patients
     assert found["n_patients"] == 2
 
 
-def test_shares_of_the_spread() -> None:
+def test_shares_of_the_variance() -> None:
     tasks = ["binary", "subtype"]
     assert variance_shares(pd.DataFrame([[1, 2], [3, 4]], columns=tasks)) == pytest.approx(
         {"task": 0.2, "seed": 0.8, "rest": 0}
@@ -87,17 +87,17 @@ def test_auroc_is_the_mean_over_seeds_and_the_difference_is_paired(
     found = compare_auroc(scores, options)
     assert found["binary"] == {"mean": 1.0, "ci95": [1.0, 1.0]}
     assert found["subtype"]["mean"] == found["difference"]["mean"] == 0.5
-    assert found["difference"]["ci95"] == [0.5, 0.5]  # whichever patients are drawn
+    assert found["difference"]["ci95"] == [0.5, 0.5]  # whichever patients are sampled
 
 
-def test_types_that_no_slice_shows_have_no_auroc(scores: pd.DataFrame) -> None:
+def test_subtypes_that_no_slice_has_have_no_auroc(scores: pd.DataFrame) -> None:
     found = auroc_of_types(scores[scores["task"] == "subtype"])
     assert found == {"subdural": {"mean": 1.0, "by_seed": {"1": 1.0, "2": 1.0}}}
 
 
-def test_the_summary_holds_every_method_and_both_figures(dice: pd.DataFrame, scores: pd.DataFrame) -> None:
-    own_types = dice.assign(target="subdural", dice=0.0)  # must not enter the comparison
-    both = pd.concat([dice, dice.assign(method="swin_sam", dice=0.5), own_types])
+def test_the_summary_has_every_method_and_both_measures(dice: pd.DataFrame, scores: pd.DataFrame) -> None:
+    of_subtypes = dice.assign(target="subdural", dice=0.0)  # must not enter the comparison
+    both = pd.concat([dice, dice.assign(method="swin_sam", dice=0.5), of_subtypes])
     found = summarize_study(both, scores, bootstrap=100, seed=0)
     assert found["hgi_sam"]["difference"]["mean"] == pytest.approx(0.2)
     assert found["swin_sam"]["difference"]["mean"] == 0
@@ -107,7 +107,7 @@ def test_the_summary_holds_every_method_and_both_figures(dice: pd.DataFrame, sco
     assert (found["n_patients"], found["seeds"]) == (2, [1, 2])
 
 
-def test_heads_agree_by_number_or_only_as_a_crowd() -> None:
+def test_heads_agree_by_index_or_only_in_their_distribution() -> None:
     """Seed 2 of a task has the heads of seed 1 in reverse order; the other task has each contrast doubled."""
     heads = np.array([1.0, 2.0, 4.0])
     contrasts = {

@@ -1,4 +1,4 @@
-"""Density of blood, and the threshold that labels of slices teach."""
+"""Density of blood, and its threshold from slice labels."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hgisam.evaluation.masks import AIR_HU
 from hgisam_book.studies.blood_density import (
     DENSITY_GRID,
     MAP_POWER,
-    blood_begins_at,
+    best_density_threshold,
     blood_density,
     dense_areas,
     with_density,
@@ -25,19 +25,19 @@ def head(size: int = 48) -> tuple[np.ndarray, np.ndarray]:
     return volume, inside
 
 
-def test_density_is_level_smooth_and_reaches_the_bone() -> None:
+def test_density_is_levelled_denoised_and_reaches_the_bone() -> None:
     hu, brain = head()
     density = blood_density(hu, brain, pixel_mm=1.0, slice_mm=5.0)
     assert density.shape == hu.shape
     assert (density[brain == 0] == AIR_HU).all()
-    assert density[0, 24, 14] == pytest.approx(34, abs=1)  # brain is brought to one level
-    assert density[1, 24, 38] > 55  # blood well inside, though its neighbours lend it brain
-    assert density[1, 24, 43] > 50  # and where the bone's edge outshines it
+    assert density[0, 24, 14] == pytest.approx(34, abs=1)  # the brain is shifted to one level
+    assert density[1, 24, 38] > 55  # blood well inside, despite the brain in the neighboring slices
+    assert density[1, 24, 43] > 50  # and beside the partial volume of bone
     shifted = blood_density(hu + np.int16(12), brain, pixel_mm=1.0, slice_mm=5.0)
     assert np.abs(shifted - density)[(brain > 0) & (density > 0)].max() < 0.5  # another scanner's offset
 
 
-def test_thick_slices_share_less() -> None:
+def test_thick_slices_are_smoothed_less() -> None:
     hu, brain = head()
     near, far = (blood_density(hu, brain, pixel_mm=1.0, slice_mm=mm)[0, 24, 38] for mm in (2.0, 20.0))
     assert near > far + 5
@@ -51,18 +51,18 @@ def test_areas_by_hand() -> None:
     assert areas[DENSITY_GRID.tolist().index(41)] == areas[-1] == 1
 
 
-def test_labels_alone_find_where_blood_begins() -> None:
+def test_slice_labels_alone_give_the_density_threshold() -> None:
     rng = np.random.default_rng(0)
     brain = rng.normal(40, 4, (60, 20, 20))
     bleeds = np.arange(60) % 2 == 0
     brain[bleeds, :3, :3] = rng.normal(60, 2, (30, 3, 3))
-    begins, auroc = blood_begins_at(dense_areas(brain), bleeds)
-    assert 46 <= begins <= 58
+    threshold_hu, auroc = best_density_threshold(dense_areas(brain), bleeds)
+    assert 46 <= threshold_hu <= 58
     assert auroc.max() > 0.99
     assert auroc[0] < 0.9
 
 
-def test_map_and_density_must_agree() -> None:
+def test_fusion_is_high_only_where_map_and_density_are() -> None:
     maps = np.array([[[1.0, 1.0, 0.0, 0.5]]])
     density = np.array([[[100.0, 46.0, 100.0, AIR_HU]]])
     refined = with_density(maps, density, 46.0)[0, 0]

@@ -1,4 +1,4 @@
-"""One classifier measured on all patients: thresholds from other folds, maps of single classes, scores."""
+"""One classifier evaluated on all patients: thresholds from other folds, maps of single classes, scores."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +42,7 @@ def subtype(tiny: Profile) -> Checkpoint:
     return untrained(build_network(profile).eval(), profile)
 
 
-def test_each_fold_is_measured_at_the_threshold_of_the_next(prepared: PreparedDataset) -> None:
+def test_each_fold_is_evaluated_at_the_threshold_of_the_next(prepared: PreparedDataset) -> None:
     low, high = [0.8, 0.1], [0.2, 0.9]  # Dice at the two thresholds: the lower or the higher is better
     curves = np.array([low, low, high, high, low, high, low, low])  # fold 2: the higher one on average
     table = dice_by_folds(prepared, ROWS, curves, np.array([0.25, 0.5]))
@@ -53,22 +53,22 @@ def test_each_fold_is_measured_at_the_threshold_of_the_next(prepared: PreparedDa
     assert table["dice"].tolist() == [0.1, 0.1, 0.2, 0.2, 0.8, 0.2, 0.8, 0.8]
 
 
-def test_a_fold_without_a_slice_to_choose_on_is_refused(prepared: PreparedDataset) -> None:
+def test_a_fold_without_a_slice_for_its_threshold_is_refused(prepared: PreparedDataset) -> None:
     with pytest.raises(InputError, match="no such bleeding slice"):
         dice_by_folds(prepared, ROWS[:6], np.ones((6, 1)), np.ones(1))
 
 
-def test_a_method_can_be_asked_for_another_class(tiny_model: nn.Module) -> None:
-    def shows_class(model: nn.Module, images: Tensor, target: int) -> Tensor:
+def test_a_method_with_a_fixed_target_class(tiny_model: nn.Module) -> None:
+    def constant(model: nn.Module, images: Tensor, target: int) -> Tensor:
         return torch.full_like(images[:, 0], target)
 
-    assert of_class(shows_class, 4)(tiny_model, torch.zeros(1, 3, 2, 2), 1).unique().tolist() == [4]
+    assert of_class(constant, 4)(tiny_model, torch.zeros(1, 3, 2, 2), 1).unique().tolist() == [4]
 
 
-def test_types_are_measured_by_their_own_logit_where_they_are_alone(
+def test_subtypes_are_evaluated_by_their_own_logit_where_they_are_alone(
     subtype: Checkpoint, tiny: Profile, prepared: PreparedDataset
 ) -> None:
-    """All bleeds of the set are intraparenchymal, class 2 of the task; one slice is given a second type."""
+    """All bleeds of the set are intraparenchymal, class 2 of the task; one slice gets a second subtype."""
     slices = prepared.slices.copy()
     slices.loc[27, "subdural"] = 1
     predictor, method = SlicePredictor.of(subtype, tiny), methods_of(tiny.maps, ["hgi_sam"])["hgi_sam"]
@@ -88,12 +88,12 @@ def test_types_are_measured_by_their_own_logit_where_they_are_alone(
     )
 
 
-def test_labels_without_types_give_no_dice_of_types(
+def test_labels_without_subtypes_give_no_dice_of_subtypes(
     subtype: Checkpoint, tiny: Profile, prepared: PreparedDataset
 ) -> None:
-    unnamed = replace(prepared, slices=prepared.slices.assign(intraparenchymal=0))
+    without = replace(prepared, slices=prepared.slices.assign(intraparenchymal=0))
     predictor, method = SlicePredictor.of(subtype, tiny), methods_of(tiny.maps, ["hgi_sam"])["hgi_sam"]
-    assert dice_of_types(predictor, unnamed, method, ROWS, threshold_grid(tiny.evaluate.thresholds)).empty
+    assert dice_of_types(predictor, without, method, ROWS, threshold_grid(tiny.evaluate.thresholds)).empty
 
 
 def test_scores_are_those_of_single_slices(subtype: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
@@ -108,7 +108,7 @@ def test_scores_are_those_of_single_slices(subtype: Checkpoint, tiny: Profile, p
     assert table.loc[40, "score_subdural"] == pytest.approx(float(probability[5]), abs=1e-5)
 
 
-def test_both_tasks_leave_the_same_tables(
+def test_both_tasks_write_the_same_tables(
     subtype: Checkpoint, tiny_model: nn.Module, tiny: Profile, prepared: PreparedDataset, tmp_path: Path
 ) -> None:
     binary = untrained(tiny_model, tiny)

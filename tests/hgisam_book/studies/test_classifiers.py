@@ -1,4 +1,4 @@
-"""The steps of the study of labels, on a set that a machine learns in seconds."""
+"""Steps of the study of binary and subtype labels, on a set that trains in seconds."""
 
 from pathlib import Path
 
@@ -35,9 +35,9 @@ def study(runs: Path, profile: Profile) -> Path:
     return study_step(profile, runs)
 
 
-def test_every_task_and_seed_is_trained_whatever_checkpoint_the_run_takes(runs: Path, study: Path) -> None:
-    taken = load_profile("smoke", [*SHORT, "train.checkpoint=phantom-binary"])
-    trained = train_classifiers(taken, runs)
+def test_every_task_and_seed_is_trained_whatever_checkpoint_the_run_adopts(runs: Path, study: Path) -> None:
+    adopting = load_profile("smoke", [*SHORT, "train.checkpoint=phantom-binary"])
+    trained = train_classifiers(adopting, runs)
     assert list(trained) == [("binary", 1), ("subtype", 1), ("binary", 2), ("subtype", 2)]
     for (task, seed), folder in trained.items():
         about = read_json(folder / "model.json")["profile"]
@@ -46,7 +46,7 @@ def test_every_task_and_seed_is_trained_whatever_checkpoint_the_run_takes(runs: 
     assert len(weights) == 4
 
 
-def test_two_at_a_time_learn_what_one_after_the_other_does(runs: Path, study: Path, tmp_path: Path) -> None:
+def test_trainings_in_parallel_equal_those_one_after_the_other(runs: Path, study: Path, tmp_path: Path) -> None:
     both = load_profile("smoke", [*SHORT, "compute.trainings=2", "study.seeds=[2]"])
     make_prepared(tmp_path / "smoke" / "prepared" / "rsna", with_mask=False)
     for key, folder in train_classifiers(both, tmp_path).items():
@@ -67,18 +67,18 @@ def test_the_run_s_own_classifier_is_not_trained_twice(runs: Path) -> None:
     assert apart["binary", 5].name == "binary-5"
 
 
-def test_the_study_holds_all_classifiers(study: Path) -> None:
+def test_the_study_has_all_classifiers(study: Path) -> None:
     dice, scores, heads = (pd.read_parquet(study / f"{name}.parquet") for name in ("dice", "scores", "heads"))
     for table in (dice, scores, heads):
         assert table.groupby(["task", "seed"]).ngroups == 4
     assert scores["row"].nunique() == 48
-    figures = read_json(study / "study.json")
+    summary = read_json(study / "study.json")
     for method in ("hgi_sam", "swin_sam"):
-        binary, subtype, difference = (figures[method][key]["mean"] for key in ("binary", "subtype", "difference"))
+        binary, subtype, difference = (summary[method][key]["mean"] for key in ("binary", "subtype", "difference"))
         assert difference == pytest.approx(binary - subtype)
 
 
-def test_a_second_run_finds_it_done_and_another_grid_of_thresholds_measures_again(
+def test_a_second_run_finds_it_done_and_another_grid_of_thresholds_reruns_it(
     runs: Path, profile: Profile, study: Path
 ) -> None:
     before = read_manifest(study)

@@ -1,4 +1,4 @@
-"""Deletion and insertion against curves that can be worked out: a model that looks at four pixels."""
+"""Deletion and insertion against curves calculated by hand: a model of four pixels."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hgisam.config.profile import Profile
 from hgisam.data.prepared import open_prepared
 from hgisam.inference.predictor import SlicePredictor
 from hgisam.maps import hgi_sam
-from hgisam_book.studies.deletion_insertion import REMOVED, ranks, removal, removed_scores
+from hgisam_book.studies.deletion_insertion import SHARES, deletion_and_insertion, ranks, scores_by_share
 from hgisam_book.studies.method_comparison import bleeding_rows
 from tests.conftest import make_prepared, untrained
 
@@ -38,21 +38,21 @@ def test_a_planted_spot_gives_the_known_curves(tiny: Profile) -> None:
     inside = torch.ones(1, 10, 10, dtype=torch.bool)
     checkpoint = untrained(Spot(), tiny)
     order = ranks(images[:, 0], inside, torch.zeros(1, 10, 10))
-    gone = [int(np.ceil(round(100 * share, 9))) for share in REMOVED]  # pixels that have gone
-    assert gone[:5] == [0, 1, 3, 5, 9]
-    assert gone[-1] == 100
-    kept = np.array([4 - min(count, 4) for count in gone])
-    found = removed_scores(SlicePredictor.of(checkpoint, tiny), images, inside, order)
+    deleted = [int(np.ceil(round(100 * share, 9))) for share in SHARES]  # deleted pixels
+    assert deleted[:5] == [0, 1, 3, 5, 9]
+    assert deleted[-1] == 100
+    kept = np.array([4 - min(count, 4) for count in deleted])
+    found = scores_by_share(SlicePredictor.of(checkpoint, tiny), images, inside, order)
     np.testing.assert_allclose(found["deletion"][0], np.clip((kept + 0.04 * (4 - kept)) / 4, 0, 0.999), atol=1e-5)
     np.testing.assert_allclose(found["insertion"][0], np.clip((4 - kept + 0.04 * kept) / 4, 0, 0.999), atol=1e-5)
 
 
-def test_a_map_of_the_spot_beats_a_map_of_anything_else(tiny: Profile, tmp_path: Path) -> None:
+def test_a_map_of_the_spot_is_better_than_any_other(tiny: Profile, tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", splits=("val", "test")))
     rows = bleeding_rows(prepared, "test", most=100, seed=0)
 
     class Bright(nn.Module):
-        """Bleeds as far as something is bright."""
+        """Probability of a bleed by the number of bright pixels."""
 
         def forward(self, images: Tensor) -> Tensor:
             share = (images[:, 0] > 0.7).float().mean(dim=(1, 2)) * 20
@@ -66,25 +66,25 @@ def test_a_map_of_the_spot_beats_a_map_of_anything_else(tiny: Profile, tmp_path:
 
     predictor = SlicePredictor.of(untrained(Bright(), tiny), tiny)
     options = {"bootstrap": tiny.evaluate.bootstrap, "seed": tiny.seed}
-    table = removal(predictor, prepared, {"bright": bright, "dark": dark}, rows, **options)
+    table = deletion_and_insertion(predictor, prepared, {"bright": bright, "dark": dark}, rows, **options)
     area = table[table["metric"] == "auc"].pivot(index="method", columns="test", values="mean")
     deletion, insertion = area["deletion"], area["insertion"]
     assert deletion["bright"] < deletion["random order"] < deletion["dark"]
     assert insertion["bright"] > insertion["random order"] > insertion["dark"]
-    assert deletion["drawn bleed first"] == pytest.approx(deletion["bright"], abs=0.02)
+    assert deletion["annotated bleed first"] == pytest.approx(deletion["bright"], abs=0.02)
     curve = table[(table["metric"] == "score") & (table["test"] == "deletion") & (table["method"] == "dark")]
-    np.testing.assert_allclose(curve["at"].astype(float), REMOVED, atol=1e-4)
+    np.testing.assert_allclose(curve["at"].astype(float), SHARES, atol=1e-4)
     assert curve["mean"].iloc[0] > curve["mean"].iloc[-1]
-    again = removal(predictor, prepared, {"bright": bright, "dark": dark}, rows, **options)
+    again = deletion_and_insertion(predictor, prepared, {"bright": bright, "dark": dark}, rows, **options)
     assert again.equals(table)
 
 
-def test_real_maps_are_measured_too(tiny: Profile, tiny_model: nn.Module, tmp_path: Path) -> None:
+def test_real_maps_are_evaluated_too(tiny: Profile, tiny_model: nn.Module, tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", splits=("val", "test")))
     rows = bleeding_rows(prepared, "test", most=2, seed=0)
     predictor = SlicePredictor.of(untrained(tiny_model, tiny), tiny)
     options = {"bootstrap": tiny.evaluate.bootstrap, "seed": tiny.seed}
-    table = removal(predictor, prepared, {"hgi_sam": hgi_sam}, rows, **options)
-    assert set(table["method"]) == {"drawn bleed first", "random order", "hgi_sam"}
-    assert len(table) == 2 * 3 * (len(REMOVED) + 1)
+    table = deletion_and_insertion(predictor, prepared, {"hgi_sam": hgi_sam}, rows, **options)
+    assert set(table["method"]) == {"annotated bleed first", "random order", "hgi_sam"}
+    assert len(table) == 2 * 3 * (len(SHARES) + 1)
     assert table["mean"].between(0, 1).all()

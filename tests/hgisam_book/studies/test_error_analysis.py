@@ -1,4 +1,4 @@
-"""Numbers about a classifier that can be worked out by hand."""
+"""Error analysis of a classifier, calculated by hand."""
 
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,19 @@ from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.outputs import with_lesion_sizes
 from hgisam_book.studies import error_analysis
-from hgisam_book.studies.error_analysis import NO_BLEEDING, NOT_SAID, SAID, SEVERAL, UNNAMED
+from hgisam_book.studies.error_analysis import (
+    NO_BLEEDING,
+    NOT_ANNOTATED,
+    PREDICTED_BLEEDING,
+    PREDICTED_NEGATIVE,
+    SEVERAL,
+)
 from tests.conftest import make_prepared
 
 
-def slices(*shown: tuple[str, ...], **columns: list[float]) -> pd.DataFrame:
-    """A row a slice, with the types that it shows."""
-    rows = [{name: int(name in types) for name in SUBTYPES} | {"any": int(bool(types))} for types in shown]
+def slices(*annotated: tuple[str, ...], **columns: list[float]) -> pd.DataFrame:
+    """One row per slice, with its subtypes."""
+    rows = [{name: int(name in types) for name in SUBTYPES} | {"any": int(bool(types))} for types in annotated]
     return pd.DataFrame(rows).assign(**columns)
 
 
@@ -34,8 +40,8 @@ def test_calibration_errors_by_hand() -> None:
     assert found["brier"] == pytest.approx((0.1**2 + 0.4**2) / 2)
 
 
-def test_calibration_weighs_groups_by_their_slices() -> None:
-    scores = [0.2] * 9 + [0.9]  # ties stay together: a group of 9 and one of 1
+def test_calibration_weights_bins_by_their_slices() -> None:
+    scores = [0.2] * 9 + [0.9]  # ties share a bin: one of 9 and one of 1
     found = error_analysis.calibration_errors([0] * 9 + [1], scores, groups=10)
     assert found["ece"] == pytest.approx(0.9 * 0.2 + 0.1 * 0.1)
 
@@ -45,7 +51,7 @@ def test_calibration_of_one_score_for_all() -> None:
     assert error_analysis.calibration_errors(labels, [0.25] * 4) == {"ece": 0, "brier": pytest.approx(0.1875)}
 
 
-def test_calibration_groups_are_those_of_the_curve() -> None:
+def test_calibration_bins_are_those_of_the_curve() -> None:
     generator = np.random.default_rng(0)
     scores = generator.random(80)
     labels = (generator.random(80) < scores**2).astype(int)
@@ -56,7 +62,7 @@ def test_calibration_groups_are_those_of_the_curve() -> None:
 
 
 @pytest.mark.parametrize("scores", [[0.2, 1.2], [0.2, np.nan], [0.2]])
-def test_calibration_refuses_what_is_no_probability(scores: list[float]) -> None:
+def test_calibration_refuses_scores_that_are_no_probabilities(scores: list[float]) -> None:
     with pytest.raises(ValueError, match=r"greater than 1|NaN|inconsistent"):
         error_analysis.calibration_errors([0, 1], scores)
 
@@ -76,17 +82,17 @@ def test_confusion_by_type_by_hand() -> None:
     }
 
 
-def test_confusion_by_type_counts_every_slice_also_where_nothing_is_said() -> None:
+def test_confusion_by_type_counts_every_slice_also_without_a_subtype() -> None:
     table = slices((), ("epidural",), (), score=[0.1, 0.2, 0.3])
-    table.loc[2, "any"] = 1  # bleeds, and nobody said what
+    table.loc[2, "any"] = 1  # bleeds, subtype not annotated
     found = error_analysis.confusion_by_type(table, 0.5)
-    assert list(found.columns) == [SAID, NOT_SAID]
-    assert found.index[-1] == UNNAMED
+    assert list(found.columns) == [PREDICTED_BLEEDING, PREDICTED_NEGATIVE]
+    assert found.index[-1] == NOT_ANNOTATED
     assert found.to_numpy().sum() == 3
-    assert found.loc[UNNAMED, NOT_SAID] == 1
+    assert found.loc[NOT_ANNOTATED, PREDICTED_NEGATIVE] == 1
 
 
-def test_said_types_by_hand() -> None:
+def test_predicted_types_by_hand() -> None:
     scores = {f"score_{name}": [0.0] * 4 for name in SUBTYPES}
     scores |= {"score_epidural": [0.9, 0.4, 0.1, 0.3], "score_subdural": [0.1, 0.8, 0.8, 0.8]}
     table = slices(("epidural",), ("epidural", "subdural"), ("subdural",), (), **scores)
@@ -99,7 +105,7 @@ def test_said_types_by_hand() -> None:
     assert np.isnan(found.loc["subarachnoid", "subdural"])
 
 
-def test_said_types_needs_a_score_of_every_type() -> None:
+def test_predicted_types_need_a_score_of_every_type() -> None:
     with pytest.raises(InputError, match="none of epidural, intraparenchymal"):
         error_analysis.predicted_types(slices((), score_subdural=[0.5]), dict.fromkeys(SUBTYPES, 0.5))
 

@@ -1,4 +1,4 @@
-"""What single heads see: against the maps made of them, and the contrast by hand."""
+"""Single attention heads: against the maps that combine them, and the contrast by hand."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.swins import GEOMETRIES, build
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
-def test_means_over_heads_make_the_two_maps(name: str) -> None:
+def test_means_over_heads_give_the_two_maps(name: str) -> None:
     model, images = build(name)
     heads = head_maps(model, images, 1, gradient_at="weights")
     received = {block: maps.received.mean(dim=1) for block, maps in heads.items()}
@@ -37,7 +37,7 @@ def test_each_head_by_itself() -> None:
             torch.testing.assert_close(found[block.geometry].weighted[:, head], weighted)
 
 
-def test_panels_scale_patterns_apart_and_weights_together() -> None:
+def test_received_attention_is_scaled_per_head_and_weighted_heads_together() -> None:
     received = torch.tensor([[[[0.1, 0.3]], [[0.4, 0.8]]]])  # [1, 2 heads, 1, 2]
     weighted = torch.tensor([[[[0.0, 1.0]], [[2.0, 4.0]]]])
     own, shared = HeadMaps(received, weighted).panels()

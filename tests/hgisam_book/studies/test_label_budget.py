@@ -1,4 +1,4 @@
-"""Dice against drawn scans, and where a weak method is met."""
+"""Dice against annotated scans, and where it reaches a weakly supervised method."""
 
 import math
 from pathlib import Path
@@ -13,7 +13,12 @@ from hgisam.evaluation.masks import threshold_grid
 from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.networks import build_network
 from hgisam_book.studies import label_budget
-from hgisam_book.studies.label_budget import budget_curve, held_out_dice, worth_interval, worth_of_image_labels
+from hgisam_book.studies.label_budget import (
+    budget_curve,
+    equivalent_scans,
+    equivalent_scans_interval,
+    held_out_dice,
+)
 from tests.conftest import TINY, make_prepared, untrained
 
 CURVE = pd.Series([0.1, 0.3, 0.5, 0.4], index=[2, 4, 8, 16])
@@ -23,11 +28,11 @@ CURVE = pd.Series([0.1, 0.3, 0.5, 0.4], index=[2, 4, 8, 16])
     ("dice", "scans"), [(0.05, 2), (0.1, 2), (0.2, math.sqrt(8)), (0.3, 4), (0.45, 2**2.75), (0.5, 8), (0.51, None)]
 )
 def test_where_the_curve_reaches_a_dice(dice: float, scans: float | None) -> None:
-    assert worth_of_image_labels(CURVE, dice) == (None if scans is None else pytest.approx(scans))
+    assert equivalent_scans(CURVE, dice) == (None if scans is None else pytest.approx(scans))
 
 
-def drawn(patients: int = 6) -> pd.DataFrame:
-    """Two slices a patient; each patient with a Dice of 0.1, 0.3 and 0.5 from 2, 4 and all scans, 7 or 9 of them."""
+def budgets(patients: int = 6) -> pd.DataFrame:
+    """Two slices per patient; each patient with a Dice of 0.1, 0.3 and 0.5 from 2, 4 and all scans, 7 or 9 of them."""
     rows = [
         {"budget": name, "scans": scans or 7 + 2 * (p % 2), "fold": p % 2, "patient": f"p{p}", "row": 2 * p + s}
         | {"dice": dice}
@@ -39,7 +44,7 @@ def drawn(patients: int = 6) -> pd.DataFrame:
 
 
 def test_the_curve_ascends_in_scans() -> None:
-    curve = budget_curve(drawn())
+    curve = budget_curve(budgets())
     assert curve["budget"].tolist() == ["2", "4", "all"]
     assert curve["scans"].tolist() == [2, 4, 8]
     assert curve["dice"].tolist() == pytest.approx([0.1, 0.3, 0.5])
@@ -48,23 +53,23 @@ def test_the_curve_ascends_in_scans() -> None:
 
 
 def test_the_interval_is_of_the_same_patients() -> None:
-    table, options = drawn(), {"count": 200, "generator": np.random.default_rng(0)}
-    same = worth_interval(table, pd.Series(0.4, index=range(12)), **options)
+    table, options = budgets(), {"count": 200, "generator": np.random.default_rng(0)}
+    same = equivalent_scans_interval(table, pd.Series(0.4, index=range(12)), **options)
     assert [same["scans"], *same["ci95"]] == pytest.approx([4 * math.sqrt(2)] * 3)
     assert same["reached"] == 1
-    never = worth_interval(table, pd.Series(0.6, index=range(12)), **options)
+    never = equivalent_scans_interval(table, pd.Series(0.6, index=range(12)), **options)
     assert never == {"scans": None, "ci95": [None, None], "reached": 0}
     unequal = pd.Series(np.repeat([0.1, 0.7], 6), index=range(12))  # of half of the patients
-    spread = worth_interval(table, unequal, **options)
+    spread = equivalent_scans_interval(table, unequal, **options)
     assert spread["scans"] == pytest.approx(4 * math.sqrt(2))
     assert spread["ci95"][0] < spread["scans"]
-    assert spread["ci95"][1] is None  # where the good half is drawn more often, the curve doesn't get there
+    assert spread["ci95"][1] is None  # where the good half is sampled more often, the curve doesn't reach it
     assert 0.5 < spread["reached"] < 1
-    paired = table.assign(dice=table["dice"] + table["row"].map(unequal) - 0.4)  # curve and method share their patients
-    assert [*worth_interval(paired, unequal, **options)["ci95"]] == pytest.approx([4 * math.sqrt(2)] * 2)
+    paired = table.assign(dice=table["dice"] + table["row"].map(unequal) - 0.4)  # curve and method of the same patients
+    assert [*equivalent_scans_interval(paired, unequal, **options)["ci95"]] == pytest.approx([4 * math.sqrt(2)] * 2)
 
 
-def test_a_network_that_says_how_bright_it_is_finds_bright_squares(
+def test_a_network_that_predicts_brightness_segments_bright_squares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=12))
@@ -77,4 +82,4 @@ def test_a_network_that_says_how_bright_it_is_finds_bright_squares(
     assert set(table["patient"]) == {p for p in split.slices["patient"].iloc[split.rows("test")] if int(p[1:]) % 2 == 0}
     assert (split.mask[table["row"].to_numpy()] > 0).any(axis=(1, 2)).all()
     assert table["threshold"].nunique() == 1
-    assert table["dice"].between(0.95, 1).all()  # noise may lift a pixel of the brain over the threshold
+    assert table["dice"].between(0.95, 1).all()  # noise may raise a pixel of the brain above the threshold

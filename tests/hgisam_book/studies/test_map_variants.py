@@ -1,4 +1,4 @@
-"""Changed methods: by hand on maps of a few pixels, and back to the method itself where nothing is changed."""
+"""Variants of map methods: by hand on maps of a few pixels; without a change they equal the method itself."""
 
 from typing import Any
 
@@ -12,16 +12,16 @@ from hgisam.errors import InputError
 from hgisam.maps import grad_cam, hgi_sam
 from hgisam_book.studies import map_variants
 from hgisam_book.studies.map_variants import (
+    at_threshold,
     average,
     batch_min_max,
     composed,
     eroded_brain,
-    fixed,
-    mirrored,
+    multi_scale,
     of_predicted_class,
     product,
-    resized,
     whole_slice,
+    with_flip,
     within_brain,
     zoom,
 )
@@ -33,7 +33,7 @@ def first_channel(model: nn.Module, images: Tensor, target: int) -> Tensor:
 
 
 def left_half(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Sees the left half only: no map that commutes with the mirror."""
+    """Uses the left half only, so that flipping changes it."""
     return images[:, 0] * (torch.arange(images.shape[3]) < images.shape[3] / 2)
 
 
@@ -69,12 +69,12 @@ def grids_of(stages: list[Any]) -> dict[BlockGeometry, torch.Tensor]:
     return grids
 
 
-def test_min_max_over_the_batch_depends_on_the_neighbours() -> None:
+def test_min_max_scaling_over_the_batch_depends_on_the_other_images() -> None:
     maps = batch_min_max(torch.tensor([[[1.0, 3.0]], [[5.0, 5.0]]]))
     assert maps.tolist() == [[[0.0, 0.5]], [[1.0, 1.0]]]
 
 
-def test_stages_joined_and_scaled_in_other_ways_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_fusion_and_scaling_of_stages_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     # two images, one row of three tokens, two stages
     fine = torch.tensor([[[0.0, 2.0, 4.0]], [[0.0, 1.0, 1.0]]])
     coarse = torch.tensor([[[1.0, 1.0, 3.0]], [[0.0, 2.0, 6.0]]])
@@ -100,15 +100,15 @@ def test_a_product_without_scaling_is_the_product_with_it_up_to_its_offsets() ->
     torch.testing.assert_close(composed(**one, scale="none")(model, images, 1), plain, rtol=1e-3, atol=1e-4)
 
 
-def test_mirrored_by_hand() -> None:
+def test_flip_by_hand() -> None:
     image = torch.tensor([[[[1.0, 2.0, 3.0, 4.0]]]])
     model = nn.Identity()
     # itself: 1 2 0 0; mirrored slice: 4 3 2 1 -> 4 3 0 0, flipped back 0 0 3 4
-    assert mirrored(left_half)(model, image, 1).tolist() == [[[0.5, 1.0, 1.5, 2.0]]]
-    assert mirrored(first_channel)(model, image, 1).tolist() == image[:, 0].tolist()
+    assert with_flip(left_half)(model, image, 1).tolist() == [[[0.5, 1.0, 1.5, 2.0]]]
+    assert with_flip(first_channel)(model, image, 1).tolist() == image[:, 0].tolist()
 
 
-def test_zoom_magnifies_about_the_centre_and_comes_back() -> None:
+def test_zoom_magnifies_about_the_center_and_can_be_undone() -> None:
     spot = torch.zeros(1, 1, 32, 32)
     spot[..., 14:18, 14:18] = 1
     assert zoom(spot, 2.0).sum() == pytest.approx(64, rel=0.02)
@@ -117,28 +117,28 @@ def test_zoom_magnifies_about_the_centre_and_comes_back() -> None:
     at = torch.arange(32.0)
     smooth = torch.exp(-((at - 15.5) ** 2)[:, None] / 20 - (at - 13) ** 2 / 20)[None, None]
     assert float((zoom(zoom(smooth, 1.15), 1 / 1.15) - smooth).abs().max()) < 0.04
-    mean = resized(first_channel)(nn.Identity(), smooth, 1)
+    mean = multi_scale(first_channel)(nn.Identity(), smooth, 1)
     assert float((mean - smooth[:, 0]).abs().max()) < 0.04
 
 
-def test_a_fixed_threshold_is_reached_at_it() -> None:
+def test_a_mask_includes_pixels_at_its_threshold() -> None:
     image = torch.tensor([[[[0.04, 0.05, 0.9]]]])
-    assert fixed(first_channel, 0.05)(nn.Identity(), image, 1).tolist() == [[[0.0, 1.0, 1.0]]]
+    assert at_threshold(first_channel, 0.05)(nn.Identity(), image, 1).tolist() == [[[0.0, 1.0, 1.0]]]
 
 
 def test_the_predicted_class_is_explained_slice_by_slice() -> None:
     model, images = build("v1")
     with torch.no_grad():
         logits = model(images)
-        model.head.fc.bias -= logits.mean(dim=0)  # the classes even, so that the two slices are told apart
-        said = model(images).argmax(dim=1)
-    assert said.unique().numel() == 2
+        model.head.fc.bias -= logits.mean(dim=0)  # equal mean logits, so that the two slices get different classes
+        predicted = model(images).argmax(dim=1)
+    assert predicted.unique().numel() == 2
     maps = of_predicted_class(grad_cam)(model, images, 1)
-    for image, label, got in zip(images, said.tolist(), maps, strict=True):
+    for image, label, got in zip(images, predicted.tolist(), maps, strict=True):
         torch.testing.assert_close(got, grad_cam(model, image[None], label)[0], rtol=1e-3, atol=1e-4)
 
 
-def test_other_brains_by_hand() -> None:
+def test_other_brain_masks_by_hand() -> None:
     maps = np.array([[[0.5, 0.25, 1.0]], [[0.0, 0.0, 1.0]]], np.float32)
     brain = np.array([[[1, 1, 0]], [[1, 1, 0]]], np.uint8)
     assert whole_slice(maps, brain)[1].all()

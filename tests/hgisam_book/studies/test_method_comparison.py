@@ -1,4 +1,4 @@
-"""Methods measured alike: the same figures as the evaluation's, and a draw that a seed decides."""
+"""Method comparison: the same results as the evaluation, and a sample that depends on the seed alone."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,13 +29,13 @@ from hgisam_book.studies.method_comparison import (
 from tests.conftest import make_prepared
 
 
-def test_bleeding_rows_bleed_and_are_drawn_by_the_seed(prepared: PreparedDataset, tmp_path: Path) -> None:
+def test_bleeding_rows_bleed_and_are_sampled_by_the_seed(prepared: PreparedDataset, tmp_path: Path) -> None:
     rows = bleeding_rows(prepared, "test", most=100, seed=0)
     assert prepared.mask is not None
     assert list(rows) == [r for r in prepared.rows("test") if prepared.mask[int(r)].any()]
     few = [bleeding_rows(prepared, "test", most=2, seed=seed) for seed in range(20)]
-    assert all(len(drawn) == 2 and set(drawn) <= set(rows) and (np.diff(drawn) > 0).all() for drawn in few)
-    assert len({tuple(drawn) for drawn in few}) > 1
+    assert all(len(some) == 2 and set(some) <= set(rows) and (np.diff(some) > 0).all() for some in few)
+    assert len({tuple(some) for some in few}) > 1
     np.testing.assert_array_equal(few[3], bleeding_rows(prepared, "test", most=2, seed=3))
     with pytest.raises(InputError, match="no bleeding slice"):
         bleeding_rows(prepared, "train", most=2, seed=0)
@@ -44,7 +44,7 @@ def test_bleeding_rows_bleed_and_are_drawn_by_the_seed(prepared: PreparedDataset
         bleeding_rows(blind, "val", most=2, seed=0)
 
 
-def test_figures_are_those_of_the_evaluation(
+def test_results_are_those_of_the_evaluation(
     checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset, tmp_path: Path
 ) -> None:
     rows = {split: bleeding_rows(prepared, split, most=100, seed=0) for split in ("val", "test")}
@@ -101,7 +101,7 @@ def test_every_method_can_be_compared(checkpoint: Checkpoint, tiny: Profile, pre
     assert {curve.shape for curve in curves.values()} == {(2, 20)}
 
 
-def test_head_contrasts_have_a_row_a_head_whatever_the_batch(
+def test_head_contrasts_have_one_row_per_head_whatever_the_batch(
     checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset
 ) -> None:
     rows = bleeding_rows(prepared, "val", most=100, seed=0)

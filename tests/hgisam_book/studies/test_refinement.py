@@ -1,4 +1,4 @@
-"""Pseudo masks, self-training and what the refinement leaves."""
+"""Pseudo-masks, self-training and the refined score maps."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs / "smoke"
 
 
-def test_pseudo_masks_are_empty_where_nothing_bleeds_and_lie_on_what_is_dense(run: Path) -> None:
+def test_pseudo_masks_are_empty_where_nothing_bleeds_and_dense_where_they_are_not(run: Path) -> None:
     pseudo = open_prepared(run / "refined" / "pseudo" / "dataset")
     bleeds = pseudo.slices["any"].to_numpy() == 1
     masks, hu = pseudo.mask[:] > 0, pseudo.hu[:]
@@ -43,16 +43,16 @@ def test_pseudo_masks_are_empty_where_nothing_bleeds_and_lie_on_what_is_dense(ru
     assert hu[masks].mean() > hu[(pseudo.brain[:] > 0) & ~masks].mean() + 15
 
 
-def test_no_drawn_mask_is_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_annotated_mask_is_read(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = open_prepared(run / "prepared" / "ct-ich")
     before = zarr.open_group(run / "refined" / "maps" / "maps.zarr", mode="r")["hgi_sam_density"][:]  # type: ignore[index]
     blind = type(data)(**{**vars(data), "mask": None})
     folder = run / "again"
     folder.mkdir()
     checkpoint = refinement.load_checkpoint(run / "refined" / "self_trained")
-    begins = read_json(run / "refined" / "pseudo" / "density.json")["begins_hu"]
+    threshold_hu = read_json(run / "refined" / "pseudo" / "density.json")["threshold_hu"]
     profile = load_profile("smoke", [*TINY, SMALL, "segmenter.channels=[8,16]"])
-    refinement.refine(SlicePredictor.of(checkpoint, profile), blind, run / "maps" / "maps.zarr", begins, folder)
+    refinement.refine(SlicePredictor.of(checkpoint, profile), blind, run / "maps" / "maps.zarr", threshold_hu, folder)
     again = zarr.open_group(folder / "maps.zarr", mode="r")["hgi_sam_density"][:]  # type: ignore[index]
     assert np.array_equal(before, again)
 
@@ -68,9 +68,9 @@ def test_the_parts_are_in_range_and_the_refined_is_their_mean(run: Path) -> None
     assert np.abs(mean - parts["hgi_sam_refined"]).max() < 2e-3
 
 
-def test_slices_are_drawn_by_patient_and_balanced(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_are_sampled_by_patient_and_balanced(monkeypatch: pytest.MonkeyPatch) -> None:
     table = pd.DataFrame({"patient": np.repeat([f"p{i}" for i in range(20)], 10), "any": np.tile([1, 0] * 5, 20)})
-    monkeypatch.setattr(refinement, "MOST_BLEEDING", 12)
+    monkeypatch.setattr(refinement, "MAX_BLEEDING", 12)
     chosen = refinement.choose_slices(table, seed=1)
     assert table["any"].iloc[chosen].sum() == 12
     assert len(chosen) == 24
@@ -79,11 +79,13 @@ def test_slices_are_drawn_by_patient_and_balanced(monkeypatch: pytest.MonkeyPatc
     assert refinement.choose_slices(table, seed=2).tolist() != chosen.tolist()
 
 
-def test_slices_of_one_kind_teach_nothing(tmp_path: Path, run: Path) -> None:
+def test_slices_of_one_class_are_refused(tmp_path: Path, run: Path) -> None:
     data = open_prepared(run / "prepared" / "rsna")
     quiet = type(data)(**{**vars(data), "slices": data.slices.assign(any=0)})
     checkpoint = refinement.load_checkpoint(run / "train")
     profile = load_profile("smoke", TINY)
     method = methods_of(profile.maps, ["hgi_sam"])["hgi_sam"]
     with pytest.raises(InputError, match="with and without a bleed"):
-        refinement.write_pseudo(SlicePredictor.of(checkpoint, profile), method, quiet, tmp_path, seed=profile.seed)
+        refinement.write_pseudo_masks(
+            SlicePredictor.of(checkpoint, profile), method, quiet, tmp_path, seed=profile.seed
+        )

@@ -1,4 +1,4 @@
-"""Sanity checks: likeness and hits by hand, a network that forgets from the head down, and all tests on a tiny one."""
+"""Sanity checks: similarity and hits by hand, cascading randomization, and all checks on a tiny network."""
 
 from itertools import pairwise
 from typing import Any
@@ -22,10 +22,10 @@ from hgisam_book.studies.sanity import (
     POINTING_MM,
     SHUFFLED,
     TRAINED,
-    likeness,
-    pointing,
-    randomisation,
-    randomised,
+    cascading_randomization,
+    map_similarity,
+    pointing_game,
+    randomized_networks,
     sanity_checks,
 )
 from tests.conftest import untrained
@@ -37,27 +37,27 @@ def options(profile: Profile) -> dict[str, Any]:
 
 @pytest.fixture
 def checkpoint(tiny: Profile, tiny_model: nn.Module) -> Checkpoint:
-    with torch.no_grad():  # as if it had been trained: no longer what it was drawn from
+    with torch.no_grad():  # as after a training: no longer its initial weights
         for parameter in tiny_model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
     return untrained(tiny_model, tiny)
 
 
-def test_likeness_by_hand() -> None:
+def test_similarity_by_hand() -> None:
     a = np.arange(64, dtype=np.float32).reshape(8, 8)
     inside = np.ones((8, 8), bool)
-    assert likeness(a, a, inside) == pytest.approx((1, 1))
-    assert likeness(a, 1e-6 * a**3, inside) == pytest.approx((1, 1))  # only the order counts
-    backwards = likeness(a, -a, inside)
+    assert map_similarity(a, a, inside) == pytest.approx((1, 1))
+    assert map_similarity(a, 1e-6 * a**3, inside) == pytest.approx((1, 1))  # only the order counts
+    backwards = map_similarity(a, -a, inside)
     assert backwards[0] == pytest.approx(-1)
     assert backwards[1] < 0
-    assert likeness(a, np.zeros_like(a), inside) == (0, 0)
-    assert likeness(a, a, ~inside) == (0, 0)
+    assert map_similarity(a, np.zeros_like(a), inside) == (0, 0)
+    assert map_similarity(a, a, ~inside) == (0, 0)
     changed = a.copy()
     changed[:, 4:] = changed[:, 4:][:, ::-1]
     left = inside.copy()
     left[:, 4:] = False
-    assert likeness(a, changed, left)[0] == pytest.approx(1)  # what lies outside does not count
+    assert map_similarity(a, changed, left)[0] == pytest.approx(1)  # pixels outside do not count
 
 
 def test_hits_by_hand() -> None:
@@ -75,9 +75,9 @@ def test_hits_by_hand() -> None:
     assert hit(values, truth, ~inside, 2.0, within_mm=0) == 0
 
 
-def test_weights_are_randomised_from_the_head_down(checkpoint: Checkpoint) -> None:
+def test_weights_are_randomized_from_the_head_down(checkpoint: Checkpoint) -> None:
     trained = {key: value.clone() for key, value in checkpoint.model.state_dict().items()}
-    steps = list(randomised(checkpoint, seed=1))
+    steps = list(randomized_networks(checkpoint, seed=1))
     assert [name for name, _ in steps] == ["head", "stage 4", "stage 3", "stage 2", "stage 1", "patches"]
 
     def changed(network: Checkpoint) -> set[str]:
@@ -88,20 +88,20 @@ def test_weights_are_randomised_from_the_head_down(checkpoint: Checkpoint) -> No
     assert all(smaller < larger for smaller, larger in pairwise(sets))
     assert sets[-1] == {key for key in trained if "index" not in key and "mask" not in key}
     assert not changed(checkpoint)
-    again = next(iter(randomised(checkpoint, seed=1)))[1].model.state_dict()
+    again = next(iter(randomized_networks(checkpoint, seed=1)))[1].model.state_dict()
     assert all(torch.equal(value, again[key]) for key, value in steps[0][1].model.state_dict().items())
     state = torch.random.get_rng_state()
-    list(randomised(checkpoint, seed=2))
+    list(randomized_networks(checkpoint, seed=2))
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_maps_of_a_network_that_forgets(checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
+def test_maps_during_cascading_randomization(checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
     rows = bleeding_rows(prepared, "test", most=100, seed=0)
     torch.manual_seed(9)
     other = untrained(build_network(tiny).eval(), tiny)
     methods = {"hgi_sam": hgi_sam, "swin_sam": swin_sam}
     predictor, grid = SlicePredictor.of(checkpoint, tiny), threshold_grid(tiny.evaluate.thresholds)
-    table = randomisation(predictor, prepared, methods, rows, grid=grid, shuffled=other, **options(tiny))
+    table = cascading_randomization(predictor, prepared, methods, rows, grid=grid, shuffled=other, **options(tiny))
     steps = ["trained", "head", "stage 4", "stage 3", "stage 2", "stage 1", "patches", "shuffled labels"]
     assert list(dict.fromkeys(table["at"])) == steps
     mean = table.pivot(index=["method", "at"], columns="metric", values="mean")
@@ -113,7 +113,7 @@ def test_maps_of_a_network_that_forgets(checkpoint: Checkpoint, tiny: Profile, p
     assert mean.loc[("swin_sam", "head"), "spearman"] == pytest.approx(1)  # nothing below the head has changed
 
 
-def test_pointing_at_the_bleed_and_at_anything(
+def test_pointing_game_of_a_perfect_map_and_of_chance(
     checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset
 ) -> None:
     rows = bleeding_rows(prepared, "test", most=100, seed=0)
@@ -121,14 +121,14 @@ def test_pointing_at_the_bleed_and_at_anything(
     def bright(model: nn.Module, images: torch.Tensor, target: int) -> torch.Tensor:
         return images[:, 0]  # the brightest channel: the bleed is 40 HU above the brain
 
-    found = pointing(SlicePredictor.of(checkpoint, tiny), prepared, {"bright": bright}, rows, **options(tiny))
+    found = pointing_game(SlicePredictor.of(checkpoint, tiny), prepared, {"bright": bright}, rows, **options(tiny))
     table = found.set_index(["method", "at"])["mean"]
     assert table[("bright", "0 mm")] == 1
     assert prepared.mask is not None
     truth, brain = prepared.mask[rows] > 0, prepared.brain[rows] > 0
     chance = ((truth & brain).sum(axis=(1, 2)) / brain.sum(axis=(1, 2))).mean()
-    assert table[("any pixel", "0 mm")] == pytest.approx(chance)
-    assert table[("any pixel", "5 mm")] >= chance
+    assert table[("chance", "0 mm")] == pytest.approx(chance)
+    assert table[("chance", "5 mm")] >= chance
 
 
 def test_all_checks_in_one_table(checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
@@ -136,8 +136,8 @@ def test_all_checks_in_one_table(checkpoint: Checkpoint, tiny: Profile, prepared
     predictor, grid = SlicePredictor.of(checkpoint, tiny), threshold_grid(tiny.evaluate.thresholds)
     table = sanity_checks(predictor, prepared, methods_of(tiny.maps), rows, grid=grid, **options(tiny))
     assert list(table.columns) == ["test", "method", "at", "metric", "mean", "low", "high"]
-    assert list(dict.fromkeys(table["test"])) == ["randomisation", "deletion", "insertion", "pointing"]
+    assert list(dict.fromkeys(table["test"])) == ["randomization", "deletion", "insertion", "pointing game"]
     assert set(tiny.maps.methods) <= set(table["method"])
     assert SHUFFLED not in set(table["at"])
-    assert (table["test"] == "pointing").sum() == (len(tiny.maps.methods) + 1) * len(POINTING_MM)
+    assert (table["test"] == "pointing game").sum() == (len(tiny.maps.methods) + 1) * len(POINTING_MM)
     assert np.isfinite(table[["mean", "low", "high"]]).all(axis=None)
