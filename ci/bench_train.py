@@ -97,7 +97,7 @@ def measure_profile(
     rows += [{"device": other, "way": "not run"} for other in ("cpu", "cuda") if other != device]
     return machine(device, "train") | {
         "profile": settings.name,
-        "model": network_name(settings),
+        "model": network_name(settings.task, settings.model, settings.segmenter),
         "img_size": settings.data.image_px,
         "parameters": sum(p.numel() for p in build_network(settings).parameters()),
         "loader": {"jobs": jobs, "slices_per_s": read_per_s},

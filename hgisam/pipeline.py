@@ -61,7 +61,7 @@ def train_step(
     if profile.compute.nodes > 1 and node_rank() > 0:
         launch(profile, data.path, partial_of(folder))
         return folder
-    weights = {key: sha256_of(file) for key, file in weight_files(profile).items()}
+    weights = {key: sha256_of(file) for key, file in weight_files(profile.train, profile.model).items()}
 
     def work(folder: Path) -> None:
         if instead is None or not instead(data, folder):

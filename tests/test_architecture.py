@@ -50,7 +50,7 @@ KNOWS: dict[str, set[str]] = {
         "hgisam.models.segmenters",
         "hgisam.models.tasks",
     },
-    "hgisam.models.weights": {"hgisam.config.profile", "hgisam.models.checkpoint"},
+    "hgisam.models.weights": {"hgisam.config.networks", "hgisam.config.profile", "hgisam.models.checkpoint"},
     "hgisam.training.optimizer": {"hgisam.config.profile"},
     "hgisam.evaluation.metrics": set(),
     "hgisam.evaluation.surface_distance": set(),
@@ -96,7 +96,7 @@ KNOWS: dict[str, set[str]] = {
     "hgisam_book.ledger.claims": {"hgisam.config.overrides", "hgisam_book.ledger.summary_query"},
     "hgisam_book.ledger.tables": {"hgisam_book.ledger.claims", "hgisam_book.report"},
     "hgisam_book.recorded.benchmarks": {"hgisam.runs.files", "hgisam_book.figures"},
-    "hgisam_book.recorded.model_card": {"hgisam.config.profile", "hgisam.models.checkpoint"},
+    "hgisam_book.recorded.model_card": {"hgisam.config.networks", "hgisam.models.checkpoint"},
     "hgisam_book.recorded.export": {
         PREPARED,
         "hgisam.models.checkpoint",

@@ -27,8 +27,6 @@ WITHOUT_EXAMPLE = {
     "hgisam.runs.read_json": "in the example of write_json",
     "hgisam.runs.read_manifest": RUN,
     "hgisam.runs.read_table": RUN,
-    "hgisam.runs.require_step": RUN,
-    "hgisam.runs.run_step": RUN,
     "hgisam.runs.sha256_of": RUN,
     "hgisam.training.TrainingSetup": TRAINING,
     "hgisam.training.fit": TRAINING,

@@ -3,14 +3,15 @@
 import hashlib
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from timm.models import adapt_input_conv
 from timm.models.swin_transformer import checkpoint_filter_fn
 from torch import Tensor, nn
 
-from hgisam.config.profile import Profile
+from hgisam.config.networks import Model
+from hgisam.config.profile import Profile, Train, Window
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import checkpoint_folder, load_pretrained, load_tensors
 
@@ -35,7 +36,7 @@ def load_initial_weights(network: nn.Module, profile: Profile) -> None:
     if profile.task != "segmentation" and profile.model.pretrained is not None:
         load_local_weights(network, profile.model.pretrained, profile.model.pretrained_sha256)
     if profile.train.start_from is not None:
-        _load_from_training(network, profile.train.start_from, profile)
+        _load_from_training(network, profile.train.start_from, windows=profile.windows, task=profile.task)
 
 
 def load_local_weights(model: nn.Module, path: str | Path, sha256: str | None = None) -> None:
@@ -104,14 +105,14 @@ def _misfit(path: Path, key: str, given: Mapping[str, Tensor], own: Mapping[str,
     return InputError("profile key model.pretrained", what, f"{expected}, as in the profile's Swin", remedy)
 
 
-def _load_from_training(network: nn.Module, name: str, profile: Profile) -> None:
+def _load_from_training(network: nn.Module, name: str, *, windows: Sequence[Window], task: str) -> None:
     """Copy the weights of a checkpoint in place; a head with other classes keeps its own."""
     source = load_pretrained(name)
-    if source.profile.windows != profile.windows:
+    if source.profile.windows != windows:
         remedy = "Give the profile the same windows."
         raise InputError("train.start_from", "a network trained on other windows", "those of this profile", remedy)
     own, weights = network.state_dict(), source.model.state_dict()
-    if source.profile.task != profile.task:
+    if source.profile.task != task:
         weights = {key: value for key, value in weights.items() if not key.startswith("head.")}
         log.info("the head is new: it has other classes than that of %s", name)
     if misfits := _misfits(weights, own):
@@ -121,14 +122,14 @@ def _load_from_training(network: nn.Module, name: str, profile: Profile) -> None
     network.load_state_dict(weights, strict=False)
 
 
-def weight_files(profile: Profile) -> dict[str, Path]:
+def weight_files(train: Train, model: Model) -> dict[str, Path]:
     """Name → weight file of everything that a training starts from, for its manifest.
 
     Raises:
         InputError: If a checkpoint does not exist.
     """
-    names = {"checkpoint": profile.train.checkpoint, "start_from": profile.train.start_from}
+    names = {"checkpoint": train.checkpoint, "start_from": train.start_from}
     files = {key: checkpoint_folder(name) / "model.safetensors" for key, name in names.items() if name}
-    if (local := profile.model.pretrained) is not None and local.is_file():
+    if (local := model.pretrained) is not None and local.is_file():
         files["pretrained"] = local
     return files

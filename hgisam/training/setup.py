@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from hgisam.config.profile import Profile
+from hgisam.config.profile import Data, Profile
 from hgisam.data.batches import Batches, SliceDataset, balanced_sample, batch_loader, evenly_spaced
 from hgisam.data.labels import LABELS
 from hgisam.data.prepared import PreparedDataset, by_fold, require_masks
@@ -119,7 +119,7 @@ def set_up_training(profile: Profile, prepared: PreparedDataset, folder: str | P
         network.set_grad_checkpointing()
     learner: Any = torch.compile(network) if compute.compile else network
     model, optimizer = fabric.setup(learner, make_optimizer(network, settings))
-    preprocess = fit_preprocessor(profile, slices, train_rows)
+    preprocess = Preprocessor.of(profile).fit(statistics_sample(slices, train_rows))
     return TrainingSetup(
         profile, prepared, Path(folder), TASKS[profile.task], slices, train_rows, val_rows, preprocess, fabric, network,
         model, optimizer,
@@ -135,7 +135,7 @@ def training_split(profile: Profile, prepared: PreparedDataset) -> tuple[Prepare
     if profile.task == "segmentation":
         require_masks(prepared)
         prepared = by_fold(prepared, profile.train.fold)
-    _check_grid(profile, prepared)
+    _check_grid(profile.data, prepared)
     prepared = subset_patients(prepared, profile.train.patients, profile.seed)
     train_rows, val_rows = (_rows_of_both_classes(prepared, split) for split in ("train", "val"))
     if profile.task == "subtype" and (prepared.slices[list(LABELS)] < 0).to_numpy().any():
@@ -147,10 +147,9 @@ def training_split(profile: Profile, prepared: PreparedDataset) -> tuple[Prepare
     return prepared, train_rows, val_rows
 
 
-def fit_preprocessor(profile: Profile, slices: SliceDataset, train_rows: Rows) -> Preprocessor:
-    """The preprocessing of a profile, fitted to at most `STATISTICS_SLICES` training slices."""
-    sample = batch_loader(slices, Batches(evenly_spaced(train_rows, STATISTICS_SLICES), 64))
-    return Preprocessor.of(profile).fit(sample)
+def statistics_sample(slices: SliceDataset, train_rows: Rows) -> Any:
+    """At most `STATISTICS_SLICES` training slices, in batches, to fit the preprocessing to."""
+    return batch_loader(slices, Batches(evenly_spaced(train_rows, STATISTICS_SLICES), 64))
 
 
 def training_facts(prepared: PreparedDataset, task: Task) -> dict[str, Any]:
@@ -183,12 +182,13 @@ def subset_patients(prepared: PreparedDataset, count: int | None, seed: int) -> 
     return replace(prepared, slices=prepared.slices.assign(split=prepared.slices["split"].mask(left_out, "left out")))
 
 
-def _check_grid(profile: Profile, prepared: PreparedDataset) -> None:
-    size_px, pixel_mm, expected = prepared.meta["size_px"], prepared.slices["pixel_mm"].iloc[0], profile.data
-    if size_px != expected.image_px or abs(pixel_mm / profile.pixel_mm - 1) > 0.01:
+def _check_grid(expected: Data, prepared: PreparedDataset) -> None:
+    size_px, pixel_mm = prepared.meta["size_px"], prepared.slices["pixel_mm"].iloc[0]
+    expected_mm = expected.field_of_view_mm / expected.image_px
+    if size_px != expected.image_px or abs(pixel_mm / expected_mm - 1) > 0.01:
         raise InputError(
             f"slices of {prepared.path}", f"{size_px} px of {pixel_mm:.3g} mm",
-            f"{expected.image_px} px of {profile.pixel_mm:.3g} mm, as the profile says",
+            f"{expected.image_px} px of {expected_mm:.3g} mm, as the profile says",
             f"Prepare them with --image-px {expected.image_px} --field-of-view-mm {expected.field_of_view_mm:g}.",
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from hgisam.config.profile import Profile, load_profile
+from hgisam.config.profile import load_profile
 from hgisam.data.batches import Batches, SliceDataset, batch_loader
 from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
@@ -52,19 +52,20 @@ def measure_training(
     return rows
 
 
-def few_batches(prepared: PreparedDataset, profile: Profile, batches: int) -> PreparedDataset:
+def few_batches(prepared: PreparedDataset, batches: int, *, batch_size: int, seed: int) -> PreparedDataset:
     """A small subset of a prepared set in memory: a few training batches and one validation batch.
 
     Args:
         prepared: The prepared set.
-        profile: Gives the seed and the batch size.
         batches: Number of training batches.
+        batch_size: Slices of a training batch.
+        seed: Of the sample.
     """
-    generator, chosen = np.random.default_rng(profile.seed), []
+    generator, chosen = np.random.default_rng(seed), []
     for split, count in (("train", batches), ("val", 1)):
         rows = prepared.rows(split)
         bleeds = prepared.slices["any"].to_numpy()[rows] == 1
-        limit = count * profile.train.batch_size // 2
+        limit = count * batch_size // 2
         chosen += [generator.choice(r, min(limit, len(r)), replace=False) for r in (rows[bleeds], rows[~bleeds])]
     kept = np.sort(np.concatenate(chosen))
     hu, brain = prepared.hu[kept], prepared.brain[kept]

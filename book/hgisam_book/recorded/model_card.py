@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hgisam.config.profile import Profile
+from hgisam.config.networks import Model, Segmenter
 from hgisam.models.checkpoint import Checkpoint
 
 METRICS = {
@@ -80,7 +80,7 @@ def model_card(
     kind = "phantoms" if synthetic else data["name"]
     return CARD.format(
         title=f"Intracranial hemorrhage, {profile.task}, trained on {kind}",
-        network=network_name(profile),
+        network=network_name(profile.task, profile.model, profile.segmenter),
         parameters=sum(parameter.numel() for parameter in checkpoint.model.parameters()),
         task=profile.task,
         profile=profile.name,
@@ -106,13 +106,13 @@ def model_card(
     )
 
 
-def network_name(profile: Profile) -> str:
-    """Name of a profile's network: timm's or MONAI's, or the numbers of a Swin."""
-    if profile.task == "segmentation":
-        return profile.segmenter.architecture
-    if profile.model.architecture is not None:
-        return profile.model.architecture
-    shape = profile.model.shape
+def network_name(task: str, model: Model, segmenter: Segmenter) -> str:
+    """Name of the network of a task: timm's or MONAI's, or the numbers of a Swin."""
+    if task == "segmentation":
+        return segmenter.architecture
+    if model.architecture is not None:
+        return model.architecture
+    shape = model.shape
     depths, heads = ("-".join(map(str, numbers)) for numbers in (shape.depths, shape.heads))
-    numbers = f"patch {shape.patch_px}, window {profile.model.window_tokens}, {shape.channels} channels"
+    numbers = f"patch {shape.patch_px}, window {model.window_tokens}, {shape.channels} channels"
     return f"swin ({numbers}, depths {depths}, heads {heads})"

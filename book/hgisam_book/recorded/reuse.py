@@ -11,14 +11,16 @@ from pydantic import BaseModel
 from hgisam.config.profile import Profile
 from hgisam.data.batches import SliceDataset
 from hgisam.data.prepared import PreparedDataset
+from hgisam.data.preprocess import Preprocessor
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import train_step
 from hgisam.runs.files import check_content, read_json, write_json
 from hgisam.runs.folders import sha256_of
 from hgisam.runs.manifest import hardware_words, read_manifest
+from hgisam.runs.steps import Run
 from hgisam.training.adopt import copy_training, validate_checkpoint
-from hgisam.training.setup import fit_preprocessor, training_facts, training_split
+from hgisam.training.setup import statistics_sample, training_facts, training_split
 
 RECORDED = "recorded.json"  # in the folder of a training that was reused from a recorded run
 SAME = ("seed", "task", "data", "windows", "model", "segmenter", "train")  # profile keys that determine the network
@@ -27,28 +29,26 @@ CHANNEL_TOLERANCE = 1e-3  # of mean and standard deviation of channels in [0, 1]
 METRIC_TOLERANCE = 0.01  # of the monitored metric; float16 changes it by a tenth of that
 
 
-def train_or_reuse(profile: Profile, runs_dir: str | Path, step: str, take_from: str | Path | None) -> Path:
+def train_or_reuse(run: Run, step: str, take_from: str | Path | None) -> Path:
     """Run `train_step`, or reuse the recorded training of the same step if settings and data are the same.
 
     Args:
-        profile: Profile of the training.
-        runs_dir: Folder of all runs.
+        run: Profile of the training, and folder of all runs.
         step: Step of the run, e.g. "classifiers/binary-1".
         take_from: Folder of recorded runs, e.g. `book/recorded`; None to train.
 
     Returns:
         Folder of the finished step.
     """
-    runs_dir = Path(runs_dir)
-    source = recorded_training(profile, take_from, step) if take_from else None
+    source = recorded_training(run.profile, take_from, step) if take_from else None
     if source is None:
-        return train_step(profile, runs_dir, step)
+        return train_step(run.profile, run.runs_dir, step)
     inputs = {"recorded": sha256_of(source / "model.safetensors")}
 
     def reuse(data: PreparedDataset, folder: Path) -> bool:
-        return reuse_recorded(profile, data, source, folder)
+        return reuse_recorded(run.profile, data, source, folder)
 
-    return train_step(profile, runs_dir, step, instead=reuse, inputs=inputs)
+    return train_step(run.profile, run.runs_dir, step, instead=reuse, inputs=inputs)
 
 
 def recorded_training(profile: Profile, take_from: str | Path, step: str) -> Path | None:
@@ -97,7 +97,7 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
     counts = training_facts(split, trained.task)["data"]
     if any(about["data"][key] != counts[key] for key in SAME_COUNTS):
         return False
-    fitted = fit_preprocessor(profile, SliceDataset(split), train_rows)
+    fitted = Preprocessor.of(profile).fit(statistics_sample(SliceDataset(split), train_rows))
     channels = torch.cat([fitted.mean - trained.preprocess.mean, fitted.std - trained.preprocess.std])
     if channels.abs().max() > CHANNEL_TOLERANCE:
         return False

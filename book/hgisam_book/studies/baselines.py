@@ -1,6 +1,6 @@
 """Supervised baselines of a run: k-fold cross-validation of each architecture, and U-Nets trained on fewer scans."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,12 +27,10 @@ BASELINES = ("unet", "swin_unetr", "unet_published")  # of `study.trainings`
 REPEATS = 2  # folds per label budget: other patients to train on, other patients to test on
 
 
-def train_folds(
-    profile: Profile, runs_dir: str | Path, name: str, data: PreparedDataset, take_from: str | Path | None = None
-) -> list[Path]:
+def train_folds(run: Run, name: str, data: PreparedDataset, take_from: str | Path | None = None) -> list[Path]:
     """Trains one network per fold, which is held out: `runs/<profile>/baselines/<name>/fold-<f>`."""
-    trainings = {_step_of(name, fold): _training(profile, name, fold) for fold in _folds(data)}
-    return train_all(trainings, runs_dir, name, take_from)
+    trainings = {_step_of(name, f): run.profile.variant(name, [f"train.fold={f}"]) for f in _folds(data)}
+    return train_all(trainings, run.runs_dir, name, take_from)
 
 
 def baseline_step(profile: Profile, runs_dir: str | Path, name: str, take_from: str | Path | None = None) -> Path:
@@ -49,7 +47,7 @@ def baseline_step(profile: Profile, runs_dir: str | Path, name: str, take_from: 
     """
     run = Run(profile, runs_dir)
     data = open_step_data(run, "ct-ich")
-    trained = train_folds(profile, runs_dir, name, data, take_from)
+    trained = train_folds(run, name, data, take_from)
 
     def work(folder: Path) -> None:
         predictors = [SlicePredictor.of(load_checkpoint(path), profile) for path in trained]
@@ -72,15 +70,19 @@ class Budget(NamedTuple):
     passes: int
 
 
-def plan_budgets(profile: Profile, data: PreparedDataset) -> tuple[list[Budget], list[dict[str, int]]]:
+def plan_budgets(
+    data: PreparedDataset, budgets: Sequence[int], *, passes: int, seed: int
+) -> tuple[list[Budget], list[dict[str, int]]]:
     """The trainings of `study.label_budget`.
 
     An epoch of few scans has few steps. To give all networks the same number of steps and of validations, an epoch
     passes over few scans several times (`train.passes`), each time with another random augmentation.
 
     Args:
-        profile: Of the run.
         data: The set with masks.
+        budgets: Numbers of annotated scans, from `study.label_budget`.
+        passes: Passes per epoch over the slices of all scans.
+        seed: Of the subsets.
 
     Returns:
         The trainings; and the budgets left out, as scans and found, the smallest number of bleeding training scans of a
@@ -88,15 +90,14 @@ def plan_budgets(profile: Profile, data: PreparedDataset) -> tuple[list[Budget],
     """
     splits = {fold: by_fold(data, fold) for fold in _folds(data)[:REPEATS]}
     found = min(map(_bleeding_patients, splits.values()))
-    passes = profile.variant("unet").train.passes
     planned = [
         Budget(scans, fold, round(passes * _sampled_slices(split) / _sampled_slices(few)))
         for fold, split in splits.items()
-        for scans in profile.study.label_budget
+        for scans in budgets
         if scans < found
-        for few in [subset_patients(split, scans, profile.seed)]
+        for few in [subset_patients(split, scans, seed)]
     ]
-    left_out = [{"scans": scans, "found": found} for scans in profile.study.label_budget if scans >= found]
+    left_out = [{"scans": scans, "found": found} for scans in budgets if scans >= found]
     return planned, left_out
 
 
@@ -115,13 +116,15 @@ def label_budget_step(profile: Profile, runs_dir: str | Path, take_from: str | P
     """
     run = Run(profile, runs_dir)
     data = open_step_data(run, "ct-ich")
-    planned, left_out = plan_budgets(profile, data)
+    budgets, passes = profile.study.label_budget, profile.variant("unet").train.passes
+    planned, left_out = plan_budgets(data, budgets, passes=passes, seed=profile.seed)
     trainings: dict[tuple[str, int, int], tuple[str, Profile]] = {}
     for fold in _folds(data)[:REPEATS]:
         key = ("all", fold, _bleeding_patients(by_fold(data, fold)))
-        trainings[key] = (_step_of("unet", fold), _training(profile, "unet", fold))
+        trainings[key] = (_step_of("unet", fold), profile.variant("unet", [f"train.fold={fold}"]))
     for scans, fold, passes in planned:
-        few = _training(profile, "unet", fold, f"train.patients={scans}", f"train.passes={passes}")
+        changes = [f"train.fold={fold}", f"train.patients={scans}", f"train.passes={passes}"]
+        few = profile.variant("unet", changes)
         trainings[str(scans), fold, scans] = (f"baselines/label_budget/{scans}-scans/fold-{fold}", few)
     trained = dict(
         zip(trainings, train_all(dict(trainings.values()), runs_dir, "label budget", take_from), strict=True)
@@ -147,9 +150,8 @@ def label_budget_step(profile: Profile, runs_dir: str | Path, take_from: str | P
     )
 
 
-def training_histories(profile: Profile, runs_dir: str | Path, name: str) -> dict[int, pd.DataFrame]:
+def training_histories(run: Run, name: str) -> dict[int, pd.DataFrame]:
     """Fold → `train.csv` of the network of a finished baseline that held it out."""
-    run = Run(profile, runs_dir)
     folds = _folds(open_step_data(run, "ct-ich"))
     return {fold: pd.read_csv(run.require(_step_of(name, fold)) / "train.csv") for fold in folds}
 
@@ -160,11 +162,6 @@ def _folds(data: PreparedDataset) -> list[int]:
 
 def _step_of(name: str, fold: int) -> str:
     return f"baselines/{name}/fold-{fold}"
-
-
-def _training(profile: Profile, name: str, fold: int, *changes: str) -> Profile:
-    """The profile of one of `study.trainings` with a held-out fold and further overrides."""
-    return profile.variant(name, [f"train.fold={fold}", *changes])
 
 
 def _weights(trained: Iterable[Path]) -> dict[str, str]:

@@ -23,11 +23,6 @@ from hgisam_book.studies.trainings import train_all
 TABLES = ("scores.parquet", "dice.parquet", "heads.parquet")
 
 
-def classifiers_of(profile: Profile) -> list[tuple[str, int]]:
-    """Task and seed of each classifier, grouped by seed."""
-    return [(task, seed) for seed in profile.study.seeds for task in COMPARED_TASKS]
-
-
 def train_classifiers(
     profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None
 ) -> dict[tuple[str, int], Path]:
@@ -44,24 +39,26 @@ def train_classifiers(
     Returns:
         Task and seed → the finished folder.
     """
-    keys = classifiers_of(profile)
-    trainings = {_step_of(profile, task, seed): _training(profile, task, seed) for task, seed in keys}
-    return dict(zip(keys, train_all(trainings, runs_dir, "classifiers", take_from), strict=True))
+    trainings = _trainings(profile)
+    trained = train_all(dict(trainings.values()), runs_dir, "classifiers", take_from)
+    return dict(zip(trainings, trained, strict=True))
 
 
-def _training(profile: Profile, task: str, seed: int) -> Profile:
-    return profile.variant(task, [f"seed={seed}", "train.checkpoint=null"])
-
-
-def _step_of(profile: Profile, task: str, seed: int) -> str:
-    return OWN if _training(profile, task, seed) == profile else f"classifiers/{task}-{seed}"
+def _trainings(profile: Profile) -> dict[tuple[str, int], tuple[str, Profile]]:
+    """Task and seed, grouped by seed → step and profile of the training."""
+    trainings = {}
+    for seed in profile.study.seeds:
+        for task in COMPARED_TASKS:
+            own = profile.variant(task, [f"seed={seed}", "train.checkpoint=null"])
+            trainings[task, seed] = (OWN if own == profile else f"classifiers/{task}-{seed}", own)
+    return trainings
 
 
 def measure_step(profile: Profile, runs_dir: str | Path, task: str, seed: int) -> Path:
     """Measures one of the classifiers on the prepared `ct-ich` set; see `measure_classifier`."""
     run = Run(profile, runs_dir)
     data = open_step_data(run, "ct-ich")
-    step = _step_of(profile, task, seed)
+    step, _ = _trainings(profile)[task, seed]
     trained = run.require(step)
 
     def work(folder: Path) -> None:
@@ -93,7 +90,7 @@ def study_step(profile: Profile, runs_dir: str | Path) -> Path:
     Returns:
         `runs/<profile>/classifiers/study`.
     """
-    measured = {(task, seed): measure_step(profile, runs_dir, task, seed) for task, seed in classifiers_of(profile)}
+    measured = {(task, seed): measure_step(profile, runs_dir, task, seed) for task, seed in _trainings(profile)}
 
     def work(folder: Path) -> None:
         tables = {}

@@ -36,11 +36,12 @@ def train_all(
     parallel = min(profile.compute.trainings, max(1, COPIES_BYTES // data.hu.nbytes))
     threads = max(1, torch.get_num_threads() // parallel)
     tasks = [
-        (profile, runs_dir, step, None if step == OWN else take_from, threads) for step, profile in trainings.items()
+        (Run(profile, runs_dir), step, None if step == OWN else take_from, threads)
+        for step, profile in trainings.items()
     ]
     return run_all(_train, tasks, parallel, label)
 
 
-def _train(profile: Profile, runs_dir: str | Path, step: str, take_from: str | Path | None, threads: int) -> Path:
+def _train(run: Run, step: str, take_from: str | Path | None, threads: int) -> Path:
     torch.set_num_threads(threads)
-    return train_or_reuse(profile, runs_dir, step, take_from)
+    return train_or_reuse(run, step, take_from)

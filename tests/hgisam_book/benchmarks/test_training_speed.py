@@ -30,13 +30,15 @@ def test_throughput_of_several_variants(tmp_path: Path) -> None:
 def test_few_batches_of_both_classes_in_memory(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=24))
     profile = load_profile("smoke", TINY)
-    few = few_batches(prepared, profile, 2)
+    few = few_batches(prepared, 2, batch_size=profile.train.batch_size, seed=profile.seed)
     counted = few.slices.groupby(["split", "any"]).size()
     assert counted.to_dict() == {("train", 0): 8, ("train", 1): 8, ("val", 0): 4, ("val", 1): 4}
     assert (few.mask.max(axis=(1, 2)) > 0).tolist() == few.slices["any"].tolist()  # arrays and table belong together
     assert few.fingerprint != prepared.fingerprint
-    assert few_batches(prepared, profile, 2).slices.equals(few.slices)
-    assert few.fingerprint != few_batches(prepared, profile, 1).fingerprint
+    assert few_batches(prepared, 2, batch_size=profile.train.batch_size, seed=profile.seed).slices.equals(few.slices)
+    assert (
+        few.fingerprint != few_batches(prepared, 1, batch_size=profile.train.batch_size, seed=profile.seed).fingerprint
+    )
     assert len(set_up_training(profile, few, tmp_path).epoch_batches(0)) == 2
 
 

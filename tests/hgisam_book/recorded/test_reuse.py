@@ -15,6 +15,7 @@ from hgisam.errors import InputError
 from hgisam.models.checkpoint import load_tensors
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.manifest import read_manifest
+from hgisam.runs.steps import Run
 from hgisam_book.recorded.reuse import RECORDED, recorded_training, reuse_note, trainings_of
 from hgisam_book.recorded.runs import read_runs, record_run
 from hgisam_book.studies import baselines, classifiers
@@ -173,7 +174,7 @@ def test_the_laptop_profile_finds_the_recorded_networks_of_the_book(
     data = replace(data, slices=data.slices.assign(fold=folds))
     train_classifiers(laptop, tmp_path)
     for name in baselines.BASELINES:
-        baselines.train_folds(laptop, tmp_path, name, data)
+        baselines.train_folds(Run(laptop, tmp_path), name, data)
     assert len(trained) == 6 + 3 * laptop.data.folds
     records = Path(__file__).parents[3] / "book" / "recorded"
     for step, profile in trained.items():

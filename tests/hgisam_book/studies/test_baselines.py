@@ -12,6 +12,7 @@ from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.runs.manifest import read_manifest
+from hgisam.runs.steps import Run
 from hgisam_book.studies import baselines
 from hgisam_book.studies.baselines import (
     REPEATS,
@@ -56,13 +57,16 @@ def test_each_fold_has_a_network_that_held_it_out(
     assert set(maps.array_keys()) == {"unet", "unet_validation"}
     assert maps["unet"].shape == (96, 32, 32)
     assert len(pd.read_parquet(folder / "scores.parquet")) == 96
-    assert {len(history) for history in training_histories(profile, runs, "unet").values()} == {1}
+    assert {len(history) for history in training_histories(Run(profile, runs), "unet").values()} == {1}
     monkeypatch.setattr(baselines, "extract_by_fold", lambda *_: pytest.fail("repeated"))
     assert baseline_step(profile, runs, "unet") == folder
 
 
 def test_budgets_take_as_many_steps_as_all_scans(runs: Path, profile: Profile) -> None:
-    planned, left_out = plan_budgets(profile, open_prepared(runs / "smoke" / "prepared" / "ct-ich"))
+    planned, left_out = plan_budgets(
+        open_prepared(runs / "smoke" / "prepared" / "ct-ich"), profile.study.label_budget,
+        passes=profile.variant("unet").train.passes, seed=profile.seed,
+    )  # fmt: skip
     # of 8 training patients 4 bleed, each in two slices: a balanced sample of 16 slices; of one scan 4, of two scans 8
     assert planned == [Budget(scans, fold, 3 * 4 // scans) for fold in range(REPEATS) for scans in (1, 2)]
     assert left_out == [{"scans": scans, "found": 4} for scans in (4, 9)]
