@@ -241,7 +241,7 @@ def test_segmenters() -> None:
 
 
 def test_no_key_is_left_out() -> None:
-    elsewhere = {  # tests above, and in test_pipeline (bootstrap) and test_train (checkpoint, start_from, tensorboard)
+    other_tests = {  # tests above, and in test_pipeline (bootstrap) and test_train (checkpoint, start_from, tensorboard)
         "name", "train.patience", "train.save_minutes", "train.head_learning_rate", "train.checkpoint",
         "train.tensorboard", "train.fold", "train.crop_px", "compute.devices", "compute.nodes", "compute.compile",
         "compute.checkpointing",
@@ -249,9 +249,9 @@ def test_no_key_is_left_out() -> None:
     }  # fmt: skip
     sections = {"phantom.", "maps.", "segmenter.", "data.", "study."}
     keys = set(leaves(load_profile("smoke").model_dump()))
-    missing = {k for k in keys - TRAINED.keys() - REFUSED.keys() - elsewhere if not k.startswith(tuple(sections))}
+    missing = {k for k in keys - TRAINED.keys() - REFUSED.keys() - other_tests if not k.startswith(tuple(sections))}
     assert missing == set()
-    assert elsewhere | TRAINED.keys() | REFUSED.keys() <= keys
+    assert other_tests | TRAINED.keys() | REFUSED.keys() <= keys
 
 
 def leaves(values: Mapping[str, Any], before: str = "") -> Iterator[str]:

@@ -16,7 +16,7 @@ from tests.conftest import make_prepared
 
 @pytest.fixture
 def boxed(tmp_path: Path) -> Any:
-    """Two patients bleed in two slices each; a box is drawn around each square."""
+    """Two patients bleed in two slices each; a box encloses each square."""
     data = open_prepared(make_prepared(tmp_path / "set", patients=4))
     rows = [
         [row, "unspecified", *map(float, box)]

@@ -1,4 +1,4 @@
-"""Distances between outlines that can be measured with a ruler."""
+"""Distances between contours that can be measured with a ruler."""
 
 import numpy as np
 import pytest
@@ -25,12 +25,12 @@ def test_no_distance_where_a_mask_is_empty() -> None:
     assert np.isnan(hd95_mm(found, truth, np.ones(3))).all()
 
 
-def test_it_is_the_percentile_of_all_distances_between_outlines() -> None:
-    """Against every pair of outline pixels; a far speck is less than a twentieth, and does not count."""
+def test_it_is_the_percentile_of_all_distances_between_contours() -> None:
+    """Against every pair of contour pixels; a far speck is less than a twentieth, and does not count."""
     truth, found = square(10, 20), square(14, 20)
     found[60, 60] = True
-    outlines = [np.argwhere(mask & ~binary_erosion(mask)) for mask in (found, truth)]
-    apart = cdist(*outlines)
+    contours = [np.argwhere(mask & ~binary_erosion(mask)) for mask in (found, truth)]
+    apart = cdist(*contours)
     expected = max(np.percentile(apart.min(axis=axis), 95) for axis in (0, 1))
     got = hd95_mm(found[None], truth[None], np.ones(1))[0]
     assert got == pytest.approx(expected)

@@ -50,8 +50,8 @@ def test_each_fold_uses_what_the_next_one_chose(prepared: PreparedDataset) -> No
     thresholds = {"dataset": prepared.fingerprint, "methods": {"hgi_sam": chosen}}
     own = thresholds_by_slice(prepared, thresholds)
     np.testing.assert_array_equal(own["hgi_sam"], np.array(chosen["folds"])[prepared.slices["fold"]])
-    elsewhere = thresholds_by_slice(prepared, thresholds | {"dataset": "another"})
-    assert set(elsewhere["hgi_sam"]) == {chosen["threshold"]}
+    external = thresholds_by_slice(prepared, thresholds | {"dataset": "another"})
+    assert set(external["hgi_sam"]) == {chosen["threshold"]}
 
 
 def test_what_is_measured_has_no_say(prepared: PreparedDataset) -> None:
