@@ -45,6 +45,8 @@ test: lint ## run lint, types, every notebook in the smoke profile, the gates on
 lint: $(STAMP) ## run lint, types, spelling
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check --line-length 88 book/*.ipynb
+	@$(BIN)/ruff format --check --line-length 88 book/*.ipynb
 	@$(BIN)/mypy
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md book/*.md book/*.ipynb $(CODE)

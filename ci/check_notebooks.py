@@ -19,6 +19,7 @@ from facts import read_chapter  # noqa: E402
 
 CHECK = "check_parameters(globals())"
 ABSOLUTE = re.compile(r"(?<![\w.:/…])/(?:home|Users|root|tmp|mnt|work|opt|var|media)/|\b[A-Z]:\\\\")
+COLUMNS = 88  # of a page
 TERM = re.compile(r"\{term\}`[^`]+`")
 
 
@@ -30,7 +31,8 @@ def problems(path: Path) -> list[str]:
         return [str(error)]
     cells = notebook.cells
     number = path.stem.split("_")[0]
-    return [*_sources(notebook, cells), *_title(cells), *_parameters(cells), *_figures(cells, number), *_terms(cells)]
+    rules = (_title(cells), _parameters(cells), _figures(cells, number), _terms(cells), _width(cells))
+    return [*_sources(notebook, cells), *(problem for rule in rules for problem in rule)]
 
 
 def _sources(notebook: dict[str, Any], cells: list[dict[str, Any]]) -> list[str]:
@@ -92,6 +94,16 @@ def _figures(cells: list[dict[str, Any]], number: str) -> list[str]:
 def _terms(cells: list[dict[str, Any]]) -> list[str]:
     text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     return [] if TERM.search(text) else ["no term links to the glossary ({term}`…`)"]
+
+
+def _width(cells: list[dict[str, Any]]) -> list[str]:
+    """Visible lines of code that are wider than a page."""
+    found = []
+    for number, cell in enumerate(cells):
+        hidden = any(tag.startswith(("hide", "remove")) for tag in cell.get("metadata", {}).get("tags", []))
+        lines = "".join(cell["source"]).splitlines() if cell["cell_type"] == "code" and not hidden else []
+        found += [f"cell {number}: {len(line)} columns, more than {COLUMNS}" for line in lines if len(line) > COLUMNS]
+    return found
 
 
 def main(arguments: list[str]) -> int:

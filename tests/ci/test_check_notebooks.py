@@ -55,12 +55,21 @@ def test_a_source_passes(tmp_path: Path) -> None:
         (1, "source", 'profile: str = "laptop"', "no comment"),
         (1, "source", "profile: str = ", "not Python"),
         (1, "source", "", "empty"),
+        (3, "source", f"plot({'x' * 83})", "cell 3: 89 columns, more than 88"),
     ],
 )
 def test_what_is_wrong_is_found(tmp_path: Path, cell: int, key: str, value: Any, expected: str) -> None:
     book = notebook()
     book["cells"][cell][key] = value
     assert expected in found(tmp_path, book)
+
+
+def test_hidden_code_and_code_of_88_columns_fit(tmp_path: Path) -> None:
+    book = notebook()
+    book["cells"][3]["source"] = f"plot({'x' * 82})"
+    assert found(tmp_path, book) == ""
+    book["cells"][3] |= {"source": "x" * 200, "metadata": book["cells"][3]["metadata"] | {"tags": ["hide-input"]}}
+    assert found(tmp_path, book) == ""
 
 
 def test_kernelspec_and_broken_files(tmp_path: Path) -> None:
