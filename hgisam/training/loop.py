@@ -72,7 +72,7 @@ def train_epoch(setup: TrainingSetup, progress: Progress, epoch: int) -> dict[st
         InputError: If a loss is not finite.
     """
     settings, first = setup.profile.train, len(progress.losses)
-    freeze_backbone(setup.network, epoch < settings.head_epochs)
+    freeze_backbone(setup.network, epoch < settings.head_epochs)  # linear probing
     setup.model.train()
     sizes = [len(rows) for rows in setup.epoch_batches(epoch).batches]  # of the mini-batches of all processes together
     rates = [learning_rate(settings, epoch + step / len(sizes)) for step in range(len(sizes))]
