@@ -21,7 +21,7 @@ DENSITY_GRID = np.arange(36.0, 65.0)  # candidate density thresholds in HU
 MIN_TISSUE = 0.02  # weight of soft tissue around a pixel below which its density is undefined
 
 
-def blood_density(
+def density_map(
     hu: npt.NDArray[np.int16], brain: npt.NDArray[np.uint8], pixel_mm: float, slice_mm: float
 ) -> npt.NDArray[np.float32]:
     """Denoised HU of one scan, with the median of the brain shifted to one level and partial volume at bone inpainted.
@@ -75,7 +75,7 @@ def with_density(maps: Floats, density: Floats, threshold_hu: float) -> npt.NDAr
 
     Args:
         maps: [slice, row, col] in [0, 1].
-        density: [slice, row, col] from `blood_density`.
+        density: [slice, row, col] from `density_map`.
         threshold_hu: From `best_density_threshold`.
 
     Returns:

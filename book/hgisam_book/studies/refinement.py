@@ -32,8 +32,8 @@ from hgisam.runs.steps import Run
 from hgisam_book.studies.blood_density import (
     DENSITY_GRID,
     best_density_threshold,
-    blood_density,
     dense_areas,
+    density_map,
     with_density,
 )
 
@@ -196,4 +196,4 @@ def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterat
         if mine.any():
             pixel_mm, slice_mm = data.slices.iloc[rows][["pixel_mm", "slice_mm"]].median()
             hu, brain = data.hu[rows], data.brain[rows]
-            yield rows[mine], blood_density(hu, brain, pixel_mm, slice_mm)[mine]
+            yield rows[mine], density_map(hu, brain, pixel_mm, slice_mm)[mine]

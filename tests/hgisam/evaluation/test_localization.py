@@ -1,4 +1,4 @@
-"""Pointing, energy and hits, on maps whose figures are known."""
+"""Pointing game, energy and box hits, on maps whose metrics are known."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,21 +26,21 @@ def boxed(tmp_path: Path) -> Any:
     return replace(data, boxes=pd.DataFrame(rows, columns=list(BOX_COLUMNS)))
 
 
-def figures(data: Any, maps: Any, threshold: float = 0.5) -> pd.DataFrame:
+def means(data: Any, maps: Any, threshold: float = 0.5) -> pd.DataFrame:
     thresholds = pd.DataFrame({"hgi_sam": np.full(len(data.slices), threshold)})
     table = localize(data, {"hgi_sam": (Stored(maps), Stored(maps))}, thresholds)
     return table.groupby("metric")["value"].mean()
 
 
 class Stored:
-    """An array that is indexed as zarr's are."""
+    """An array with the indexing of zarr."""
 
     def __init__(self, array: Any) -> None:
         self.oindex = array
 
 
 def test_a_map_of_the_truth_is_right_everywhere(boxed: Any) -> None:
-    found = figures(boxed, (boxed.mask[:] > 0).astype(np.float32))
+    found = means(boxed, (boxed.mask[:] > 0).astype(np.float32))
     assert found["pointing_game"] == found["box_hit"] == found["energy_in_boxes"] == 1
     brain = boxed.brain[0].sum()
     assert found["pointing_by_chance"] == pytest.approx(36 / brain)
@@ -48,28 +48,28 @@ def test_a_map_of_the_truth_is_right_everywhere(boxed: Any) -> None:
 
 def test_a_map_beside_the_truth_is_wrong(boxed: Any) -> None:
     maps = (boxed.brain[:] > 0) & (boxed.mask[:] == 0)
-    found = figures(boxed, maps.astype(np.float32))
+    found = means(boxed, maps.astype(np.float32))
     assert found["pointing_game"] == found["energy_in_boxes"] == found["box_hit"] == 0
 
 
-def test_a_map_that_says_nothing_hits_nothing(boxed: Any) -> None:
-    found = figures(boxed, np.full(boxed.mask.shape, 0.25, np.float32))
+def test_a_constant_map_hits_nothing(boxed: Any) -> None:
+    found = means(boxed, np.full(boxed.mask.shape, 0.25, np.float32))
     assert found["pointing_game"] == found["box_hit"] == 0
     assert found["energy_in_boxes"] == pytest.approx(found["pointing_by_chance"])
-    assert figures(boxed, np.zeros(boxed.mask.shape, np.float32))["energy_in_boxes"] == 0
+    assert means(boxed, np.zeros(boxed.mask.shape, np.float32))["energy_in_boxes"] == 0
 
 
-def test_of_several_highest_pixels_the_share_that_hits_counts(boxed: Any) -> None:
+def test_of_tied_maxima_the_share_that_hits_counts(boxed: Any) -> None:
     maps = (boxed.mask[:] > 0).astype(np.float32)
     rows = np.unique(boxed.boxes["row"])
     maps[rows[:, None], 16, 5:9] = 1.0  # four more beside the 36 of the square, in the brain
-    assert figures(boxed, maps)["pointing_game"] == pytest.approx(0.9)
+    assert means(boxed, maps)["pointing_game"] == pytest.approx(0.9)
 
 
-def test_what_lies_outside_the_brain_does_not_count(boxed: Any) -> None:
+def test_pixels_outside_the_brain_do_not_count(boxed: Any) -> None:
     maps = (boxed.mask[:] > 0).astype(np.float32)
     maps[:, 0, 0] = 9.0
-    found = figures(boxed, maps)
+    found = means(boxed, maps)
     assert found["pointing_game"] == found["energy_in_boxes"] == 1
 
 

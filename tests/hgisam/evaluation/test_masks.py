@@ -1,4 +1,4 @@
-"""Thresholds and the way back to the native grid."""
+"""Thresholds, denoised HU, and resampling to the native grid."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from hgisam.evaluation.masks import apply_threshold, best_threshold, dice_curve,
 from hgisam.evaluation.metrics import dice
 
 
-def test_dice_curve_is_dice_of_segment_at_each_threshold() -> None:
+def test_dice_curve_is_the_dice_of_the_mask_at_each_threshold() -> None:
     rng = np.random.default_rng(0)
     maps, truth, brain = (
         rng.random((4, 9, 9)),
@@ -36,7 +36,7 @@ def test_back_to_the_native_grid() -> None:
     prepared[1, 2] = 1
     native = to_native(prepared, row, order=0)
     assert native.shape == (8, 6)
-    assert {tuple(at) for at in np.argwhere(native)} == {(2, 4), (3, 4)}  # (2, 5) lies beyond the last prepared centre
+    assert {tuple(at) for at in np.argwhere(native)} == {(2, 4), (3, 4)}  # (2, 5) is beyond the last prepared center
     ramp = np.repeat(np.arange(4.0)[:, None], 3, axis=1)
     np.testing.assert_allclose(to_native(ramp, row)[1:7, 2], (np.arange(1, 7) - 0.5) / 2)
 
@@ -50,6 +50,6 @@ def test_smoothing_averages_noise_within_the_soft_tissue_only() -> None:
     smoothed = smoothed_hu(hu, brain, 1.0)
     tissue = (brain > 0) & (hu < 100)
     assert smoothed[tissue].std() < 0.35 * hu[tissue].std()
-    assert abs(smoothed[:, 8:28, 23].mean() - 30) < 1  # nothing of the bone beside it
+    assert abs(smoothed[:, 8:28, 23].mean() - 30) < 1  # no bone in the mean of tissue beside it
     assert (smoothed[~tissue] == -1000).all()  # bone is not blood
     np.testing.assert_array_equal(smoothed[:1], smoothed_hu(hu[:1], brain[:1], 1.0))

@@ -1,4 +1,4 @@
-"""Figures that can be worked out by hand."""
+"""Metrics calculated by hand."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def test_detection_by_hand() -> None:
     assert one_class["auroc"] == {"mean": None, "ci95": None}
 
 
-def test_paired_test_sees_a_small_but_steady_difference() -> None:
+def test_paired_test_detects_a_small_but_consistent_difference() -> None:
     rng = np.random.default_rng(1)
     base = pd.Series(rng.random(30), index=[f"p{i}" for i in range(30)])
     better = (base + 0.05 + 0.01 * rng.random(30)).sample(frac=1, random_state=1)
@@ -69,7 +69,7 @@ def test_rank_biserial_by_hand() -> None:
     assert metrics.rank_biserial(np.zeros(3)) is None
 
 
-def test_effect_size_turns_with_the_methods() -> None:
+def test_effect_size_changes_sign_with_the_order_of_the_methods() -> None:
     rng = np.random.default_rng(2)
     a, b = (pd.Series(rng.random(12)) for _ in range(2))
     forth, back = metrics.compare(a, b, **_options()), metrics.compare(b, a, **_options())
@@ -78,7 +78,7 @@ def test_effect_size_turns_with_the_methods() -> None:
     assert metrics.compare(a, a, **_options())["effect_size"] is None
 
 
-def test_sizes_fall_into_groups_that_begin_with_their_edge() -> None:
+def test_size_groups_include_their_lower_edge() -> None:
     found = metrics.size_groups(pd.Series([0.1, 4.9, 5.0, 15.0, 900.0]), (5, 15), "ml")
     assert found.tolist() == ["< 5 ml", "< 5 ml", "5–15 ml", "≥ 15 ml", "≥ 15 ml"]
     assert list(found.cat.categories) == metrics.size_names((5, 15), "ml")

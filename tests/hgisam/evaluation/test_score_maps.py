@@ -1,4 +1,4 @@
-"""What is thresholded: rules that need no masks by hand, and arrays told apart by their names."""
+"""Score maps before thresholding: mask rules by hand, and the roles of arrays by their names."""
 
 from pathlib import Path
 
@@ -24,12 +24,12 @@ def test_half_of_the_mass_by_hand() -> None:
     assert mass_mask(equal, INSIDE).tolist() == [[[1, 1, 1, 0, 0, 0]]]
 
 
-def test_a_dark_map_and_a_slice_without_brain_have_no_mass() -> None:
+def test_a_map_of_zeros_and_a_slice_without_brain_have_an_empty_mask() -> None:
     for maps, brain in ((ROW * 0, INSIDE), (ROW, INSIDE * 0)):
         assert mass_mask(maps, brain).sum() == otsu_mask(maps, brain).sum() == 0
 
 
-def test_otsu_divides_what_lies_inside_each_slice() -> None:
+def test_otsu_thresholds_the_brain_of_each_slice() -> None:
     rng = np.random.default_rng(0)
     low, high = np.full((8, 8), 0.2), rng.normal(0.8, 0.02, (8, 8))
     maps = np.stack([np.hstack([low, high]), np.hstack([low, high]) / 10]).astype(np.float32)
@@ -43,19 +43,19 @@ def test_otsu_divides_what_lies_inside_each_slice() -> None:
     assert otsu_mask(np.ones_like(maps), brain).sum() == 0
 
 
-def test_lost_maps_are_a_mistake_told_in_a_line(tmp_path: Path) -> None:
+def test_absent_maps_are_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"maps\.zarr: got unreadable .* Rerun the step"):
         read_score_maps(tmp_path / "maps.zarr")
 
 
-def test_arrays_are_paired_with_what_is_chosen_on(tmp_path: Path) -> None:
+def test_arrays_are_paired_with_those_that_thresholds_are_chosen_on(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=2))
     for number, names in enumerate((["hgi_sam"], ["unet", "unet_validation"])):
         root = zarr.create_group(tmp_path / f"{number}.zarr")
         for value, name in enumerate(names):
             root.create_array(name, data=np.full(prepared.hu.shape, value + number, "float16"))
-    values = read_score_maps(tmp_path / "0.zarr", tmp_path / "1.zarr")
-    assert candidates(values) == [
+    score_maps = read_score_maps(tmp_path / "0.zarr", str(tmp_path / "1.zarr"))
+    assert candidates(score_maps) == [
         "hgi_sam", "unet", "hgi_sam_otsu", "hgi_sam_mass", "hu_threshold", "smooth_hu_threshold",
     ]  # fmt: skip
     assert candidates(["unet"]) == ["unet", "hu_threshold", "smooth_hu_threshold"]
@@ -63,7 +63,7 @@ def test_arrays_are_paired_with_what_is_chosen_on(tmp_path: Path) -> None:
     brain = prepared.brain[rows]
 
     def given(name: str, *, validation: bool = False) -> np.ndarray:
-        return score_maps_at(name, values, prepared, rows, brain, validation=validation)
+        return score_maps_at(name, score_maps, prepared, rows, brain, validation=validation)
 
     assert (given("unet") == 1).all()
     assert (given("unet", validation=True) == 2).all()

@@ -1,4 +1,4 @@
-"""No patient is measured at a threshold that was chosen on it."""
+"""Cross-validated thresholds: no patient is evaluated at a threshold that was chosen on it."""
 
 from pathlib import Path
 
@@ -21,14 +21,14 @@ def prepared(tmp_path: Path) -> PreparedDataset:
 
 
 def levels(prepared: PreparedDataset, of_fold: tuple[float, ...]) -> np.ndarray:
-    """A perfect map whose bleeds have another value in each fold, over a ground of 0.1."""
+    """A perfect map whose bleeds have another value in each fold, over a background of 0.1."""
     value = np.array(of_fold)[prepared.slices["fold"].to_numpy()][:, None, None]
     assert prepared.mask is not None
     return np.where(prepared.mask[:] > 0, value, 0.1).astype(np.float32)
 
 
 class Array:
-    """Enough of a zarr array."""
+    """An array with the indexing of zarr."""
 
     def __init__(self, values: np.ndarray) -> None:
         self.oindex = values
@@ -38,14 +38,14 @@ def of(measured: np.ndarray, validation: np.ndarray) -> ScoreMaps:
     return {"hgi_sam": (Array(measured), Array(validation))}
 
 
-def test_each_fold_uses_what_the_next_one_chose(prepared: PreparedDataset) -> None:
-    """All thresholds above 0.1 and up to the bleed's value are perfect; the first of them is taken: 0.16 of squares."""
+def test_each_fold_uses_the_threshold_of_the_next(prepared: PreparedDataset) -> None:
+    """All thresholds above 0.1 and up to the bleed's value are perfect; the first of them is chosen: 0.16, a square."""
     maps = levels(prepared, (0.4, 0.5, 0.7, 0.9))
-    maps[prepared.slices["fold"] == 2] += 0.2  # its ground is 0.3, so that 0.36 is its best
+    maps[prepared.slices["fold"] == 2] += 0.2  # its background is 0.3, so that 0.36 is its best
     chosen = choose_thresholds(prepared, of(maps, maps), ["hgi_sam"], count=COUNT)["hgi_sam"]
-    assert chosen["folds"] == pytest.approx([0.16, 0.36, 0.16, 0.16])  # fold 1 is measured with what fold 2 chose
+    assert chosen["folds"] == pytest.approx([0.16, 0.36, 0.16, 0.16])  # fold 1 has the threshold chosen on fold 2
     assert chosen["n_slices"] == 8
-    assert chosen["threshold"] == pytest.approx(0.36)  # under every bleed, above every ground
+    assert chosen["threshold"] == pytest.approx(0.36)  # below every bleed, above every background
     assert chosen["validation_dice"] == 1
     thresholds = {"dataset": prepared.fingerprint, "methods": {"hgi_sam": chosen}}
     own = thresholds_by_slice(prepared, thresholds)
@@ -54,7 +54,7 @@ def test_each_fold_uses_what_the_next_one_chose(prepared: PreparedDataset) -> No
     assert set(external["hgi_sam"]) == {chosen["threshold"]}
 
 
-def test_what_is_measured_has_no_say(prepared: PreparedDataset) -> None:
+def test_test_maps_have_no_influence_on_thresholds(prepared: PreparedDataset) -> None:
     validation = levels(prepared, (0.3, 0.5, 0.7, 0.9))
     one, other = (
         choose_thresholds(prepared, of(measured, validation), ["hgi_sam"], count=COUNT)

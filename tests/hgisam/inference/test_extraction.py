@@ -112,7 +112,7 @@ def test_every_method_can_be_named_in_a_profile(
     profile = load_profile("smoke", [*TINY, f"maps.methods=[{','.join(METHODS)}]", "maps.stages=[0,1]"])
     methods = methods_of(profile.maps)
     assert methods["hgi_sam"].keywords["stages"] == (0, 1)
-    extract_maps(SlicePredictor.of(checkpoint, profile), methods, prepared, tmp_path)
+    extract_maps(SlicePredictor.of(checkpoint, profile), methods, prepared, str(tmp_path))
     assert set(zarr.open_group(tmp_path / "maps.zarr", mode="r").array_keys()) == set(METHODS)
     with pytest.raises(InputError, match=r"maps\.methods"):
         load_profile("smoke", [*TINY, "maps.methods=[]"])

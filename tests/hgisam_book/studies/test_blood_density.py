@@ -8,8 +8,8 @@ from hgisam_book.studies.blood_density import (
     DENSITY_GRID,
     MAP_POWER,
     best_density_threshold,
-    blood_density,
     dense_areas,
+    density_map,
     with_density,
 )
 
@@ -27,19 +27,19 @@ def head(size: int = 48) -> tuple[np.ndarray, np.ndarray]:
 
 def test_density_is_levelled_denoised_and_reaches_the_bone() -> None:
     hu, brain = head()
-    density = blood_density(hu, brain, pixel_mm=1.0, slice_mm=5.0)
+    density = density_map(hu, brain, pixel_mm=1.0, slice_mm=5.0)
     assert density.shape == hu.shape
     assert (density[brain == 0] == AIR_HU).all()
     assert density[0, 24, 14] == pytest.approx(34, abs=1)  # the brain is shifted to one level
     assert density[1, 24, 38] > 55  # blood well inside, despite the brain in the neighboring slices
     assert density[1, 24, 43] > 50  # and beside the partial volume of bone
-    shifted = blood_density(hu + np.int16(12), brain, pixel_mm=1.0, slice_mm=5.0)
+    shifted = density_map(hu + np.int16(12), brain, pixel_mm=1.0, slice_mm=5.0)
     assert np.abs(shifted - density)[(brain > 0) & (density > 0)].max() < 0.5  # another scanner's offset
 
 
 def test_thick_slices_are_smoothed_less() -> None:
     hu, brain = head()
-    near, far = (blood_density(hu, brain, pixel_mm=1.0, slice_mm=mm)[0, 24, 38] for mm in (2.0, 20.0))
+    near, far = (density_map(hu, brain, pixel_mm=1.0, slice_mm=mm)[0, 24, 38] for mm in (2.0, 20.0))
     assert near > far + 5
 
 
