@@ -199,6 +199,9 @@ def _forward(model: nn.Module, images: Tensor) -> Tensor:
     return logits
 
 
+ENGINES = {"maps": "hgisam.maps", "train": "hgisam.training.loop"}  # measured code, with all that it imports of ours
+
+
 def machine(device: str, work: str = "maps") -> dict[str, Any]:
     """Hardware, software and code hash (`engine`) of a measurement, without the name of the machine.
 
@@ -208,9 +211,7 @@ def machine(device: str, work: str = "maps") -> dict[str, Any]:
     """
     about = environment()
     hardware, packages = about["hardware"], about["packages"]
-    engine = sources_of(f"import hgisam.{work}")
-    if work == "maps":
-        engine = [path for path in engine if path.parent.name == "maps" or path.stem in ("attention", "swin", "watch")]
+    engine = sources_of(f"import {ENGINES[work]}")
     return {
         "cpu": hardware["processor"],
         "cores": hardware["cores"],
