@@ -1,6 +1,7 @@
 """YAML with unique keys, and overrides `section.key=value` of a profile, whose misspelt keys are named."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,8 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise InputError("--set", repr(override), "section.key=value", "For example --set train.epochs=3.")
-    put(values, key, load_yaml(text, f"--set {key}"))
+    spaced = re.sub(r":(?=[{\[])", ": ", text)  # YAML 1.2 wants a blank there, which one word of a shell can't hold
+    put(values, key, load_yaml(spaced, f"--set {key}"))
 
 
 def put(values: dict[str, Any], key: str, value: Any) -> None:

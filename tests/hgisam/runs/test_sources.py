@@ -50,7 +50,7 @@ def test_imports_are_followed(tmp_path: Path) -> None:
 
 def test_a_step_depends_on_what_it_imports_and_on_nothing_else() -> None:
     package = {f"hgisam/{name}.py" for name in ("__init__", "lazy", "errors")}  # what importing anything of it reads
-    contract = {f"hgisam/data/{name}.py" for name in ("__init__", "arrays", "prepared")}
+    contract = {f"hgisam/data/{name}.py" for name in ("__init__", "arrays", "labels", "prepared")}
     runs = {f"hgisam/runs/{name}.py" for name in ("__init__", "files", "folders")}
     assert _names("import hgisam.data.prepared") == contract | runs | package
     training = _names("import hgisam.training.loop")
