@@ -241,7 +241,7 @@ def test_segmenters() -> None:
 
 
 def test_no_key_is_left_out() -> None:
-    other_tests = {  # tests above, and in test_pipeline (bootstrap) and test_train (checkpoint, start_from, tensorboard)
+    other_tests = {  # tests above, in test_pipeline (bootstrap) and test_train (checkpoint, start_from, tensorboard)
         "name", "train.patience", "train.save_minutes", "train.head_learning_rate", "train.checkpoint",
         "train.tensorboard", "train.fold", "train.crop_px", "compute.devices", "compute.nodes", "compute.compile",
         "compute.checkpointing",
