@@ -36,11 +36,16 @@ TOO_WIDE = """() => {
     const root = document.documentElement, wide = root.scrollWidth - root.clientWidth;
     if (wide <= 1) return [];
     const beyond = (e) => e.getBoundingClientRect().right > root.clientWidth + 1;
-    const guilty = [...document.body.querySelectorAll('*')].find(beyond);
+    const scrolls = (e) => e !== document.body
+        && (getComputedStyle(e).overflowX !== 'visible' || scrolls(e.parentElement));
+    const guilty = [...document.body.querySelectorAll('*')].find((e) => beyond(e) && !scrolls(e.parentElement));
     return [`${wide} px too wide, first: ${guilty ? guilty.tagName + '.' + guilty.className : 'unknown'}`];
 }"""
 CLIPPED = """() => [...document.querySelectorAll('.figure-plotly')].filter((f) => f.scrollWidth > f.clientWidth + 1)
     .map((f) => `${f.getAttribute('aria-label')}: ${f.scrollWidth} px in ${f.clientWidth} px`)"""
+CUT_CODE = """() => [...document.querySelectorAll('.cell_input pre')]
+    .filter((code) => code.scrollWidth > code.clientWidth + 1)
+    .map((code) => code.innerText.split('\\n').reduce((a, b) => a.length < b.length ? b : a))"""
 # horizontal text only: the boxes of rotated labels overlap even if the labels do not
 HIDDEN_TEXT = """() => [...document.querySelectorAll('.figure-plotly')].flatMap((figure) => {
     const name = figure.getAttribute('aria-label'), whole = figure.getBoundingClientRect();
@@ -159,6 +164,8 @@ def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, siz
                     rules = {} if theme == first else {"runOnly": ["color-contrast"]}
                     problems += [f"{theme}: {problem}" for problem in accessibility_problems(page, **rules)]
                 page.screenshot(path=str(screenshots / f"{Path(name).stem}-{size}-{theme}.png"), full_page=True)
+            if size == "wide":
+                problems += [f"code is cut off: {line}" for line in page.evaluate(CUT_CODE)]
             problems += [f"slider has no effect: {label}" for label in page.evaluate(MOVE_SLIDERS)]
         except Error as error:
             problems.append(str(error).splitlines()[0])

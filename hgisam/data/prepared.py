@@ -140,7 +140,9 @@ class PreparedDataset:
         path: Its folder.
         meta: Content of `dataset.json`.
         slices: One row per slice with `COLUMNS`.
-        hu, brain, mask: [slice, row, col]; mask is None in a data set without masks.
+        hu: [slice, row, col] Hounsfield units.
+        brain: [slice, row, col] brain masks.
+        mask: [slice, row, col] masks of the bleeds, or None in a data set without masks.
         boxes: One row per box with `BOX_COLUMNS`, or None.
 
     Example:

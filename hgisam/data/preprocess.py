@@ -37,7 +37,8 @@ class Preprocessor:
     Attributes:
         windows: CT windows, one per channel.
         pixel_mm: Pixel pitch in mm.
-        mean, std: [C] of the windowed soft tissue; from `fit`.
+        mean: [C] mean of the windowed soft tissue, from `fit`.
+        std: [C] its standard deviation, from `fit`.
         scale: "brain" or "slice".
 
     Example:

@@ -31,12 +31,18 @@ class TrainingSetup:
     """A training, in one of its data-parallel processes.
 
     Attributes:
-        profile, prepared, folder: As in `fit`; `prepared` with the training's own split.
-        task, slices: Task of the network, and reader of the prepared slices.
-        train_rows, val_rows: Row numbers [n] of the two splits.
+        profile: As in `fit`.
+        prepared: As in `fit`, with the training's own split.
+        folder: As in `fit`.
+        task: Task of the network.
+        slices: Reader of the prepared slices.
+        train_rows: Row numbers [n] of the training split.
+        val_rows: Row numbers [n] of the validation split.
         preprocess: Fitted to the training slices.
         fabric: Device, precision and processes.
-        network, model, optimizer: The plain network; the same, compiled, distributed and in mixed precision; AdamW.
+        network: The plain network.
+        model: The same, compiled, distributed and in mixed precision.
+        optimizer: AdamW.
     """
 
     profile: Profile

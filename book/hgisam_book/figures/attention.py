@@ -81,7 +81,7 @@ def attention_rows(grey: Grey, attention: Floats, corner: tuple[int, int], windo
     top, left = row0 * token_px, col0 * token_px
     crop = grey[top : top + side, left : left + side]
     figure = make_subplots(
-        rows=1, cols=2, horizontal_spacing=0.06, subplot_titles=("attention matrix: query × key", "window on the slice")
+        rows=1, cols=2, horizontal_spacing=0.06, subplot_titles=("query × key", "window on the slice")
     )
     shades = {
         "colorscale": "Cividis",
