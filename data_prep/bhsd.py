@@ -7,7 +7,7 @@ Source: Wu et al. 2023, BHSD: A 3D multi-class brain hemorrhage segmentation dat
 import re
 from pathlib import Path
 
-from data_prep.nifti import read_scan_with_mask
+from data_prep.nifti_mask import read_scan_with_mask
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import Listing, require
@@ -46,7 +46,7 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
     """Pairs scans and masks; the labels of a slice are the subtypes in its mask.
 
     Raises:
-        InputError: If a scan has no mask, a mask no scan, or their geometry differs.
+        InputError: If no scan has a mask.
     """
     del workers  # the headers of 192 files are read quickly
     return list_masked_studies(raw, SCANS, MASKS, _ids, public_id)

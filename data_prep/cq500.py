@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.dicom import Series, find_series, read_series
+from data_prep.dicom import Series, find_series, read_series, volumes_in_series
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import (
@@ -45,7 +45,7 @@ MIN_READERS = 2  # of three readers
 PATIENT = re.compile(r"CQ500CT([0-9]+)")
 OTHER_SERIES = re.compile(r"bone|angio|\bcta\b|post|(?<!non.)(?<!pre.)contrast", re.IGNORECASE)
 TYPICAL_MM = 5.0
-TAGS = ("SOPInstanceUID", "SeriesDescription", "SliceThickness")
+TAGS = ("SOPInstanceUID", "SeriesDescription", "ConvolutionKernel", "SliceThickness")
 
 
 class Box(NamedTuple):
@@ -74,12 +74,12 @@ def tables(raw: str | Path) -> list[Path]:
 
 
 def images(raw: str | Path) -> list[Path]:
-    """All DICOM files, sorted.
+    """All files in the folders of the scans, sorted, without hidden ones.
 
     Raises:
         InputError: If there is none, or a folder can't be listed.
     """
-    found = [path for path in entries_below(raw) if path.suffix == ".dcm" and path.is_file()]
+    found = [path for path in entries_below(raw) if path.parent != Path(raw) and path.is_file()]
     if not found:
         expected = "CQ500CT<n> CQ500CT<n>/…/CT000000.dcm"
         raise InputError(f"{raw}", "no .dcm file", expected, "Unpack the scans into it.")
@@ -117,6 +117,7 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
         listing.studies.append(_study(name, series, readings[name], boxes, counts))
     listing.counts = {
         "boxes_of": tables(raw)[1].name,
+        **volumes_in_series(found),
         **{key: counts[key] for key in ("series_not_chosen", "slices_chronic_only", "boxes_against_readers")},
         "boxes_without_image": sum(len(found) for uid, found in boxes.items() if uid not in present),
         "readings_without_images": count_and_first([name for name in readings if name not in scans]),
@@ -129,8 +130,8 @@ def _choose_series(series: Sequence[Series], boxes: Mapping[str, list[Box]]) -> 
 
     def rank(one: Series) -> tuple[float, ...]:
         annotated = sum(uid in boxes for uid, *_ in one.tags)
-        _, description, thickness = one.tags[0]
-        other = OTHER_SERIES.search(f"{Path(one.files[0]).parent.name} {description}")
+        _, description, kernel, thickness = one.tags[0]
+        other = OTHER_SERIES.search(f"{Path(one.files[0]).parent.name} {description} {kernel}")
         difference_mm = abs(float(thickness) - TYPICAL_MM) if re.fullmatch(r"[0-9.]+", thickness) else np.inf
         return -annotated, float(other is not None), difference_mm
 
@@ -154,7 +155,8 @@ def _study(name: str, series: Series, bleeds: bool, boxes: Mapping[str, list[Box
     )
     counts["boxes_against_readers"] += 0 if bleeds else sum(map(len, acute))
     rows = [[index, MASK_VALUES[box.kind], *box[1:]] for index, found in enumerate(acute) for box in found]
-    return Study(name, name, series.files, labels, boxes=np.array(rows, float) if rows else no_boxes())
+    boxes_ = np.array(rows, float) if rows else no_boxes()
+    return Study(name, name, series.files, labels, boxes=boxes_, frames=series.frames)
 
 
 def read_readings(path: str | Path) -> dict[str, bool]:

@@ -1,7 +1,7 @@
 """The PhysioNet CT-ICH layout: `ct_scans/049.nii`, `masks/049.nii` and `hemorrhage_diagnosis_raw_ct.csv`.
 
 Source: Hssayeni et al. 2020, Data 5(1):14, doi 10.13026/4nae-zg36. Departs from the released HGI-SAM code: labels are
-joined on patient and slice number, not on the order of files; every voxel above 0 belongs to the mask.
+joined on patient and slice number, not on the order of files; every voxel that is not 0 belongs to the mask.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_prep.nifti import read_scan_with_mask
+from data_prep.nifti_mask import read_scan_with_mask
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import FIX_CSV, Listing, first_names, read_csv, require
@@ -48,16 +48,16 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
     """Joins scans, masks and labels on patient and slice number.
 
     Raises:
-        InputError: If a scan, mask or label is missing or left over, or the geometry of scan and mask differs.
+        InputError: If labels of a scan are missing or left over, or no scan has a mask.
     """
     raw = Path(raw)
     del workers  # the headers of 75 files are read quickly
     labels, contradictions = read_labels(raw / TABLE)
     check_same_patients(set(files_by_key(raw / SCANS)), set(labels), TABLE, "rows for each scan", SCANS)
     listing = Listing([], counts={"no_hemorrhage_contradicts_subtypes": contradictions})
-    for key, files, shape in paired_files(raw, SCANS, MASKS, listing.skipped):
+    for key, files, slices in paired_files(raw, SCANS, MASKS, listing.skipped):
         name = public_id(stem_of(raw / files[0]))
-        listing.studies.append(Study(name, name, files, _labels_of(key, labels[key], shape[2])))
+        listing.studies.append(Study(name, name, files, _labels_of(key, labels[key], slices)))
     return listing
 
 

@@ -4,66 +4,66 @@ Every DICOM reader uses these functions: it lists the files and the labels of th
 compressed files; GDCM knows JPEG, JPEG lossless, JPEG-LS and JPEG 2000.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
+from data_prep.dicom_frames import (
+    PER_FRAME,
+    SHARED,
+    Image,
+    frame_headers,
+    numbers_of,
+    read_dicom,
+    read_images,
+    reason_of,
+)
+from data_prep.dicom_volumes import BETWEEN, TELLING, Header, volumes_of
+from data_prep.hounsfield import padding_to_air
 from data_prep.parallel import Workers, run_all
 from data_prep.privacy import PublicId
-from data_prep.raw_folder import quiet_readers, read_failure
-from data_prep.volume import (
-    AIR_HU,
-    UNKNOWN_VENDOR,
-    Floats,
-    Remarks,
-    Study,
-    UnusableError,
-    Volume,
-    canonical,
-    renumbered,
-)
+from data_prep.raw_folder import count_and_first, foreign_reader
+from data_prep.volume import Remarks, Study, UnusableError, Volume, canonical, plane_of, renumbered
 
 IDENTITY = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
-KIND = ("Modality", "SOPClassUID", "ImageType", "NumberOfFrames")
+KIND = ("Modality", "SOPClassUID", "ImageType", "FrameType", "NumberOfFrames")
+GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", SHARED, PER_FRAME)
 HEADERS_PER_TASK = 500
-VENDORS = {  # part of the header's Manufacturer → name in the report; no other text of a header gets there
-    "ge ": "GE", "general electric": "GE", "siemens": "Siemens", "philips": "Philips", "toshiba": "Toshiba / Canon",
-    "canon": "Toshiba / Canon", "hitachi": "Hitachi", "neusoft": "Neusoft", "neurologica": "NeuroLogica",
-    "samsung": "NeuroLogica", "united imaging": "United Imaging", "picker": "Picker", "shimadzu": "Shimadzu",
-}  # fmt: skip
-MAX_PIXELS = 4096**2  # per image; a broken header that claims more would exhaust the memory
-UNREADABLE = (  # exceptions of pydicom for broken files
-    InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError,
-    RuntimeError, ArithmeticError, IndexError,
-)  # fmt: skip
+SAME = {"orientation": 0.01, "spacing": 0.01}  # tolerance of direction cosines, and of mm
 
 
 class Series(NamedTuple):
-    """One DICOM series: images of one acquisition.
+    """One volume of a DICOM series: images of one acquisition and reconstruction.
 
     Attributes:
         patient: Public id.
-        study: Public id of the study, with that of the series if the study has several.
-        files: Relative to the raw folder, sorted.
-        tags: The requested header values of each file, as text.
+        study: Public id of the study, with that of the series if the study has several, and the number of the volume if
+            the series has several.
+        files: Relative to the raw folder, sorted; a file of several frames once for each of them.
+        frames: Number of each image in its file, counted from 0.
+        tags: The requested header values of each image, as text.
+        told_apart_by: Tags that differ between the volumes of the series.
+        multiframe: True if its files hold several images each.
     """
 
     patient: str
     study: str
     files: tuple[str, ...]
+    frames: tuple[int, ...]
     tags: tuple[tuple[str, ...], ...]
+    told_apart_by: tuple[str, ...]
+    multiframe: bool
 
 
 def find_series(
     raw: str | Path, files: list[str], workers: Workers, public_id: PublicId, *, tags: tuple[str, ...] = ()
 ) -> tuple[list[Series], list[tuple[str, str]]]:
-    """Reads all headers and groups the images into series; each series of a study becomes a study.
+    """Reads all headers and groups the images into series and volumes; each volume of a study becomes a study.
 
     Args:
         raw: The raw folder.
@@ -77,48 +77,85 @@ def find_series(
     """
     raw = Path(raw)
     chunks = [files[start : start + HEADERS_PER_TASK] for start in range(0, len(files), HEADERS_PER_TASK)]
-    headers = [
-        header
-        for found in run_all(_read_headers, [(raw, c, tags) for c in chunks], workers, "headers")
-        for header in found
-    ]
-    skipped = [(header["file"], header["reason"]) for header in headers if "reason" in header]
-    usable = [header for header in headers if "reason" not in header]
-    series_per_study = Counter(study for _, study, _ in {tuple(header[tag] for tag in IDENTITY) for header in usable})
-    groups: dict[tuple[str, str], list[dict[str, str]]] = {}
-    for header in usable:
-        patient, study, series = (header[tag] for tag in IDENTITY)
-        name = public_id(study)
-        if series_per_study[study] > 1:
-            name += "." + public_id(series)
-        groups.setdefault((public_id(patient), name), []).append(header)
-    listed = [
-        Series(
-            patient, study, tuple(header["file"] for header in members),
-            tuple(tuple(header[tag] for tag in tags) for header in members),
-        )
-        for (patient, study), members in sorted(groups.items())
-    ]  # fmt: skip
-    return listed, skipped
+    skipped: list[tuple[str, str]] = []
+    groups: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
+    for headers, unusable in run_all(_read_headers, [(raw, c, tags) for c in chunks], workers, "headers"):
+        skipped += unusable
+        for header in headers:
+            groups[header.identity].append(header)
+    several = Counter(study for _, study, _ in groups)
+    listed = []
+    for (patient, study, series), images in groups.items():
+        name = f"{public_id(study)}.{public_id(series)}" if several[study] > 1 else public_id(study)
+        volumes, told = volumes_of(images)
+        for number, volume in enumerate(volumes, start=1):
+            files_, frames, values = zip(*((each.file, each.frame, each.tags) for each in volume), strict=True)
+            own_name = f"{name}.{number}" if told else name
+            multiframe = any(each.frames > 1 for each in volume)
+            listed.append(Series(public_id(patient), own_name, files_, frames, values, tuple(told), multiframe))
+    return sorted(listed), skipped
 
 
-def _read_headers(raw: Path, files: list[str], tags: tuple[str, ...]) -> list[dict[str, str]]:
-    return [_read_header(raw, file, tags) for file in files]
+def volumes_in_series(found: Sequence[Series]) -> dict[str, Any]:
+    """Entries of the report: the volumes whose series has several, and the tags that told them apart."""
+    split = [series for series in found if series.told_apart_by]
+    tags = sorted({tag for series in split for tag in series.told_apart_by})
+    return {"volumes_in_one_series": count_and_first([series.study for series in split]) | {"told_apart_by": tags}}
 
 
-def _read_header(raw: Path, file: str, tags: tuple[str, ...]) -> dict[str, str]:
+def _read_headers(raw: Path, files: list[str], tags: tuple[str, ...]) -> tuple[list[Header], list[tuple[str, str]]]:
+    """Headers of the images, and (file, reason) of unusable ones."""
+    headers: list[Header] = []
+    skipped: list[tuple[str, str]] = []
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}  # most images of a series say the same
+    for file in files:
+        try:
+            with foreign_reader(reason_of):
+                found = _read_header(raw, file, tags)
+        except UnusableError as error:
+            skipped.append((file, str(error)))
+            continue
+        headers += [each._replace(telling=known.setdefault(each.telling, each.telling)) for each in found]
+    return headers, skipped
+
+
+def _read_header(raw: Path, file: str, tags: tuple[str, ...]) -> list[Header]:
+    """Header of each image of a file.
+
+    Raises:
+        UnusableError: If it is no CT slice.
+    """
+    wanted = [*IDENTITY, *KIND, *GEOMETRY, *TELLING, *tags]
+    data = read_dicom(raw / file, stop_before_pixels=True, specific_tags=wanted)
+    frames = frame_headers(data)
+    found = []
+    for number, header in enumerate(frames):
+        if reason := _not_a_slice(header):
+            raise UnusableError(reason)
+        patient, study, series = (_text(header, tag) for tag in IDENTITY)
+        if missing := [tag for tag, value in zip(IDENTITY, (patient, study, series), strict=True) if not value]:
+            raise UnusableError(f"no {' and no '.join(missing)}")
+        telling, others = (tuple(_text(header, tag) for tag in which) for which in (TELLING, tags))
+        place = _place(header)
+        found.append(Header(file, number, len(frames), (patient, study, series), *place, telling, others))
+    return found
+
+
+def _text(header: pydicom.Dataset, tag: str) -> str:
+    value = header.get(tag)
+    if isinstance(value, pydicom.multival.MultiValue):
+        return BETWEEN.join(map(str, value))
+    return "" if value is None else str(value).strip()
+
+
+def _place(header: pydicom.Dataset) -> tuple[str, float]:
+    """Plane of an image, and its position along the normal in mm; "" and NaN if the header lacks them."""
     try:
-        with quiet_readers():
-            header = pydicom.dcmread(raw / file, stop_before_pixels=True, specific_tags=[*IDENTITY, *KIND, *tags])
-            identity = {tag: str(header.get(tag) or "").strip() for tag in (*IDENTITY, *tags)}
-            other = _not_a_slice(header)
-    except UNREADABLE as error:
-        return {"file": file, "reason": _reason(error)}
-    if missing := [tag for tag in IDENTITY if not identity[tag]]:
-        return {"file": file, "reason": f"no {' and no '.join(missing)}"}
-    if other is not None:
-        return {"file": file, "reason": other}
-    return {"file": file, **identity}
+        along = np.array(numbers_of(header, "ImageOrientationPatient", 6)).reshape(2, 3)
+        origin = numbers_of(header, "ImagePositionPatient", 3)
+    except UnusableError:
+        return "", float("nan")
+    return plane_of(*along), float(np.cross(*along) @ origin)
 
 
 def _not_a_slice(header: pydicom.Dataset) -> str | None:
@@ -127,23 +164,9 @@ def _not_a_slice(header: pydicom.Dataset) -> str | None:
         return "not a CT"
     if "Secondary Capture" in UID(str(header.get("SOPClassUID") or "")).name:
         return "a secondary capture"
-    if "LOCALIZER" in [str(word).upper() for word in header.get("ImageType") or ()]:
+    if "LOCALIZER" in f"{_text(header, 'ImageType')}{BETWEEN}{_text(header, 'FrameType')}".upper().split(BETWEEN):
         return "a localiser"
-    return "several frames" if int(header.get("NumberOfFrames") or 1) > 1 else None
-
-
-def _reason(error: BaseException) -> str:
-    """One-line reason for an unreadable file, without paths and without values that may identify a person."""
-    if isinstance(error, InvalidDicomError):
-        return "not a DICOM file"
-    if reason := read_failure(error):
-        return reason
-    text = " ".join(str(error).split())
-    if isinstance(error, NotImplementedError) or "missing dependencies" in text:
-        return "compressed in a way that can't be read here"
-    if "pixel data" in text.lower() and ("length" in text.lower() or "bytes" in text.lower()):
-        return "short pixel data"
-    return f"broken DICOM file ({type(error).__name__})"
+    return None
 
 
 def read_series(raw: str | Path, study: Study) -> Volume:
@@ -158,33 +181,43 @@ def read_series(raw: str | Path, study: Study) -> Volume:
     """
     raw = Path(raw)
     remarks = Remarks()
-    slices: list[tuple[int, dict[str, Any]]] = []
+    slices: list[tuple[int, Image]] = []
+    frames = study.frames or (0,) * len(study.files)
+    indices_in: dict[str, list[int]] = defaultdict(list)
     for index, file in enumerate(study.files):
+        indices_in[file].append(index)
+    for file, indices in indices_in.items():
         try:
-            slices.append((index, _read_slice(raw / file, remarks, fix_intercept=study.fix_intercept)))
+            numbers = [frames[index] for index in indices]
+            images = read_images(raw / file, numbers, remarks, fix_intercept=study.fix_intercept)
         except UnusableError as error:
-            remarks.skipped.append((file, str(error)))
-    for name in ("hu.shape", "orientation", "spacing"):
-        slices = _keep_majority(slices, name, study, remarks)
+            images = [error] * len(indices)
+        slices += [(i, image) for i, image in zip(indices, images, strict=True) if isinstance(image, Image)]
+        reasons = dict.fromkeys(str(image) for image in images if isinstance(image, UnusableError))
+        remarks.skipped += [(file, reason) for reason in reasons]
+    for name in ("size", "orientation", "spacing"):
+        slices = _keep_usual(slices, name, study, remarks)
     if not slices:
         raise UnusableError("no image of the series can be used", remarks)
     order = [index for index, _ in slices]
     labels = study.labels[order]
-    remarks.unlabelled = [
-        study.files[index] for index, row in zip(order, labels, strict=True) if row[0] < 0
-    ]  # fmt: skip
+    remarks.unlabelled = [study.files[index] for index, row in zip(order, labels, strict=True) if row[0] < 0]
     first = slices[0][1]
-    remarks.vendor = first["vendor"]
-    orientation, spacing = np.array(first["orientation"]), np.array(first["spacing"])
+    remarks.vendor = first.vendor
+    orientation = np.median([image.orientation for _, image in slices], axis=0)
+    spacing_mm = np.median([image.spacing_mm for _, image in slices], axis=0)
+    hu = np.stack([image.hu for _, image in slices])
+    if padding_to_air(hu):
+        remarks.fixes["padding"] = len(hu)
     try:
         return canonical(
-            np.stack([image["hu"] for _, image in slices]),
+            hu,
             None,
             labels,
-            origins_mm=np.array([image["origin"] for _, image in slices]),
-            col_step_mm=orientation[:3] * spacing[1],
-            row_step_mm=orientation[3:] * spacing[0],
-            slice_mm=first["slice_mm"],
+            origins_mm=np.array([image.origin_mm for _, image in slices]),
+            col_step_mm=orientation[:3] * spacing_mm[1],
+            row_step_mm=orientation[3:] * spacing_mm[0],
+            slice_mm=first.slice_mm,
             remarks=remarks,
             boxes=renumbered(study.boxes, {old: new for new, old in enumerate(order)}),
         )
@@ -192,105 +225,21 @@ def read_series(raw: str | Path, study: Study) -> Volume:
         raise UnusableError(str(error), remarks) from None
 
 
-def _keep_majority(
-    slices: list[tuple[int, dict[str, Any]]], name: str, study: Study, remarks: Remarks
-) -> list[tuple[int, dict[str, Any]]]:
-    """Skips the images that differ from most of their series in shape, orientation or spacing."""
-
-    def value(image: dict[str, Any]) -> tuple[float, ...]:
-        values = image["hu"].shape if name == "hu.shape" else image[name]
-        return tuple(round(float(v), 2) + 0.0 for v in values)
-
+def _keep_usual(slices: list[tuple[int, Image]], name: str, study: Study, remarks: Remarks) -> list[tuple[int, Image]]:
+    """Skips the images that differ from most of their series in size, orientation or spacing, by more than rounding."""
     if not slices:
         return slices
-    counts = Counter(value(image) for _, image in slices)
-    usual = max(counts, key=lambda key: counts[key])
-    for index, image in slices:
-        if value(image) != usual:
-            shown = {"hu.shape": "size"}.get(name, name)
-            remarks.skipped.append((study.files[index], f"another {shown} than the rest of its series"))
-    return [(index, image) for index, image in slices if value(image) == usual]
-
-
-def _read_slice(path: Path, remarks: Remarks, *, fix_intercept: bool) -> dict[str, Any]:
-    """HU [row, col] and geometry of one file.
-
-    Raises:
-        UnusableError: If the file cannot be read, or is not a single image.
-    """
-    try:
-        with quiet_readers():
-            image = pydicom.dcmread(path)
-            geometry = {
-                "origin": _numbers(image, "ImagePositionPatient", 3),
-                "orientation": _numbers(image, "ImageOrientationPatient", 6),
-                "spacing": _numbers(image, "PixelSpacing", 2),
-                "slice_mm": _slice_mm(image),
-                "vendor": _vendor(image),
-            }
-            if int(image.get("Rows") or 0) * int(image.get("Columns") or 0) > MAX_PIXELS:
-                raise UnusableError(f"more than {MAX_PIXELS} pixels")
-            pixels = image.pixel_array
-    except UNREADABLE as error:
-        raise UnusableError(_reason(error)) from None
-    if pixels.ndim != 2:
-        raise UnusableError(f"{'colour or several frames' if pixels.ndim > 2 else 'no image'}")
-    return {"hu": np.maximum(_to_hu(image, pixels, remarks, fix_intercept=fix_intercept), AIR_HU), **geometry}
-
-
-def _vendor(image: pydicom.Dataset) -> str:
-    """Vendor: one of `VENDORS`, "other", or `UNKNOWN_VENDOR`; free text stays in the file."""
-    text = f"{image.get('Manufacturer') or ''} ".lower()
-    return next((name for word, name in VENDORS.items() if word in text), "other") if text.strip() else UNKNOWN_VENDOR
-
-
-def _numbers(image: pydicom.Dataset, tag: str, count: int) -> list[float]:
-    values = image.get(tag)
-    try:
-        numbers = [float(value) for value in values]
-    except (TypeError, ValueError):
-        raise UnusableError(f"no {tag}") from None
-    if len(numbers) != count or not np.isfinite(numbers).all():
-        raise UnusableError(f"no usable {tag}")
-    return numbers
-
-
-def _slice_mm(image: pydicom.Dataset) -> float:
-    """Distance between slices, else their thickness, else 0; RSNA 2019 gives neither."""
-    for tag in ("SpacingBetweenSlices", "SliceThickness"):
-        try:
-            value = abs(float(image.get(tag)))
-        except (TypeError, ValueError):
-            continue
-        if 0 < value < 50:
-            return value
-    return 0.0
-
-
-def _to_hu(image: pydicom.Dataset, pixels: npt.NDArray[Any], remarks: Remarks, *, fix_intercept: bool) -> Floats:
-    """Stored values → HU.
-
-    Source: the intercept fix is the one known from the competition (BitsStored 12, unsigned, RescaleIntercept > -100).
-    """
-    slope, intercept = (
-        _scale(image, tag, default) for tag, default in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))
-    )
-    if fix_intercept and image.BitsStored == 12 and image.PixelRepresentation == 0 and intercept > -100:
-        pixels = pixels.astype(np.int32) + 1000
-        pixels = np.where(pixels >= 4096, pixels - 4096, pixels)
-        intercept = -1000.0
-        remarks.fixes["intercept"] = remarks.fixes.get("intercept", 0) + 1
-    return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-
-
-def _scale(image: pydicom.Dataset, tag: str, default: float) -> float:
-    value = image.get(tag)
-    if value is None or value == "":
-        return default
-    try:
-        number = float(value[0] if isinstance(value, pydicom.multival.MultiValue) else value)
-    except (TypeError, ValueError, IndexError):
-        raise UnusableError(f"no usable {tag}") from None
-    if not np.isfinite(number) or (tag == "RescaleSlope" and number == 0):
-        raise UnusableError(f"no usable {tag}")
-    return number
+    if name == "size":
+        values = np.array([image.hu.shape for _, image in slices], float)
+    else:
+        values = np.array([image.orientation if name == "orientation" else image.spacing_mm for _, image in slices])
+    tolerance = SAME.get(name, 0.0)
+    kinds, counts = np.unique(values, axis=0, return_counts=True)
+    near = [counts[(np.abs(kinds - kind) <= tolerance).all(axis=1)].sum() for kind in kinds]
+    usual = (np.abs(values - kinds[int(np.argmax(near))]) <= tolerance).all(axis=1)
+    remarks.skipped += [
+        (study.files[index], f"another {name} than the rest of its series")
+        for (index, _), fits in zip(slices, usual, strict=True)
+        if not fits
+    ]
+    return [each for each, fits in zip(slices, usual, strict=True) if fits]

@@ -1,20 +1,22 @@
 """Any folder of scans: DICOM series and NIfTI files at any depth, with or without a `labels.csv` in it.
 
 `labels.csv` has one row per slice: `file` (a path relative to the folder), `any` (0 or 1) and, where annotated, the
-subtypes; `slice` counts the slices of a NIfTI file from 1, `patient` is the patient's id. Without it all slices stay
-unlabelled: such a data set gets maps, but cannot be used for training or evaluation.
+subtypes; `slice` counts from 1 the slices of a NIfTI file and the frames of a multi-frame DICOM file, `patient` is the
+patient's id. Without it all slices stay unlabelled: such a data set gets maps, but cannot be used for training or
+evaluation.
 """
 
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.dicom import find_series, read_series
-from data_prep.nifti import ENDINGS, open_image, read_scan, shape_of
+from data_prep.dicom import find_series, read_series, volumes_in_series
+from data_prep.file_kind import is_nifti, voxel_file
+from data_prep.nifti import open_image, read_scan, shape_of
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import FIX_CSV, Listing, contents, entries_below, first_names, read_csv
-from data_prep.volume import Study, UnusableError, Volume
+from data_prep.volume import Labels, Study, UnusableError, Volume
 from hgisam.data.labels import LABELS, SUBTYPES
 from hgisam.errors import InputError
 
@@ -67,25 +69,28 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
     labels, patients = _read_labels(raw / TABLE) if tables(raw) else ({}, {})
     listing, used = Listing([]), set[Key]()
 
-    def add(patient: str, study: str, members: tuple[str, ...], keys: list[Key]) -> None:
+    def labels_of(keys: list[Key]) -> Labels:
         used.update(labels.keys() & set(keys))
-        rows = np.array([labels.get(key, NOT_ANNOTATED) for key in keys], np.int8)
-        listing.studies.append(Study(patient, study, members, rows))
+        return np.array([labels.get(key, NOT_ANNOTATED) for key in keys], np.int8)
 
-    volumes = [file for file in files if file.endswith(ENDINGS)]
-    for file in volumes:
+    taken = set()
+    for file in filter(lambda file: is_nifti(raw / file), files):
+        taken |= {file, *([beside.relative_to(raw).as_posix()] if (beside := voxel_file(raw / file)) else [])}
         try:
-            count = shape_of(open_image(raw / file))[2]
+            with open_image(raw / file) as image:
+                keys = [(file, str(number)) for number in range(1, shape_of(image)[2] + 1)]
         except UnusableError as error:
             listing.skipped.append((file, str(error)))
             continue
-        keys = [(file, str(number)) for number in range(1, count + 1)]
-        add(public_id(patients.get(file, file)), public_id(file), (file,), keys)
-    others = sorted(set(files) - set(volumes))
-    found, skipped = find_series(raw, others, workers, public_id)
+        patient = public_id(patients.get(file, file))
+        listing.studies.append(Study(patient, public_id(file), (file,), labels_of(keys)))
+    found, skipped = find_series(raw, sorted(set(files) - taken), workers, public_id)
     listing.skipped += skipped
-    for patient, study, members, _ in found:
-        add(patient, study, members, [(member, "") for member in members])
+    for series in found:
+        numbers = [str(frame + 1) if series.multiframe else "" for frame in series.frames]
+        rows = labels_of(list(zip(series.files, numbers, strict=True)))
+        listing.studies.append(Study(series.patient, series.study, series.files, rows, frames=series.frames))
+    listing.counts |= volumes_in_series(found)
     if labels and not used:
         raise InputError(
             TABLE, f"labels of {first_names(sorted({file for file, _ in labels}), 2)}", "labels of files in the folder",
@@ -132,6 +137,6 @@ def _read_labels(path: Path) -> tuple[dict[Key, list[int]], dict[str, str]]:
 
 def read_study(raw: str | Path, study: Study) -> Volume:
     """Reads a series or a NIfTI file; see `read_series` and `read_scan`."""
-    if study.files[0].endswith(ENDINGS):
+    if is_nifti(Path(raw, study.files[0])):
         return read_scan(raw, study)
     return read_series(raw, study)

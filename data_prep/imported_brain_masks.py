@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.nifti import SAME_MM, open_image, shape_of, to_canonical, voxels_of
+from data_prep.nifti import open_image, to_canonical, voxels_of
+from data_prep.nifti_mask import at_places_of
 from data_prep.raw_folder import contents, first_names
 from data_prep.scan_mask_pairs import files_by_key, match_key, nifti_files
-from data_prep.volume import Bools, Remarks, Study, UnusableError, Volume
+from data_prep.volume import Bools, Remarks, Study, UnusableError, Volume, naming
 from hgisam.data.labels import LABELS
 from hgisam.errors import InputError
 
@@ -36,38 +37,35 @@ def add_brain_masks(studies: Sequence[Study], folder: Path) -> list[Study]:
         folder: Folder of the masks, such as `brainmask_ero` of the released HGI-SAM code.
 
     Raises:
-        InputError: If a scan has no mask in the folder.
+        InputError: If a scan has no mask in the folder, or several.
     """
-    found = {match_key(Path(name.removesuffix("_mask"))): path for name, path in files_by_key(folder).items()}
+    found = {match_key(Path(name.removesuffix("_mask"))): paths for name, paths in files_by_key(folder).items()}
     keys = [match_key(Path(study.files[0])) for study in studies]
     if missing := [study.files[0] for study, key in zip(studies, keys, strict=True) if key not in found]:
         expected = "a mask NAME_mask.nii.gz for each scan NAME"
         remedy = "Give all of them, or none; then brain masks are computed."
         raise InputError(f"brain masks in {folder}", f"none for {first_names(missing)}", expected, remedy)
-    return [replace(study, brain=found[key]) for study, key in zip(studies, keys, strict=True)]
+    if repeated := [path.name for key in keys for path in found[key][1:]]:
+        got = f"{first_names(repeated)} beside a file of the same name"
+        raise InputError(f"brain masks in {folder}", got, "one mask of each scan", "Remove one of them.")
+    return [replace(study, brain=found[key][0]) for study, key in zip(studies, keys, strict=True)]
 
 
-def read_brain_mask(path: Path, volume: Volume) -> Bools:
+def read_brain_mask(path: Path, scan_file: Path, volume: Volume) -> Bools:
     """Reads an imported brain mask in the orientation of its scan, [slice, row, col].
 
     Args:
         path: File of the mask.
-        volume: The scan.
+        scan_file: File of the scan.
+        volume: The scan; its remarks get what was done with the mask.
 
     Raises:
-        UnusableError: If the mask can't be read, or its geometry differs from the scan's.
+        UnusableError: If the mask can't be read, or has other places than the scan.
     """
     try:
-        image = open_image(path)
-        shape_of(image)
-        labels = np.zeros((image.shape[2], len(LABELS)), np.int8)
-        mask = to_canonical(voxels_of(path, image).astype(np.float32), None, labels, image.affine, Remarks())
+        with open_image(scan_file) as scan, naming("its brain mask"), open_image(path) as image:
+            mask = at_places_of(scan, image, (voxels_of(image) > 0).astype(np.uint8), volume.remarks)
+            labels = np.zeros((len(mask), len(LABELS)), np.int8)
+            return to_canonical(mask.astype(np.float32), None, labels, scan.affine, Remarks()).hu > 0
     except UnusableError as error:
-        raise UnusableError(f"its brain mask: {error}", volume.remarks) from None
-    spacing_error = np.abs([mask.row_mm - volume.row_mm, mask.col_mm - volume.col_mm]).max()
-    if (
-        mask.hu.shape != volume.hu.shape
-        or max(spacing_error, np.abs(mask.positions_mm - volume.positions_mm).max()) > SAME_MM
-    ):
-        raise UnusableError("its brain mask: another shape or spacing than the scan", volume.remarks)
-    return np.asarray(mask.hu > 0)
+        raise UnusableError(str(error), volume.remarks) from None

@@ -1,60 +1,65 @@
-"""NIfTI files: headers checked, scans and masks read in the canonical orientation.
+"""NIfTI files, whatever their names: headers checked, scans read in the canonical orientation."""
 
-A reader gives the meaning of the mask values; this module does the rest.
-"""
-
-import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
+from nibabel.fileholders import FileHolder
 
-from data_prep.raw_folder import quiet_readers, read_failure
-from data_prep.volume import AIR_HU, Floats, Labels, Masks, Remarks, Study, UnusableError, Volume, canonical
-from hgisam.data.labels import MASK_VALUES, SUBTYPES
+from data_prep.file_kind import NIFTI_HEADER, nifti_magic, unpacked, voxel_file
+from data_prep.hounsfield import padding_to_air
+from data_prep.raw_folder import foreign_reader, read_failure
+from data_prep.volume import (
+    AIR_HU,
+    MAX_VOXELS,
+    Floats,
+    Labels,
+    Masks,
+    Remarks,
+    Study,
+    UnusableError,
+    Volume,
+    canonical,
+)
 
-ENDINGS = (".nii", ".nii.gz")
+KINDS: dict[bytes, Any] = {
+    b"n+1": nib.Nifti1Image, b"n+2": nib.Nifti2Image, b"ni1": nib.Nifti1Pair, b"ni2": nib.Nifti2Pair
+}  # fmt: skip
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
-SAME_MM = 0.05  # tolerance between corners of a mask and of its scan
-MAX_VOXELS = 2**29  # 2,000 slices of 512 x 512; a broken header that claims more would exhaust the memory
-UNREADABLE = (  # exceptions of nibabel for broken files
-    nib.filebasedimages.ImageFileError, OSError, EOFError, ValueError, TypeError, KeyError, OverflowError,
-    zlib.error, MemoryError,
-)  # fmt: skip
 
 
-def open_image(path: Path) -> Any:
-    """Opens a NIfTI file and reads its header.
+@contextmanager
+def open_image(path: Path) -> Iterator[Any]:
+    """Opens a NIfTI file, or the header of a pair, and reads its header; voxels can be read until it is closed.
 
     Raises:
         UnusableError: If it is no readable NIfTI file.
     """
-    try:
-        with quiet_readers(), path.open("rb"):  # open first: nibabel reports a lack of permission as another format
-            image: Any = nib.load(path, mmap=False)  # a mapped file that shrinks would kill the process
+    with ExitStack() as files:
+        with foreign_reader(_reason):
+            header = files.enter_context(unpacked(path))
+            start = header.read(NIFTI_HEADER)
+            header.seek(0)
+            if not (magic := nifti_magic(start)):
+                raise UnusableError("no NIfTI file")
+            voxels = header
+            if magic.startswith(b"ni"):
+                if not (beside := voxel_file(path)):
+                    raise UnusableError("a header without its .img file")
+                voxels = files.enter_context(unpacked(beside))
+            image: Any = KINDS[magic].from_file_map(
+                {"header": FileHolder(fileobj=header), "image": FileHolder(fileobj=voxels)}, mmap=False
+            )  # a mapped file that shrinks would kill the process
             _ = image.affine, image.shape
-    except UNREADABLE as error:
-        raise UnusableError(_reason(error)) from None
-    if not isinstance(image, nib.Nifti1Pair):
-        raise UnusableError("not a NIfTI file")
-    return image
+        yield image
 
 
-def open_mask(path: Path) -> Any:
-    """Opens the NIfTI file of a mask; as `open_image`, but the reason names the mask."""
-    try:
-        return open_image(path)
-    except UnusableError as error:
-        raise UnusableError(f"its mask: {error}") from None
-
-
-def _reason(error: BaseException) -> str:
-    if reason := read_failure(error):
-        return reason
-    return f"{'no NIfTI' if isinstance(error, nib.filebasedimages.ImageFileError) else 'a truncated or broken'} file"
+def _reason(error: Exception) -> str:
+    return read_failure(error) or "a truncated or broken file"
 
 
 def shape_of(image: Any) -> tuple[int, int, int]:
@@ -78,94 +83,45 @@ def has_geometry(image: Any) -> bool:
     return bool(int(image.header["qform_code"]) or int(image.header["sform_code"]))
 
 
-def read_scan_with_mask(raw: str | Path, study: Study, meaning: Mapping[int, str] | None) -> Volume:
-    """Reads a study of two files, a scan and its mask.
-
-    Args:
-        raw: The raw folder.
-        study: If its labels are not annotated (-1), those of the mask are used.
-        meaning: Value of the mask → name in `MASK_VALUES`; None if every voxel above 0 bleeds and subtypes are unknown.
-
-    Raises:
-        UnusableError: If a file is broken, the mask has unknown values, or the slices are not axial.
-    """
-    raw = Path(raw)
-    scan, mask, remarks = open_image(raw / study.files[0]), open_mask(raw / study.files[1]), Remarks()
-    hu = _read_hu(raw / study.files[0], scan, remarks)
-    try:
-        annotated = _to_mask_values(voxels_of(raw / study.files[1], mask), meaning)
-    except UnusableError as error:
-        raise UnusableError(f"its mask: {error}", remarks) from None
-    labels = study.labels
-    if (labels[:, 0] < 0).all():
-        labels = labels_of_mask(annotated, subtypes_known=meaning is not None and "unspecified" not in meaning.values())
-    in_mask, labelled = annotated.any(axis=(1, 2)), labels[:, 0] == 1
-    remarks.disagreements = {
-        "label_without_mask": int((labelled & ~in_mask).sum()),
-        "mask_without_label": int((in_mask & ~labelled).sum()),
-    }  # fmt: skip
-    return to_canonical(hu, annotated, labels, scan.affine, remarks)
-
-
 def read_scan(raw: str | Path, study: Study) -> Volume:
     """Reads a study of one file, a scan without a mask.
 
     Raises:
         UnusableError: If the file is broken, or the slices are not axial.
     """
-    path, remarks = Path(raw, study.files[0]), Remarks()
-    scan = open_image(path)
-    return to_canonical(_read_hu(path, scan, remarks), None, study.labels, scan.affine, remarks)
+    remarks = Remarks()
+    with open_image(Path(raw, study.files[0])) as scan:
+        hu, affine = read_hu(scan, remarks), scan.affine
+    return to_canonical(hu, None, study.labels, affine, remarks)
 
 
-def _read_hu(path: Path, scan: Any, remarks: Remarks) -> Floats:
-    """HU [slice, row, col] in stored order, clipped below at `AIR_HU`."""
-    hu = voxels_of(path, scan).astype(np.float32)
+def read_hu(scan: Any, remarks: Remarks) -> Floats:
+    """HU [slice, row, col] of an open file in stored order, clipped below at `AIR_HU`.
+
+    Raises:
+        UnusableError: If the file is broken.
+    """
+    hu = voxels_of(scan).astype(np.float32)
     if (not_finite := ~np.isfinite(hu)).any():
         hu[not_finite] = AIR_HU
         remarks.fixes["not_finite"] = 1
-    if has_hu_offset(hu):
-        raise UnusableError("values are not HU: nothing below 0 and tissue near 1040; subtract the offset")
+    if padding_to_air(hu):
+        remarks.fixes["padding"] = 1
     if not has_geometry(scan):
         remarks.fixes["orientation_assumed"] = 1
     return np.maximum(hu, np.float32(AIR_HU))
 
 
-def voxels_of(path: Path, image: Any) -> npt.NDArray[Any]:
-    """Voxels [slice, row, col], which are the file's axes 3, 2, 1, scaled by its header.
+def voxels_of(image: Any) -> npt.NDArray[Any]:
+    """Voxels [slice, row, col] of an open file, which are its axes 3, 2, 1, scaled by its header.
 
     Raises:
-        UnusableError: If the file is broken.
+        UnusableError: If the file is broken, or holds more or less than one volume.
     """
-    try:
-        with quiet_readers():
-            voxels: npt.NDArray[Any] = np.asanyarray(image.dataobj)
-    except UNREADABLE as error:
-        raise UnusableError(_reason(error)) from None
-    return voxels.reshape(image.shape[:3]).transpose(2, 1, 0)
-
-
-def _to_mask_values(values: npt.NDArray[Any], meaning: Mapping[int, str] | None) -> Masks:
-    """Values of the file → `MASK_VALUES`."""
-    if meaning is None:
-        return np.where(values > 0, np.uint8(MASK_VALUES["unspecified"]), np.uint8(0))
-    mask = np.zeros(values.shape, np.uint8)
-    for value, name in meaning.items():
-        mask[values == value] = MASK_VALUES[name]
-    unknown = (values != 0) & (mask == 0)
-    if unknown.any():
-        first = float(np.extract(unknown, values)[0])
-        raise UnusableError(f"value {first:g} where only 0, {', '.join(map(str, meaning))} are known")
-    return mask
-
-
-def labels_of_mask(mask: Masks, *, subtypes_known: bool) -> Labels:
-    """Labels [slice, 6] of a mask [slice, row, col]; the subtypes of a bleeding slice are -1 if they are unknown."""
-    bleeds = np.asarray(mask.any(axis=(1, 2)))
-    types = np.stack([(mask == MASK_VALUES[name]).any(axis=(1, 2)) for name in SUBTYPES], axis=1).astype(np.int8)
-    if not subtypes_known:
-        types[bleeds] = -1
-    return np.concatenate([bleeds[:, None].astype(np.int8), types], axis=1)
+    shape = shape_of(image)
+    with foreign_reader(_reason):
+        voxels: npt.NDArray[Any] = np.asanyarray(image.dataobj)
+    return voxels.reshape(shape).transpose(2, 1, 0)
 
 
 def to_canonical(hu: Floats, mask: Masks | None, labels: Labels, affine: npt.NDArray[Any], remarks: Remarks) -> Volume:
@@ -182,14 +138,3 @@ def to_canonical(hu: Floats, mask: Masks | None, labels: Labels, affine: npt.NDA
         hu, mask, labels, origins_mm=origins, col_step_mm=steps[:, 0], row_step_mm=steps[:, 1],
         slice_mm=float(np.linalg.norm(steps[:, 2])), remarks=remarks,
     )  # fmt: skip
-
-
-def has_hu_offset(hu: Floats) -> bool:
-    """True if a scan holds about HU + 1024: nothing below 0, and many more voxels near 1040 than between 200 and 900.
-
-    In true HU the range 200 to 900 is bone; with an offset it is almost nothing but the edges of the head.
-    """
-    if hu.min() < 0:
-        return False
-    tissue = np.count_nonzero((hu > 960) & (hu < 1160))
-    return bool(tissue > 0.05 * hu.size and tissue > 2 * np.count_nonzero((hu > 200) & (hu < 900)))

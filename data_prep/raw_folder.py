@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import pydicom
 
-from data_prep.volume import Study
+from data_prep.volume import Study, UnusableError
 from hgisam.errors import InputError
 
 MAX_NAMES = 20  # names of a long list that a report gives
@@ -153,3 +153,22 @@ def quiet_readers() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+@contextmanager
+def foreign_reader(reason: Callable[[Exception], str]) -> Iterator[None]:
+    """Silences pydicom, nibabel and their codecs; whatever they raise for a broken file costs that file alone.
+
+    Args:
+        reason: Function from the exception to one line without paths and without values that may identify a person.
+
+    Raises:
+        UnusableError: Instead of any other exception.
+    """
+    with quiet_readers():
+        try:
+            yield
+        except UnusableError:
+            raise
+        except Exception as error:  # their exceptions for broken files are of any type: struct.error, RecursionError
+            raise UnusableError(reason(error)) from None

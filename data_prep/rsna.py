@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data_prep.dicom import find_series, read_series
+from data_prep.dicom import find_series, read_series, volumes_in_series
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
-from data_prep.raw_folder import FIX_CSV, Listing, count_and_first, first_names, read_csv, require
+from data_prep.raw_folder import FIX_CSV, Listing, contents, count_and_first, first_names, read_csv, require
 from data_prep.volume import Study, Volume
 from hgisam.data.labels import LABELS
 from hgisam.errors import InputError
@@ -33,15 +33,15 @@ def tables(raw: str | Path) -> list[Path]:
 
 
 def images(raw: str | Path) -> list[Path]:
-    """All DICOM files, sorted.
+    """All files of the folder of images, sorted, without hidden ones.
 
     Raises:
         InputError: If there is none.
     """
     folder = Path(raw, FOLDER)
-    files = sorted(path for path in folder.glob("*.dcm") if path.is_file())
+    files = sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file())
     if not files:
-        raise InputError(f"{folder}", "no .dcm file", "ID_*.dcm", "Unpack the images into it.")
+        raise InputError(f"{folder}", contents(folder), "ID_*.dcm", "Unpack the images into it.")
     return files
 
 
@@ -70,10 +70,11 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
             members,
             np.array([known.get(Path(m).stem, unlabelled) for m in members], np.int8),
             fix_intercept=True,
+            frames=frames,
         )
-        for patient, study, members, _ in found
+        for patient, study, members, frames, *_ in found
     ]
-    counts = {
+    counts = volumes_in_series(found) | {
         "duplicate_label_rows": repeated,
         "labels_without_image": count_and_first([name for name in labels.index if name not in present]),
     }

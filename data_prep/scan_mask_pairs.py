@@ -1,12 +1,12 @@
-"""Pairs of scan and mask: two folders of NIfTI files with the same names."""
+"""Pairs of scan and mask: two folders of NIfTI files with the same names; what has no counterpart is skipped."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from data_prep.nifti import ENDINGS, SAME_MM, has_geometry, open_image, open_mask, shape_of
+from data_prep.file_kind import is_nifti, stem_and_suffix
+from data_prep.nifti import open_image, shape_of
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import Listing, first_names
 from data_prep.volume import Study, UnusableError
@@ -17,21 +17,19 @@ REMEDY = "Give the data set as it was published."
 
 
 def nifti_files(folder: Path) -> list[Path]:
-    """All .nii and .nii.gz files of a folder, sorted, without hidden ones."""
-    return sorted(
-        path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.name[0] != "." and path.is_file()
-    )
-
-
-def stem_of(path: Path) -> str:
-    """A file's name without .nii or .nii.gz."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    """All NIfTI files of a folder, whatever their names, sorted, without hidden ones."""
+    return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file() and is_nifti(path))
 
 
 def match_key(path: Path) -> str:
     """Key that matches a scan with its mask and labels: the stem; digits become a number, so `049` matches `49`."""
     stem = stem_of(path)
-    return str(int(stem)) if stem.isdigit() else stem
+    return str(int(stem)) if stem.isdecimal() else stem
+
+
+def stem_of(path: Path) -> str:
+    """A file's name without suffixes of NIfTI and compression."""
+    return stem_and_suffix(path.name)[0]
 
 
 def scan_and_mask_files(scans: Path, masks: Path, example: str) -> list[Path]:
@@ -45,52 +43,46 @@ def scan_and_mask_files(scans: Path, masks: Path, example: str) -> list[Path]:
     return [*found, *nifti_files(masks)]
 
 
-def files_by_key(folder: Path) -> dict[str, Path]:
-    """Files of a folder by `match_key`.
-
-    Raises:
-        InputError: If two files have the same key.
-    """
-    found: dict[str, Path] = {}
+def files_by_key(folder: Path) -> dict[str, list[Path]]:
+    """Files of a folder by `match_key`: one each, if nothing is wrong."""
+    found: dict[str, list[Path]] = {}
     for path in nifti_files(folder):
-        key = match_key(path)
-        if key in found:
-            got = f"{found[key].name} and {path.name}"
-            raise InputError(f"{folder.name} of patient {key}", got, "one file", "Remove one of them.")
-        found[key] = path
+        found.setdefault(match_key(path), []).append(path)
     return found
 
 
 def paired_files(
     raw: Path, scans: str, masks: str, skipped: list[tuple[str, str]]
-) -> Iterator[tuple[str, tuple[str, str], tuple[int, int, int]]]:
-    """Pairs scans and masks by name and checks that their geometry agrees.
+) -> Iterator[tuple[str, tuple[str, str], int]]:
+    """Pairs scans and masks by name.
 
     Args:
         raw: The raw folder.
         scans, masks: Folders in it.
-        skipped: Gets (file, reason) of unreadable files.
+        skipped: Gets (file, reason) of unreadable files, and of those that have no or several counterparts.
 
     Yields:
-        Key, the two files relative to `raw`, shape along the file's axes.
+        Key, the two files relative to `raw`, number of slices.
 
     Raises:
-        InputError: If a scan has no mask, a mask no scan, or their geometry differs.
+        InputError: If no scan has a mask.
     """
     scan_of, mask_of = files_by_key(raw / scans), files_by_key(raw / masks)
-    expected = "a mask file for each scan, also for one without bleeding"
-    check_same_patients(set(scan_of), set(mask_of), f"{masks}/", expected, scans)
-    for key in sorted(scan_of, key=lambda key: (len(key), key)):
-        files = (f"{scans}/{scan_of[key].name}", f"{masks}/{mask_of[key].name}")
-        try:
-            scan = open_image(raw / files[0])
-            shape = shape_of(scan)
-            mask = open_mask(raw / files[1])
-        except UnusableError as error:
-            skipped.append((files[0], str(error)))
+    if not scan_of.keys() & mask_of.keys():
+        got = f"{first_names(sorted(mask_of)) or 'none'} for scans {first_names(sorted(scan_of))}"
+        raise InputError(f"masks in {masks}/", got, "a mask with the name of each scan", REMEDY)
+    for key in sorted(scan_of.keys() | mask_of.keys(), key=lambda key: (len(key), key)):
+        scan_paths, mask_paths = scan_of.get(key, []), mask_of.get(key, [])
+        names = [*(f"{scans}/{path.name}" for path in scan_paths), *(f"{masks}/{path.name}" for path in mask_paths)]
+        if not len(scan_paths) == len(mask_paths) == 1:
+            reason = f"{len(scan_paths)} scans and {len(mask_paths)} masks of this name, not one of each"
+            skipped += [(name, reason) for name in names]
             continue
-        check_mask_geometry(files[1], scan, mask)
-        yield key, files, shape
+        try:
+            with open_image(raw / names[0]) as scan:
+                yield key, (names[0], names[1]), shape_of(scan)[2]
+        except UnusableError as error:
+            skipped.append((names[0], str(error)))
 
 
 def list_masked_studies(
@@ -108,9 +100,9 @@ def list_masked_studies(
     """
     raw = Path(raw)
     listing = Listing([])
-    for _, files, shape in paired_files(raw, scans, masks, listing.skipped):
+    for _, files, slices in paired_files(raw, scans, masks, listing.skipped):
         patient, study = map(public_id, ids(stem_of(raw / files[0])))
-        listing.studies.append(Study(patient, study, files, np.full((shape[2], len(LABELS)), -1, np.int8)))
+        listing.studies.append(Study(patient, study, files, np.full((slices, len(LABELS)), -1, np.int8)))
     return listing
 
 
@@ -124,32 +116,3 @@ def check_same_patients(scans: set[str], others: set[str], what: str, expected: 
         raise InputError(what, f"nothing for patient {first_names(missing)}", expected, REMEDY)
     if extra := sorted(others - scans):
         raise InputError(what, f"patient {first_names(extra)}, who has no file in {folder}/", expected, REMEDY)
-
-
-def check_mask_geometry(name: str, scan: Any, mask: Any) -> None:
-    """Checks that a mask has the geometry of its scan; without any orientation in its header, only shape and spacing.
-
-    Args:
-        name: File name of the mask, for the message.
-        scan, mask: From `open_image`.
-
-    Raises:
-        InputError: If shape or geometry differ.
-    """
-    remedy = "Give the mask of this scan."
-    got = " × ".join(map(str, mask.shape))
-    try:
-        fits = shape_of(mask) == shape_of(scan)
-    except UnusableError:
-        fits = False
-    if not fits:
-        raise InputError(name, f"shape {got}", f"{' × '.join(map(str, scan.shape))} as its scan", remedy)
-    ends = [*(np.array(shape_of(scan)) - 1), 1]
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * ends
-    if has_geometry(mask):
-        off = np.abs(corners @ (scan.affine - mask.affine).T).max()
-    else:
-        off = np.abs(np.subtract(scan.header.get_zooms()[:3], mask.header.get_zooms()[:3])).max()
-    if not off <= SAME_MM:
-        got = f"voxels up to {off:.1f} mm away from those of its scan"
-        raise InputError(f"{name} geometry", got, "orientation, spacing and position of its scan", remedy)

@@ -14,6 +14,7 @@ from numcodecs import Blosc
 from data_prep import bhsd, cq500, ct_ich, folder, instance, rsna
 from data_prep.brain import brain_mask, fit_to_bone
 from data_prep.grid import Grid, Resampler, pixel_weights
+from data_prep.hounsfield import unlike_hu
 from data_prep.imported_brain_masks import read_brain_mask
 from data_prep.volume import AIR_HU, Bools, Floats, Study, UnusableError, Volume
 from hgisam.data.labels import LABELS, MASK_VALUES
@@ -63,7 +64,9 @@ def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> No
     """
     try:
         volume: Volume = READERS[settings.kind].read_study(raw, study)
-        imported = read_brain_mask(study.brain, volume) if study.brain else None
+        if reason := unlike_hu(volume.hu):
+            raise UnusableError(reason, volume.remarks)
+        imported = read_brain_mask(study.brain, raw / study.files[0], volume) if study.brain else None
         arrays, rows, statistics = prepare_volume(volume, settings, imported)
     except UnusableError as error:
         skipped = [*error.remarks.skipped, (study.files[0], str(error))]

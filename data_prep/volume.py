@@ -1,6 +1,7 @@
 """A study in memory, in the canonical orientation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,12 @@ Labels = npt.NDArray[np.int8]
 Boxes = npt.NDArray[np.float64]  # [box, 6] slice, value of MASK_VALUES, then edges in px: row0, col0, row1, col1
 
 AIR_HU = -1024  # lower bound of HU, and the value outside the image
-SAME_POSITION_MM = 0.01
+SAME_POSITION_MM = 0.1
 PIXEL_MM = (0.05, 10.0)  # plausible pixel pitch of a head CT; other values were given in another unit
+MAX_EXTENT_MM = 2000.0  # along the normal of the slices, and of their drift within the plane
+RIGHT_ANGLE = 0.02  # tolerance of the cosine between rows and columns
+PLANES = ("sagittal", "coronal", "axial")  # by the axis of patient coordinates along which the slices follow each other
+MAX_VOXELS = 2**29  # 2,000 slices of 512 x 512; a broken header that claims more would exhaust the memory
 UNKNOWN_VENDOR = "unknown"
 
 
@@ -47,6 +52,7 @@ class Study:
         boxes: Annotated boxes of bleeds, in the order and the pixels of the files; edges count from the edge of the
             first pixel.
         brain: File of an imported brain mask.
+        frames: Of DICOM files: number of each image in its file, counted from 0; empty if each file holds one image.
     """
 
     patient: str
@@ -56,6 +62,7 @@ class Study:
     fix_intercept: bool = False
     boxes: Boxes = field(default_factory=no_boxes)
     brain: Path | None = None
+    frames: tuple[int, ...] = ()
 
 
 @dataclass
@@ -65,7 +72,7 @@ class Remarks:
     Attributes:
         skipped: (file, reason) of skipped files.
         fixes: Defect → number of files or slices of the study in which it was fixed.
-        duplicates: Number of images skipped because another of the series has the same position.
+        duplicates: Number of images skipped as copies of another of the series.
         unlabelled: Images without labels.
         disagreements: Number of slices whose label and mask contradict each other, by kind.
         vendor: Vendor of the scanner.
@@ -90,6 +97,15 @@ class UnusableError(Exception):
     def __init__(self, reason: str, remarks: Remarks | None = None) -> None:
         self.remarks = remarks or Remarks()
         super().__init__(reason)
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Puts what is unusable before the reason, such as "its mask"."""
+    try:
+        yield
+    except UnusableError as error:
+        raise UnusableError(f"{what}: {error}", error.remarks) from None
 
 
 @dataclass
@@ -163,19 +179,22 @@ def canonical(
         col_step_mm: [3] step from one column to the next.
         row_step_mm: [3] step from one row to the next.
         slice_mm: Distance between slices by the header, or 0.
-        remarks: Kept in the volume; slices at the position of another one are dropped and counted as duplicates.
+        remarks: Kept in the volume; copies of a slice are dropped and counted as duplicates.
         boxes: See `Study.boxes`.
 
     Raises:
-        UnusableError: If the slices are not axial, or a spacing or position is missing or implausible.
+        UnusableError: If the slices are not axial, a spacing or position is missing or implausible, or two different
+            images have one place.
     """
     lengths = np.linalg.norm(col_step_mm), np.linalg.norm(row_step_mm)
     if not np.isfinite([*lengths, *origins_mm.ravel()]).all() or min(lengths) <= 0:
         raise UnusableError("no usable pixel spacing or position")
     if not PIXEL_MM[0] <= min(lengths) <= max(lengths) <= PIXEL_MM[1]:
         raise UnusableError(f"pixels of {lengths[0]:.3g} × {lengths[1]:.3g} mm, not {PIXEL_MM[0]:g} to {PIXEL_MM[1]:g}")
-    if np.argmax(np.abs(np.cross(col_step_mm, row_step_mm))) != 2:
-        raise UnusableError("the slices are not axial")
+    if abs(col_step_mm @ row_step_mm) > RIGHT_ANGLE * lengths[0] * lengths[1]:
+        raise UnusableError("rows and columns that are not at right angles")
+    if (plane := plane_of(col_step_mm, row_step_mm)) != "axial":
+        raise UnusableError(f"the slices are not axial but {plane}; give an axial reconstruction")
     boxes = no_boxes() if boxes is None else boxes.copy()
     if abs(col_step_mm[0]) < abs(col_step_mm[1]):  # columns run front to back
         hu = hu.transpose(0, 2, 1)
@@ -196,10 +215,11 @@ def canonical(
     normal = np.cross(col_step_mm / col_mm, row_step_mm / row_mm)
     along = origins_mm @ (normal / np.linalg.norm(normal))
     order = np.argsort(along, kind="stable")
-    first = np.concatenate([[True], np.diff(along[order]) > SAME_POSITION_MM])
-    remarks.duplicates += int((~first).sum())
-    order = order[first]
+    order = order[_first_at_each_place(hu, along, order)]
+    remarks.duplicates += len(hu) - len(order)
     relative = origins_mm[order] - origins_mm[order[0]]
+    if np.linalg.norm(relative, axis=1).max() > MAX_EXTENT_MM:
+        raise UnusableError(f"positions more than {MAX_EXTENT_MM:g} mm apart")
     return Volume(
         hu=hu[order],
         mask=None if mask is None else mask[order],
@@ -213,3 +233,26 @@ def canonical(
         remarks=remarks,
         boxes=renumbered(boxes, {int(old): new for new, old in enumerate(order)}),
     )
+
+
+def plane_of(col_step: Coordinates, row_step: Coordinates) -> str:
+    """Name in `PLANES` of the plane of an image, from the directions [3] of its rows and columns."""
+    return PLANES[int(np.argmax(np.abs(np.cross(col_step, row_step))))]
+
+
+def _first_at_each_place(hu: Floats, along: Coordinates, order: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """[slice] False for the copy of a slice before it, in `order` of the positions `along` the normal.
+
+    Raises:
+        UnusableError: If two different images have one place: which of them belongs to the volume, nothing tells.
+    """
+    first = np.ones(len(order), bool)
+    last = order[0]
+    for index, current in enumerate(order[1:], start=1):
+        if along[current] - along[last] > SAME_POSITION_MM:
+            last = current
+            continue
+        if not np.array_equal(hu[current], hu[last]):
+            raise UnusableError("different images at one place, and nothing in their headers tells them apart")
+        first[index] = False
+    return first

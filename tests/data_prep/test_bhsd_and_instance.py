@@ -66,6 +66,20 @@ def test_a_value_of_the_mask_is_a_subtype(bhsd_raw: Path, tmp_path: Path, head: 
     assert data.slices["any"].tolist() == bleeds
 
 
+def test_rounded_subtypes_are_told_apart_and_others_named_in_full(bhsd_raw: Path, head: Any) -> None:
+    for number, factor in enumerate((0.9999999, 0.98)):
+        path = sorted((bhsd_raw / "ground truths").iterdir())[number]
+        image = nib.load(path)
+        stored = (np.asanyarray(image.dataobj) * np.float32(factor)).astype(np.float32)
+        nib.save(nib.Nifti1Image(stored, image.affine), path)
+    rounded, wrong = bhsd.list_studies(bhsd_raw, 1, str).studies
+    mask = bhsd.read_study(bhsd_raw, rounded).mask
+    assert mask is not None
+    assert set(np.unique(mask)) == {0, MASK_VALUES["intraventricular"], MASK_VALUES["subdural"]}
+    with pytest.raises(UnusableError, match=r"its mask: value (2\.94|4\.9) where only 0, 1, 2, 3, 4, 5 are known"):
+        bhsd.read_study(bhsd_raw, wrong)
+
+
 def test_bleeds_without_annotated_subtype(instance_raw: Path, tmp_path: Path, head: Any) -> None:
     data = open_prepared(prepare("instance", instance_raw, tmp_path / "out", **SMALL), verify=True)
     assert set(np.unique(data.mask[:])) == {0, MASK_VALUES["unspecified"]}  # type: ignore[index]
@@ -94,8 +108,12 @@ def test_scans_and_masks_belong_together(
     kind: str, folder: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     raw: Path = request.getfixturevalue(f"{kind}_raw")
-    next(iter((raw / folder).iterdir())).unlink()
-    with pytest.raises(InputError, match=f"{folder}/: got nothing for patient"):
+    first, *_ = sorted((raw / folder).iterdir())
+    first.unlink()
+    assert "1 skipped" in summary_line(prepare(kind, raw, tmp_path / "out", **SMALL))
+    for path in (raw / folder).iterdir():
+        path.rename(path.with_name(f"of another {path.name}"))
+    with pytest.raises(InputError, match=f"masks in {folder}/: got of another .* for scans"):
         prepare(kind, raw, tmp_path / "out", **SMALL)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="an empty folder"):
@@ -148,5 +166,5 @@ def test_a_brain_mask_of_another_scan_is_named(ct_raw: Path, tmp_path: Path, rep
         nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), nib.load(path).affine), masks / path.name)
     report = report_of(prepare("ct-ich", ct_raw, tmp_path / "out", brain_masks=masks, **SMALL))
     assert report["skipped"] == [
-        {"file": "ct_scans/050.nii", "reason": "its brain mask: another shape or spacing than the scan"}
+        {"file": "ct_scans/050.nii", "reason": "its brain mask: shape 64 × 64 × 7 where its scan has 64 × 64 × 8"}
     ]

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_prep import ct_ich, nifti
+from data_prep import ct_ich
 from data_prep.preparation import prepare
 from data_prep.volume import UnusableError, Volume
 from hgisam.data.labels import MASK_VALUES
@@ -124,18 +124,74 @@ def test_no_usable_scan_is_an_error(ct_raw: Path, tmp_path: Path) -> None:
         prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
 
 
-def test_a_mask_of_another_shape_or_place_is_an_error(ct_raw: Path) -> None:
+@pytest.mark.parametrize(
+    ("shape", "affine", "reason"),
+    [
+        ((64, 64, 7), np.eye(4), "its mask: shape 64 × 64 × 7 where its scan has 64 × 64 × 8"),
+        ((64, 64, 8, 2), np.eye(4), "its mask: shape 64 × 64 × 8 × 2 is not one volume"),
+        ((64, 64, 8), np.diag([-1, 1, 1, 1]), "its mask: voxels up to 252.0 mm away from those of its scan"),
+        ((64, 64, 8), np.diag([1, 1, 1.1, 1]), "its mask: voxels up to 10.5 mm away from those of its scan"),
+    ],
+)
+def test_a_mask_of_another_shape_or_place_costs_its_study(
+    shape: tuple[int, ...], affine: Any, reason: str, ct_raw: Path, tmp_path: Path, report_of: Report
+) -> None:
     path = ct_raw / "masks" / "050.nii"
-    whole = path.read_bytes()
-    change(path, data=np.zeros((64, 64, 7), np.uint8))
-    with pytest.raises(InputError, match=r"masks/050\.nii: got shape 64 × 64 × 7"):
-        ct_ich.list_studies(ct_raw, 1, str)
-    path.write_bytes(whole)
+    change(path, data=np.zeros(shape, np.uint8), affine=nib.load(path).affine @ affine)
+    out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
+    assert report_of(out)["skipped"] == [{"file": "ct_scans/050.nii", "reason": reason}]
+    assert set(open_prepared(out).slices["patient"]) == {"049", "051", "052"}
+
+
+@pytest.mark.parametrize("axes", ["RPS", "LAI", "PLS", "SRA", "ASL"])
+def test_a_mask_stored_in_another_order_is_turned_to_its_scan(axes: str, ct_raw: Path, head: Any) -> None:
+    path = ct_raw / "masks" / "050.nii"
+    mask = nib.load(path, mmap=False)
+    target = nib.orientations.axcodes2ornt(tuple(axes))
+    turn = nib.orientations.ornt_transform(nib.io_orientation(mask.affine), target)
+    nib.save(mask.as_reoriented(turn), path)
+    volume = scan(ct_raw)
+    assert np.array_equal(volume.mask > 0, head[2])  # type: ignore[operator]
+    assert volume.remarks.fixes == {}
+
+
+@pytest.mark.parametrize(("moved_mm", "shift"), [((0.4, -0.4, 1.0), 0), ((-2.6, 0, 0), 1)])
+def test_a_slightly_moved_mask_is_brought_to_its_scan_and_told(
+    moved_mm: tuple[float, ...], shift: int, ct_raw: Path, head: Any
+) -> None:
+    path = ct_raw / "masks" / "050.nii"
     affine = nib.load(path).affine.copy()
-    affine[0, 0] *= -1
+    affine[:3, 3] += moved_mm
     change(path, affine=affine)
-    with pytest.raises(InputError, match=r"masks/050\.nii geometry"):
-        ct_ich.list_studies(ct_raw, 1, str)
+    volume = scan(ct_raw)  # pixels of 4 mm: 2.6 mm to the left are the next column
+    assert np.array_equal(volume.mask > 0, np.roll(head[2], shift, axis=2))  # type: ignore[operator]
+    assert volume.remarks.fixes == {"mask_moved": 1}
+
+
+@pytest.mark.parametrize(
+    ("store", "message"),
+    [
+        (lambda mask: mask + np.linspace(0, 9e-3, mask.size).reshape(mask.shape), None),
+        (lambda mask: mask * 255 - 1e-3, None),
+        (lambda mask: mask * 254.6, None),
+        (lambda mask: (mask * 255).astype(np.uint8).view(np.int8), None),
+        (lambda mask: mask * 0.5, "its mask: value 0.5 where only whole numbers from 0 are known"),
+        (lambda mask: mask * np.float32(1.0123457), "its mask: value 1.0123457 where"),
+        (lambda mask: mask * -3, "its mask: value -3 where"),
+        (lambda mask: np.where(mask > 0, np.nan, 0), "its mask: value nan where"),
+    ],
+)
+def test_values_of_a_mask_near_a_whole_number_are_that_number(
+    store: Any, message: str | None, ct_raw: Path, head: Any
+) -> None:
+    path = ct_raw / "masks" / "050.nii"
+    stored = store(head[2].transpose(2, 1, 0).astype(np.float32))
+    change(path, data=stored if stored.dtype == np.int8 else stored.astype(np.float32))
+    if message:
+        with pytest.raises(UnusableError, match=message):
+            scan(ct_raw)
+    else:
+        assert np.array_equal(scan(ct_raw).mask > 0, head[2])  # type: ignore[operator]
 
 
 def test_a_mask_without_any_orientation_is_taken_as_stored(ct_raw: Path, head: Any) -> None:
@@ -169,10 +225,21 @@ def test_labels_that_do_not_fit_are_an_error(edit: Any, message: str, ct_raw: Pa
         ct_ich.list_studies(ct_raw, 1, str)
 
 
-def test_each_scan_needs_its_mask_file(ct_raw: Path) -> None:
+def test_scan_and_mask_without_each_other_are_skipped_and_named(
+    ct_raw: Path, report_of: Report, tmp_path: Path
+) -> None:
     (ct_raw / "masks" / "049.nii").unlink()  # also where nothing bleeds
-    with pytest.raises(InputError, match="nothing for patient 49"):
-        ct_ich.list_studies(ct_raw, 1, str)
+    (ct_raw / "masks" / "77.nii").write_bytes((ct_raw / "masks" / "050.nii").read_bytes())
+    (ct_raw / "masks" / "51.nii.gz").write_bytes(gzip.compress((ct_raw / "masks" / "050.nii").read_bytes()))
+    out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
+    assert report_of(out)["skipped"] == [
+        {"file": "ct_scans/049.nii", "reason": "1 scans and 0 masks of this name, not one of each"},
+        {"file": "ct_scans/051.nii", "reason": "1 scans and 2 masks of this name, not one of each"},
+        {"file": "masks/051.nii", "reason": "1 scans and 2 masks of this name, not one of each"},
+        {"file": "masks/51.nii.gz", "reason": "1 scans and 2 masks of this name, not one of each"},
+        {"file": "masks/77.nii", "reason": "0 scans and 1 masks of this name, not one of each"},
+    ]
+    assert set(open_prepared(out).slices["patient"]) == {"050", "052"}
 
 
 def test_disagreements_are_counted_and_kept(ct_raw: Path, tmp_path: Path, report_of: Report) -> None:
@@ -188,13 +255,12 @@ def test_disagreements_are_counted_and_kept(ct_raw: Path, tmp_path: Path, report
     assert report_of(out)["disagreements"] == {"label_without_mask": bleeding, "mask_without_label": 1}
 
 
-def test_offset_values_are_not_taken_for_hu(ct_raw: Path, head: Any) -> None:
-    assert not nifti.has_hu_offset(head[0])
-    assert not nifti.has_hu_offset(np.maximum(head[0], 0))
+def test_offset_values_are_not_taken_for_hu(ct_raw: Path, tmp_path: Path, report_of: Report) -> None:
     path = ct_raw / "ct_scans" / "050.nii"
     change(path, data=np.asanyarray(nib.load(path).dataobj) + 1024)
-    with pytest.raises(UnusableError, match="not HU"):
-        scan(ct_raw)
+    [skipped] = report_of(prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL))["skipped"]
+    assert skipped["file"] == "ct_scans/050.nii"
+    assert skipped["reason"].startswith("values are not HU: tissue near 1040")
 
 
 def test_one_scan_can_be_evaluated(tmp_path: Path, write_ct_ich: Maker) -> None:
@@ -202,9 +268,12 @@ def test_one_scan_can_be_evaluated(tmp_path: Path, write_ct_ich: Maker) -> None:
     assert set(open_prepared(prepare("ct-ich", raw, tmp_path / "out", **SMALL)).slices["split"]) == {"test"}
 
 
-def test_coronal_volumes_are_skipped(ct_raw: Path, tmp_path: Path, report_of: Report) -> None:
-    path = ct_raw / "ct_scans" / "050.nii"
-    for file in (path, ct_raw / "masks" / "050.nii"):
-        change(file, affine=nib.load(file).affine[[0, 2, 1, 3]])
+@pytest.mark.parametrize(("axes", "plane"), [([0, 2, 1, 3], "coronal"), ([2, 1, 0, 3], "sagittal")])
+def test_slices_of_another_plane_are_skipped_and_their_plane_is_named(
+    axes: list[int], plane: str, ct_raw: Path, tmp_path: Path, report_of: Report
+) -> None:
+    for file in (ct_raw / "ct_scans" / "050.nii", ct_raw / "masks" / "050.nii"):
+        change(file, affine=nib.load(file).affine[axes])
+    reason = f"the slices are not axial but {plane}; give an axial reconstruction"
     out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
-    assert report_of(out)["skipped"] == [{"file": "ct_scans/050.nii", "reason": "the slices are not axial"}]
+    assert report_of(out)["skipped"] == [{"file": "ct_scans/050.nii", "reason": reason}]

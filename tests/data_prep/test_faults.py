@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from data_prep import dicom, nifti
+from data_prep import dicom_frames, nifti
 from data_prep import study as study_module
 from data_prep.__main__ import app
 from data_prep.preparation import prepare
@@ -103,7 +103,7 @@ def test_a_truncated_gzip_and_a_wrong_header_are_named(
 def test_a_dicom_that_claims_too_much_is_named(
     rsna_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report_of: Report
 ) -> None:
-    monkeypatch.setattr(dicom, "MAX_PIXELS", 64 * 64 - 1)
+    monkeypatch.setattr(dicom_frames, "MAX_PIXELS", 64 * 64 - 1)
     with pytest.raises(InputError, match="more than 4095 pixels"):
         prepare("rsna", rsna_raw, tmp_path / "out", **SMALL)
 
