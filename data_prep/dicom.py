@@ -82,7 +82,7 @@ def find_series(
     for headers, unusable in run_all(_read_headers, [(raw, c, tags) for c in chunks], workers, "headers"):
         skipped += unusable
         for header in headers:
-            groups[header.identity].append(header)
+            groups[header.patient, header.study, header.series].append(header)
     several = Counter(study for _, study, _ in groups)
     listed = []
     for (patient, study, series), images in groups.items():
@@ -136,8 +136,10 @@ def _read_header(raw: Path, file: str, tags: tuple[str, ...]) -> list[Header]:
         if missing := [tag for tag, value in zip(IDENTITY, (patient, study, series), strict=True) if not value]:
             raise UnusableError(f"no {' and no '.join(missing)}")
         telling, others = (tuple(_text(header, tag) for tag in which) for which in (TELLING, tags))
-        place = _place(header)
-        found.append(Header(file, number, len(frames), (patient, study, series), *place, telling, others))
+        plane, position_mm = _place(header)
+        found.append(
+            Header(file, number, len(frames), patient, study, series, plane, position_mm, telling, others)
+        )  # fmt: skip
     return found
 
 

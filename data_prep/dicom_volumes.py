@@ -35,7 +35,7 @@ class Header(NamedTuple):
         file: Relative to the raw folder.
         frame: Number of the frame in its file, counted from 0.
         frames: Number of frames in its file.
-        identity: Patient, study and series.
+        patient, study, series: Ids.
         plane: Its plane, one of `PLANES`, or "" if unknown.
         position_mm: Along the normal of the image, NaN if unknown.
         telling: Values of `TELLING`, as text.
@@ -45,7 +45,9 @@ class Header(NamedTuple):
     file: str
     frame: int
     frames: int
-    identity: tuple[str, str, str]
+    patient: str
+    study: str
+    series: str
     plane: str
     position_mm: float
     telling: tuple[str, ...]

@@ -39,16 +39,13 @@ def add_brain_masks(studies: Sequence[Study], folder: Path) -> list[Study]:
     Raises:
         InputError: If a scan has no mask in the folder, or several.
     """
-    found = {match_key(Path(name.removesuffix("_mask"))): paths for name, paths in files_by_key(folder).items()}
+    found = {match_key(Path(name.removesuffix("_mask"))): path for name, path in files_by_key(folder, []).items()}
     keys = [match_key(Path(study.files[0])) for study in studies]
     if missing := [study.files[0] for study, key in zip(studies, keys, strict=True) if key not in found]:
-        expected = "a mask NAME_mask.nii.gz for each scan NAME"
+        expected = "one mask NAME_mask.nii.gz for each scan NAME"
         remedy = "Give all of them, or none; then brain masks are computed."
         raise InputError(f"brain masks in {folder}", f"none for {first_names(missing)}", expected, remedy)
-    if repeated := [path.name for key in keys for path in found[key][1:]]:
-        got = f"{first_names(repeated)} beside a file of the same name"
-        raise InputError(f"brain masks in {folder}", got, "one mask of each scan", "Remove one of them.")
-    return [replace(study, brain=found[key][0]) for study, key in zip(studies, keys, strict=True)]
+    return [replace(study, brain=found[key]) for study, key in zip(studies, keys, strict=True)]
 
 
 def read_brain_mask(path: Path, scan_file: Path, volume: Volume) -> Bools:

@@ -89,7 +89,7 @@ def read_scan(raw: str | Path, study: Study) -> Volume:
     Raises:
         UnusableError: If the file is broken, or the slices are not axial.
     """
-    remarks = Remarks()
+    remarks = Remarks(unlabelled=[study.files[0]] * int((study.labels[:, 0] < 0).sum()))
     with open_image(Path(raw, study.files[0])) as scan:
         hu, affine = read_hu(scan, remarks), scan.affine
     return to_canonical(hu, None, study.labels, affine, remarks)

@@ -45,10 +45,11 @@ def read_scan_with_mask(raw: str | Path, study: Study, meaning: Mapping[int, str
     labels = study.labels
     if (labels[:, 0] < 0).all():
         labels = labels_of_mask(annotated, subtypes_known=meaning is not None and "unspecified" not in meaning.values())
+    remarks.unlabelled = [study.files[0]] * int((labels[:, 0] < 0).sum())
     in_mask, labelled = annotated.any(axis=(1, 2)), labels[:, 0] == 1
     remarks.disagreements = {
         "label_without_mask": int((labelled & ~in_mask).sum()),
-        "mask_without_label": int((in_mask & ~labelled).sum()),
+        "mask_without_label": int((in_mask & (labels[:, 0] == 0)).sum()),
     }  # fmt: skip
     return to_canonical(hu, annotated, labels, affine, remarks)
 

@@ -1,5 +1,6 @@
-"""Pairs of scan and mask: two folders of NIfTI files with the same names; what has no counterpart is skipped."""
+"""Pairs of scan and mask: two folders of NIfTI files with the same names."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -43,46 +44,48 @@ def scan_and_mask_files(scans: Path, masks: Path, example: str) -> list[Path]:
     return [*found, *nifti_files(masks)]
 
 
-def files_by_key(folder: Path) -> dict[str, list[Path]]:
-    """Files of a folder by `match_key`: one each, if nothing is wrong."""
-    found: dict[str, list[Path]] = {}
+def files_by_key(folder: Path, skipped: list[tuple[str, str]]) -> dict[str, Path]:
+    """Files of a folder by `match_key`; those that share a key are skipped.
+
+    Args:
+        folder: Of NIfTI files.
+        skipped: Gets (file with its folder, reason) of skipped files.
+    """
+    found: dict[str, list[Path]] = defaultdict(list)
     for path in nifti_files(folder):
-        found.setdefault(match_key(path), []).append(path)
-    return found
+        found[match_key(path)].append(path)
+    repeated = [path for paths in found.values() if len(paths) > 1 for path in paths]
+    skipped += [(f"{folder.name}/{path.name}", "another file has the same id") for path in repeated]
+    return {key: paths[0] for key, paths in found.items() if len(paths) == 1}
 
 
 def paired_files(
     raw: Path, scans: str, masks: str, skipped: list[tuple[str, str]]
-) -> Iterator[tuple[str, tuple[str, str], int]]:
+) -> Iterator[tuple[str, tuple[str, str], tuple[int, int, int]]]:
     """Pairs scans and masks by name.
 
     Args:
         raw: The raw folder.
         scans, masks: Folders in it.
-        skipped: Gets (file, reason) of unreadable files, and of those that have no or several counterparts.
+        skipped: Gets (file, reason) of unreadable files, scans without a mask and masks without a scan.
 
     Yields:
-        Key, the two files relative to `raw`, number of slices.
+        Key, the two files relative to `raw`, shape along the file's axes.
 
     Raises:
         InputError: If no scan has a mask.
     """
-    scan_of, mask_of = files_by_key(raw / scans), files_by_key(raw / masks)
-    if not scan_of.keys() & mask_of.keys():
-        got = f"{first_names(sorted(mask_of)) or 'none'} for scans {first_names(sorted(scan_of))}"
-        raise InputError(f"masks in {masks}/", got, "a mask with the name of each scan", REMEDY)
-    for key in sorted(scan_of.keys() | mask_of.keys(), key=lambda key: (len(key), key)):
-        scan_paths, mask_paths = scan_of.get(key, []), mask_of.get(key, [])
-        names = [*(f"{scans}/{path.name}" for path in scan_paths), *(f"{masks}/{path.name}" for path in mask_paths)]
-        if not len(scan_paths) == len(mask_paths) == 1:
-            reason = f"{len(scan_paths)} scans and {len(mask_paths)} masks of this name, not one of each"
-            skipped += [(name, reason) for name in names]
-            continue
+    scan_of, mask_of = files_by_key(raw / scans, skipped), files_by_key(raw / masks, skipped)
+    check_matches(set(scan_of), set(mask_of), f"{masks}/", scans)
+    skipped += [(f"{scans}/{scan_of[key].name}", f"no mask in {masks}/") for key in sorted(scan_of.keys() - mask_of)]
+    skipped += [(f"{masks}/{mask_of[key].name}", f"no scan in {scans}/") for key in sorted(mask_of.keys() - scan_of)]
+    for key in sorted(scan_of.keys() & mask_of, key=lambda key: (len(key), key)):
+        files = (f"{scans}/{scan_of[key].name}", f"{masks}/{mask_of[key].name}")
         try:
-            with open_image(raw / names[0]) as scan:
-                yield key, (names[0], names[1]), shape_of(scan)[2]
+            with open_image(raw / files[0]) as scan:
+                yield key, files, shape_of(scan)
         except UnusableError as error:
-            skipped.append((names[0], str(error)))
+            skipped.append((files[0], str(error)))
 
 
 def list_masked_studies(
@@ -100,19 +103,18 @@ def list_masked_studies(
     """
     raw = Path(raw)
     listing = Listing([])
-    for _, files, slices in paired_files(raw, scans, masks, listing.skipped):
+    for _, files, shape in paired_files(raw, scans, masks, listing.skipped):
         patient, study = map(public_id, ids(stem_of(raw / files[0])))
-        listing.studies.append(Study(patient, study, files, np.full((slices, len(LABELS)), -1, np.int8)))
+        listing.studies.append(Study(patient, study, files, np.full((shape[2], len(LABELS)), -1, np.int8)))
     return listing
 
 
-def check_same_patients(scans: set[str], others: set[str], what: str, expected: str, folder: str) -> None:
-    """Checks that masks or labels have the same keys as the scans in `folder`.
+def check_matches(scans: set[str], others: set[str], what: str, folder: str) -> None:
+    """Checks that masks or labels belong to scans in `folder`.
 
     Raises:
-        InputError: If keys are missing or left over.
+        InputError: If none does.
     """
-    if missing := sorted(scans - others):
-        raise InputError(what, f"nothing for patient {first_names(missing)}", expected, REMEDY)
-    if extra := sorted(others - scans):
-        raise InputError(what, f"patient {first_names(extra)}, who has no file in {folder}/", expected, REMEDY)
+    if not scans & others:
+        got = f"patient {first_names(sorted(others), 2) or 'none'}"
+        raise InputError(what, got, f"patients of {folder}/: {first_names(sorted(scans), 2)}", REMEDY)

@@ -105,16 +105,21 @@ def test_a_value_without_a_meaning_is_named_and_the_scan_skipped(
 
 @pytest.mark.parametrize(("kind", "folder"), [("bhsd", "ground truths"), ("instance", "label")])
 def test_scans_and_masks_belong_together(
-    kind: str, folder: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, folder: str, tmp_path: Path, request: pytest.FixtureRequest, report_of: Report
 ) -> None:
     raw: Path = request.getfixturevalue(f"{kind}_raw")
-    first, *_ = sorted((raw / folder).iterdir())
-    first.unlink()
-    assert "1 skipped" in summary_line(prepare(kind, raw, tmp_path / "out", **SMALL))
-    for path in (raw / folder).iterdir():
-        path.rename(path.with_name(f"of another {path.name}"))
-    with pytest.raises(InputError, match=f"masks in {folder}/: got of another .* for scans"):
-        prepare(kind, raw, tmp_path / "out", **SMALL)
+    gone, other = sorted((raw / folder).iterdir())[:2]
+    gone.unlink()
+    out = prepare(kind, raw, tmp_path / "out", **SMALL)
+    assert [entry["reason"] for entry in report_of(out)["skipped"]] == [f"no mask in {folder}/"]
+    assert len(set(open_prepared(out).slices["study"])) == 1
+    other.rename(gone)
+    other.with_name("ID_x_ID_y.nii.gz").write_bytes(gone.read_bytes())
+    reasons = [entry["reason"] for entry in report_of(prepare(kind, raw, out, **SMALL))["skipped"]]
+    assert [reason.split(" in ")[0] for reason in reasons] == ["no mask", "no scan"]
+    gone.unlink()
+    with pytest.raises(InputError, match=rf"{folder}/: got patient ID_x_ID_y, expected patients of"):
+        prepare(kind, raw, out, **SMALL)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="an empty folder"):
         prepare(kind, tmp_path / "empty", tmp_path / "out", **SMALL)

@@ -19,7 +19,7 @@ def images(positions: list[float], *, plane: str = "axial", **tags: Any) -> list
     """Headers of one series; a tag is one value, or a function from the number of an image to its value."""
     return [
         Header(
-            f"{number}", 0, 1, ("p", "t", "s"), plane, z,
+            f"{number}", 0, 1, "p", "t", "s", plane, z,
             tuple(str(tags[tag](number) if callable(tags.get(tag)) else tags.get(tag, "")) for tag in TELLING), (),
         )
         for number, z in enumerate(positions)
