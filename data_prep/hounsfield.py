@@ -10,7 +10,9 @@ from data_prep.volume import AIR_HU, Bools, Floats
 
 AIR_BELOW_HU, HEAD_ABOVE_HU = -700.0, -300.0
 AIR_FRACTION = 0.01  # of a volume that shows the air around a head
-HEAD_HU = (-15.0, 90.0)  # range of the median over a head, skull and scalp included
+TISSUE_HU = (-15.0, 90.0)  # range of the commonest value of a head: brain, scalp, muscle
+SCALE_HU = (-300.0, 3000.0)
+BIN_HU = 10
 DENSE_HU = 300.0  # nothing in the corners of an image is as dense: the head rest is far below
 WINDOW_HU = 150.0  # brain, bone and air of a head span more
 TISSUE_PLUS_1024 = (960.0, 1160.0)
@@ -21,8 +23,8 @@ SAMPLE = 2_000_000  # voxels that decide
 def unlike_hu(hu: Floats) -> str | None:
     """Reason why a volume can't be HU of a head; None if it looks like HU, or shows nothing but air.
 
-    The median over everything but air is that of brain and scalp, whatever bone and noise add. Missing rescale values,
-    offsets and grey values of a window move it, or lack what a head has: air, or bone.
+    The commonest value of everything but air is that of brain and scalp, also where bone has more of a slice: bone has
+    no such peak. Missing rescale values, offsets and grey values move it, or lack what a head has: air, or bone.
 
     Args:
         hu: [slice, row, col], padding already air.
@@ -39,11 +41,19 @@ def unlike_hu(hu: Floats) -> str | None:
         return f"values are not HU: from {low:g} to {high:g} is a window of grey values"
     if not with_air and _is_offset(values):
         return "values are not HU: tissue near 1040 and no air near -1000; subtract the offset, or add RescaleIntercept"
-    median = float(np.median(head))
-    if not HEAD_HU[0] <= median <= HEAD_HU[1]:
-        shown = f"median {median:.0f} outside of air, {HEAD_HU[0]:g} to {HEAD_HU[1]:g} in a head"
+    peak = _peak(head)
+    if not TISSUE_HU[0] <= peak <= TISSUE_HU[1]:
+        shown = f"most of what is not air is near {peak:.0f}, brain and scalp {TISSUE_HU[0]:g} to {TISSUE_HU[1]:g}"
         return f"values are not HU: {shown}; check offset and slope"
     return None
+
+
+def _peak(values: Floats) -> float:
+    """Highest peak of a histogram, 50 HU wide; values outside of `SCALE_HU` count at its ends."""
+    bins = int(SCALE_HU[1] - SCALE_HU[0]) // BIN_HU
+    counts, edges = np.histogram(np.clip(values, *SCALE_HU), bins=bins, range=SCALE_HU)
+    smooth = ndimage.uniform_filter1d(counts, size=50 // BIN_HU, mode="constant", output=float)
+    return float(np.median(edges[:-1][smooth >= smooth.max() - 1e-9])) + BIN_HU / 2
 
 
 def _is_offset(values: Floats) -> bool:
