@@ -144,7 +144,7 @@ def _read_header(raw: Path, file: str, tags: tuple[str, ...]) -> list[Header]:
 
 
 def _text(header: pydicom.Dataset, tag: str) -> str:
-    value = header.get(tag)
+    value = header.get(tag, "")
     if isinstance(value, pydicom.multival.MultiValue):
         return BETWEEN.join(map(str, value))
     return "" if value is None else str(value).strip()

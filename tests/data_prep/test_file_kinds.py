@@ -76,10 +76,10 @@ def test_dicom_without_preamble(
 ) -> None:
     for s in range(8):
         write_dicom(tmp_path / "one", head[0][s] + 1024, [-124, -124, s * 15.0])
-        data = Dataset()
-        data.update({element.tag: element for element in pydicom.dcmread(tmp_path / "one")})
         name = raw / f"{s}.nii.gz" if s % 2 else raw / f"{s}"  # no name makes it a NIfTI file
         with pydicom.config.disable_value_validation():
+            data = Dataset()
+            data.update({element.tag: element for element in pydicom.dcmread(tmp_path / "one")})
             pydicom.dcmwrite(name, data, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
     assert np.array_equal(only_study(raw).hu, head[0])
 
