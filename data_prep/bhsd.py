@@ -46,7 +46,7 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
     """Pairs scans and masks; the labels of a slice are the subtypes in its mask.
 
     Raises:
-        InputError: If a scan has no mask, a mask no scan, or their geometry differs.
+        InputError: If no scan has a mask, or the geometry of a pair differs.
     """
     del workers  # the headers of 192 files are read quickly
     return list_masked_studies(raw, SCANS, MASKS, _ids, public_id)

@@ -12,9 +12,9 @@ import pandas as pd
 from data_prep.nifti import read_scan_with_mask
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
-from data_prep.raw_folder import FIX_CSV, Listing, first_names, read_csv, require
-from data_prep.scan_mask_pairs import check_same_patients, files_by_key, paired_files, scan_and_mask_files, stem_of
-from data_prep.volume import Labels, Study, Volume
+from data_prep.raw_folder import FIX_CSV, Listing, count_and_first, read_csv, require
+from data_prep.scan_mask_pairs import check_matches, files_by_key, paired_files, scan_and_mask_files, stem_of
+from data_prep.volume import Labels, Study, UnusableError, Volume
 from hgisam.data.labels import SUBTYPES
 from hgisam.errors import InputError
 
@@ -48,16 +48,31 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
     """Joins scans, masks and labels on patient and slice number.
 
     Raises:
-        InputError: If a scan, mask or label is missing or left over, or the geometry of scan and mask differs.
+        InputError: If no scan has a mask and labels, or the geometry of scan and mask differs.
     """
     raw = Path(raw)
     del workers  # the headers of 75 files are read quickly
     labels, contradictions = read_labels(raw / TABLE)
-    check_same_patients(set(files_by_key(raw / SCANS)), set(labels), TABLE, "rows for each scan", SCANS)
-    listing = Listing([], counts={"no_hemorrhage_contradicts_subtypes": contradictions})
+    scans = set(files_by_key(raw / SCANS, []))
+    check_matches(scans, set(labels), TABLE, SCANS)
+    listing = Listing([])
+    listing.without_image = [f"patient {key} of {TABLE}" for key in sorted(labels.keys() - scans)]
     for key, files, shape in paired_files(raw, SCANS, MASKS, listing.skipped):
+        if key not in labels:
+            listing.skipped.append((files[0], f"no row of {TABLE} for its patient"))
+            continue
+        try:
+            rows, extra = _labels_of(labels[key], shape[2])
+        except UnusableError as error:
+            listing.skipped.append((files[0], str(error)))
+            continue
         name = public_id(stem_of(raw / files[0]))
-        listing.studies.append(Study(name, name, files, _labels_of(key, labels[key], shape[2])))
+        listing.studies.append(Study(name, name, files, rows))
+        listing.without_image += [f"slice {number} of patient {key} of {TABLE}" for number in extra]
+    without_image = count_and_first(listing.without_image)
+    listing.counts = {
+        "no_hemorrhage_contradicts_subtypes": contradictions, "labels_without_image": without_image
+    }  # fmt: skip
     return listing
 
 
@@ -106,20 +121,19 @@ def _contradictions(path: Path, table: pd.DataFrame) -> int:
     return int((none == subtypes).sum())
 
 
-def _labels_of(patient: str, table: pd.DataFrame, slices: int) -> Labels:
-    """Labels [slice, 6] in stored order; slice numbers count from 1.
+def _labels_of(table: pd.DataFrame, slices: int) -> tuple[Labels, list[int]]:
+    """Labels [slice, 6] in stored order, -1 for slices without a row; and the numbers of rows without a slice.
 
     Raises:
-        InputError: Unless the table has each slice of the scan and no other.
+        UnusableError: If some slices have no row and some rows no slice: the slices may be counted in another way.
     """
-    numbers = set(table["SliceNumber"])
-    expected = set(range(1, slices + 1))
-    for difference, verb in ((expected - numbers, "no row for"), (numbers - expected, "a row for")):
-        if difference:
-            got = f"{verb} slice {first_names(sorted(difference))} of patient {patient}"
-            raise InputError(TABLE, got, f"slices 1 to {slices}", "Give the CSV file of these scans.")
-    subtypes = table.sort_values("SliceNumber")[list(COLUMNS[2:])].to_numpy()
-    return np.concatenate([subtypes.max(axis=1, keepdims=True), subtypes], axis=1).astype(np.int8)
+    by_number = table.set_index("SliceNumber")[list(COLUMNS[2:])]
+    extra = sorted(set(by_number.index) - set(range(1, slices + 1)))
+    subtypes = by_number.reindex(range(1, slices + 1), fill_value=-1).to_numpy()
+    if extra and (subtypes < 0).any():
+        numbers = f"slices {by_number.index.min()} to {by_number.index.max()}"
+        raise UnusableError(f"rows of {TABLE} for {numbers}, but the scan has 1 to {slices}")
+    return np.concatenate([subtypes.max(axis=1, keepdims=True), subtypes], axis=1).astype(np.int8), extra
 
 
 def read_study(raw: str | Path, study: Study) -> Volume:

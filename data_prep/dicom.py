@@ -5,7 +5,9 @@ compressed files; GDCM knows JPEG, JPEG lossless, JPEG-LS and JPEG 2000.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
+from data_prep.identity import identify
 from data_prep.parallel import Workers, run_all
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import quiet_readers, read_failure
@@ -52,16 +55,24 @@ class Series(NamedTuple):
         study: Public id of the study, with that of the series if the study has several.
         files: Relative to the raw folder, sorted.
         tags: The requested header values of each file, as text.
+        patient_known: False if its patient may be that of other studies, or its id that of other patients.
     """
 
     patient: str
     study: str
     files: tuple[str, ...]
     tags: tuple[tuple[str, ...], ...]
+    patient_known: bool
 
 
 def find_series(
-    raw: str | Path, files: list[str], workers: Workers, public_id: PublicId, *, tags: tuple[str, ...] = ()
+    raw: str | Path,
+    files: list[str],
+    workers: Workers,
+    public_id: PublicId,
+    *,
+    tags: tuple[str, ...] = (),
+    patients: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[Series], list[tuple[str, str]]]:
     """Reads all headers and groups the images into series; each series of a study becomes a study.
 
@@ -71,6 +82,7 @@ def find_series(
         workers: Processes, or the address of a Dask scheduler.
         public_id: Function from an id to its public id, see `public_ids`.
         tags: Keywords of further header fields to read; their values must stay inside the reader.
+        patients: File → patient in a table, which goes before PatientID, see `identify`.
 
     Returns:
         The series, sorted by patient and study; and (file, reason) of unusable images.
@@ -83,7 +95,8 @@ def find_series(
         for header in found
     ]
     skipped = [(header["file"], header["reason"]) for header in headers if "reason" in header]
-    usable = [header for header in headers if "reason" not in header]
+    usable, unknown, contradictory = identify((header for header in headers if "reason" not in header), patients)
+    skipped += contradictory
     series_per_study = Counter(study for _, study, _ in {tuple(header[tag] for tag in IDENTITY) for header in usable})
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}
     for header in usable:
@@ -96,6 +109,7 @@ def find_series(
         Series(
             patient, study, tuple(header["file"] for header in members),
             tuple(tuple(header[tag] for tag in tags) for header in members),
+            members[0]["StudyInstanceUID"] not in unknown,
         )
         for (patient, study), members in sorted(groups.items())
     ]  # fmt: skip
@@ -114,8 +128,6 @@ def _read_header(raw: Path, file: str, tags: tuple[str, ...]) -> dict[str, str]:
             other = _not_a_slice(header)
     except UNREADABLE as error:
         return {"file": file, "reason": _reason(error)}
-    if missing := [tag for tag in IDENTITY if not identity[tag]]:
-        return {"file": file, "reason": f"no {' and no '.join(missing)}"}
     if other is not None:
         return {"file": file, "reason": other}
     return {"file": file, **identity}

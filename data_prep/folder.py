@@ -1,8 +1,8 @@
 """Any folder of scans: DICOM series and NIfTI files at any depth, with or without a `labels.csv` in it.
 
 `labels.csv` has one row per slice: `file` (a path relative to the folder), `any` (0 or 1) and, where annotated, the
-subtypes; `slice` counts the slices of a NIfTI file from 1, `patient` is the patient's id. Without it all slices stay
-unlabelled: such a data set gets maps, but cannot be used for training or evaluation.
+subtypes; `slice` counts the slices of a NIfTI file from 1, `patient` is the patient's id, which goes before that of a
+header. Without it all slices stay unlabelled: such a data set gets maps, but cannot be used for training or evaluation.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.dicom import find_series, read_series
+from data_prep.identity import known_id
 from data_prep.nifti import ENDINGS, open_image, read_scan, shape_of
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
@@ -67,10 +68,10 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
     labels, patients = _read_labels(raw / TABLE) if tables(raw) else ({}, {})
     listing, used = Listing([]), set[Key]()
 
-    def add(patient: str, study: str, members: tuple[str, ...], keys: list[Key]) -> None:
+    def add(patient: str, study: str, members: tuple[str, ...], keys: list[Key], *, patient_known: bool) -> None:
         used.update(labels.keys() & set(keys))
         rows = np.array([labels.get(key, NOT_ANNOTATED) for key in keys], np.int8)
-        listing.studies.append(Study(patient, study, members, rows))
+        listing.studies.append(Study(patient, study, members, rows, patient_known=patient_known))
 
     volumes = [file for file in files if file.endswith(ENDINGS)]
     for file in volumes:
@@ -80,18 +81,19 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
             listing.skipped.append((file, str(error)))
             continue
         keys = [(file, str(number)) for number in range(1, count + 1)]
-        add(public_id(patients.get(file, file)), public_id(file), (file,), keys)
+        add(public_id(patients.get(file, file)), public_id(file), (file,), keys, patient_known=file in patients)
     others = sorted(set(files) - set(volumes))
-    found, skipped = find_series(raw, others, workers, public_id)
+    found, skipped = find_series(raw, others, workers, public_id, patients=patients)
     listing.skipped += skipped
-    for patient, study, members, _ in found:
-        add(patient, study, members, [(member, "") for member in members])
+    for one in found:
+        add(one.patient, one.study, one.files, [(file, "") for file in one.files], patient_known=one.patient_known)
     if labels and not used:
         raise InputError(
             TABLE, f"labels of {first_names(sorted({file for file, _ in labels}), 2)}", "labels of files in the folder",
             "Give paths relative to the folder, slice numbers for a NIfTI file and none for a DICOM image.",
         )  # fmt: skip
-    listing.counts["labels_without_image"] = {"count": len(labels.keys() - used)}
+    listing.without_image = [", slice ".join(filter(None, key)) for key in sorted(labels.keys() - used)]
+    listing.counts["labels_without_image"] = {"count": len(listing.without_image)}
     listing.counts["no_files"] = {"count": len(_entries(raw)) - len(files)}
     return listing
 
@@ -125,7 +127,7 @@ def _read_labels(path: Path) -> tuple[dict[Key, list[int]], dict[str, str]]:
             raise InputError(path.name, "different labels for the same slice", "one row per slice", FIX_CSV)
     patients: dict[str, str] = {}
     for file, patient in zip(table["file"], table.get("patient", ()), strict=False):
-        if patient and patients.setdefault(file, patient) != patient:
+        if (patient := known_id(patient)) and patients.setdefault(file, patient) != patient:
             raise InputError(path.name, f"two patients for {file}", "one patient per file", FIX_CSV)
     return labels, patients
 

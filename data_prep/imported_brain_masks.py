@@ -36,12 +36,12 @@ def add_brain_masks(studies: Sequence[Study], folder: Path) -> list[Study]:
         folder: Folder of the masks, such as `brainmask_ero` of the released HGI-SAM code.
 
     Raises:
-        InputError: If a scan has no mask in the folder.
+        InputError: If a scan has no mask in the folder, or several.
     """
-    found = {match_key(Path(name.removesuffix("_mask"))): path for name, path in files_by_key(folder).items()}
+    found = {match_key(Path(name.removesuffix("_mask"))): path for name, path in files_by_key(folder, []).items()}
     keys = [match_key(Path(study.files[0])) for study in studies]
     if missing := [study.files[0] for study, key in zip(studies, keys, strict=True) if key not in found]:
-        expected = "a mask NAME_mask.nii.gz for each scan NAME"
+        expected = "one mask NAME_mask.nii.gz for each scan NAME"
         remedy = "Give all of them, or none; then brain masks are computed."
         raise InputError(f"brain masks in {folder}", f"none for {first_names(missing)}", expected, remedy)
     return [replace(study, brain=found[key]) for study, key in zip(studies, keys, strict=True)]

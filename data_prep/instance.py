@@ -43,7 +43,7 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
     """Pairs scans and masks; a slice bleeds if its mask is not empty, its subtype is not annotated (-1).
 
     Raises:
-        InputError: If a scan has no mask, a mask no scan, or their geometry differs.
+        InputError: If no scan has a mask, or the geometry of a pair differs.
     """
     del workers  # the headers of 100 files are read quickly
     return list_masked_studies(raw, SCANS, MASKS, lambda name: (name, name), public_id)

@@ -99,10 +99,11 @@ def read_scan_with_mask(raw: str | Path, study: Study, meaning: Mapping[int, str
     labels = study.labels
     if (labels[:, 0] < 0).all():
         labels = labels_of_mask(annotated, subtypes_known=meaning is not None and "unspecified" not in meaning.values())
+    remarks.unlabelled = [study.files[0]] * int((labels[:, 0] < 0).sum())
     in_mask, labelled = annotated.any(axis=(1, 2)), labels[:, 0] == 1
     remarks.disagreements = {
         "label_without_mask": int((labelled & ~in_mask).sum()),
-        "mask_without_label": int((in_mask & ~labelled).sum()),
+        "mask_without_label": int((in_mask & (labels[:, 0] == 0)).sum()),
     }  # fmt: skip
     return to_canonical(hu, annotated, labels, scan.affine, remarks)
 
@@ -113,7 +114,8 @@ def read_scan(raw: str | Path, study: Study) -> Volume:
     Raises:
         UnusableError: If the file is broken, or the slices are not axial.
     """
-    path, remarks = Path(raw, study.files[0]), Remarks()
+    path = Path(raw, study.files[0])
+    remarks = Remarks(unlabelled=[study.files[0]] * int((study.labels[:, 0] < 0).sum()))
     scan = open_image(path)
     return to_canonical(_read_hu(path, scan, remarks), None, study.labels, scan.affine, remarks)
 

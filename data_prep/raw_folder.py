@@ -30,11 +30,13 @@ class Listing:
         studies: In the order of preparation.
         skipped: (file, reason) of files that cannot be used.
         counts: Further entries of the report.
+        without_image: Label rows without an image.
     """
 
     studies: list[Study]
     skipped: list[tuple[str, str]] = field(default_factory=list)
     counts: dict[str, Any] = field(default_factory=dict)
+    without_image: list[str] = field(default_factory=list)
 
 
 def read_failure(error: BaseException) -> str | None:

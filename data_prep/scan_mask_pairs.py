@@ -1,5 +1,6 @@
 """Pairs of scan and mask: two folders of NIfTI files with the same names."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,20 +46,19 @@ def scan_and_mask_files(scans: Path, masks: Path, example: str) -> list[Path]:
     return [*found, *nifti_files(masks)]
 
 
-def files_by_key(folder: Path) -> dict[str, Path]:
-    """Files of a folder by `match_key`.
+def files_by_key(folder: Path, skipped: list[tuple[str, str]]) -> dict[str, Path]:
+    """Files of a folder by `match_key`; those that share a key are skipped.
 
-    Raises:
-        InputError: If two files have the same key.
+    Args:
+        folder: Of NIfTI files.
+        skipped: Gets (file with its folder, reason) of skipped files.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, list[Path]] = defaultdict(list)
     for path in nifti_files(folder):
-        key = match_key(path)
-        if key in found:
-            got = f"{found[key].name} and {path.name}"
-            raise InputError(f"{folder.name} of patient {key}", got, "one file", "Remove one of them.")
-        found[key] = path
-    return found
+        found[match_key(path)].append(path)
+    repeated = [path for paths in found.values() if len(paths) > 1 for path in paths]
+    skipped += [(f"{folder.name}/{path.name}", "another file has the same id") for path in repeated]
+    return {key: paths[0] for key, paths in found.items() if len(paths) == 1}
 
 
 def paired_files(
@@ -69,18 +69,19 @@ def paired_files(
     Args:
         raw: The raw folder.
         scans, masks: Folders in it.
-        skipped: Gets (file, reason) of unreadable files.
+        skipped: Gets (file, reason) of unreadable files, scans without a mask and masks without a scan.
 
     Yields:
         Key, the two files relative to `raw`, shape along the file's axes.
 
     Raises:
-        InputError: If a scan has no mask, a mask no scan, or their geometry differs.
+        InputError: If no scan has a mask, or the geometry of a pair differs.
     """
-    scan_of, mask_of = files_by_key(raw / scans), files_by_key(raw / masks)
-    expected = "a mask file for each scan, also for one without bleeding"
-    check_same_patients(set(scan_of), set(mask_of), f"{masks}/", expected, scans)
-    for key in sorted(scan_of, key=lambda key: (len(key), key)):
+    scan_of, mask_of = files_by_key(raw / scans, skipped), files_by_key(raw / masks, skipped)
+    check_matches(set(scan_of), set(mask_of), f"{masks}/", scans)
+    skipped += [(f"{scans}/{scan_of[key].name}", f"no mask in {masks}/") for key in sorted(scan_of.keys() - mask_of)]
+    skipped += [(f"{masks}/{mask_of[key].name}", f"no scan in {scans}/") for key in sorted(mask_of.keys() - scan_of)]
+    for key in sorted(scan_of.keys() & mask_of, key=lambda key: (len(key), key)):
         files = (f"{scans}/{scan_of[key].name}", f"{masks}/{mask_of[key].name}")
         try:
             scan = open_image(raw / files[0])
@@ -114,16 +115,15 @@ def list_masked_studies(
     return listing
 
 
-def check_same_patients(scans: set[str], others: set[str], what: str, expected: str, folder: str) -> None:
-    """Checks that masks or labels have the same keys as the scans in `folder`.
+def check_matches(scans: set[str], others: set[str], what: str, folder: str) -> None:
+    """Checks that masks or labels belong to scans in `folder`.
 
     Raises:
-        InputError: If keys are missing or left over.
+        InputError: If none does.
     """
-    if missing := sorted(scans - others):
-        raise InputError(what, f"nothing for patient {first_names(missing)}", expected, REMEDY)
-    if extra := sorted(others - scans):
-        raise InputError(what, f"patient {first_names(extra)}, who has no file in {folder}/", expected, REMEDY)
+    if not scans & others:
+        got = f"patient {first_names(sorted(others), 2) or 'none'}"
+        raise InputError(what, got, f"patients of {folder}/: {first_names(sorted(scans), 2)}", REMEDY)
 
 
 def check_mask_geometry(name: str, scan: Any, mask: Any) -> None:

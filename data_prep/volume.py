@@ -47,6 +47,7 @@ class Study:
         boxes: Annotated boxes of bleeds, in the order and the pixels of the files; edges count from the edge of the
             first pixel.
         brain: File of an imported brain mask.
+        patient_known: False if its patient may be that of other studies, or its id that of other patients.
     """
 
     patient: str
@@ -56,6 +57,7 @@ class Study:
     fix_intercept: bool = False
     boxes: Boxes = field(default_factory=no_boxes)
     brain: Path | None = None
+    patient_known: bool = True
 
 
 @dataclass

@@ -10,7 +10,8 @@ import pytest
 from scipy import ndimage
 
 from data_prep import bhsd, instance
-from data_prep.preparation import prepare, summary_line
+from data_prep.findings import summary
+from data_prep.preparation import prepare
 from data_prep.volume import UnusableError
 from hgisam.data.labels import MASK_VALUES, SUBTYPES
 from hgisam.data.prepared import open_prepared
@@ -91,12 +92,21 @@ def test_a_value_without_a_meaning_is_named_and_the_scan_skipped(
 
 @pytest.mark.parametrize(("kind", "folder"), [("bhsd", "ground truths"), ("instance", "label")])
 def test_scans_and_masks_belong_together(
-    kind: str, folder: str, tmp_path: Path, request: pytest.FixtureRequest
+    kind: str, folder: str, tmp_path: Path, request: pytest.FixtureRequest, report_of: Report
 ) -> None:
     raw: Path = request.getfixturevalue(f"{kind}_raw")
-    next(iter((raw / folder).iterdir())).unlink()
-    with pytest.raises(InputError, match=f"{folder}/: got nothing for patient"):
-        prepare(kind, raw, tmp_path / "out", **SMALL)
+    gone, other = sorted((raw / folder).iterdir())[:2]
+    gone.unlink()
+    out = prepare(kind, raw, tmp_path / "out", **SMALL)
+    assert [entry["reason"] for entry in report_of(out)["skipped"]] == [f"no mask in {folder}/"]
+    assert len(set(open_prepared(out).slices["study"])) == 1
+    other.rename(gone)
+    other.with_name("ID_x_ID_y.nii.gz").write_bytes(gone.read_bytes())
+    reasons = [entry["reason"] for entry in report_of(prepare(kind, raw, out, **SMALL))["skipped"]]
+    assert [reason.split(" in ")[0] for reason in reasons] == ["no mask", "no scan"]
+    gone.unlink()
+    with pytest.raises(InputError, match=rf"{folder}/: got patient ID_x_ID_y, expected patients of"):
+        prepare(kind, raw, out, **SMALL)
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="an empty folder"):
         prepare(kind, tmp_path / "empty", tmp_path / "out", **SMALL)
@@ -107,7 +117,7 @@ def test_patients_of_another_set_stay_out(bhsd_raw: Path, rsna_raw: Path, tmp_pa
     out = prepare("rsna", rsna_raw, tmp_path / "out", leave_out=[other], **SMALL)
     assert set(open_prepared(out).slices["patient"]) == {"ID_00000002", "ID_00000003"}
     assert report_of(out)["left_out"] == {"patients": 2, "studies": 2}
-    assert "2 patients left out" in summary_line(out)
+    assert "2 patients left out" in summary(out)
     again = prepare("rsna", rsna_raw, out, **SMALL)
     assert len(set(open_prepared(again).slices["patient"])) == 4
     with pytest.raises(InputError, match=r"no dataset\.json"):

@@ -152,10 +152,7 @@ def test_a_mask_without_any_orientation_is_taken_as_stored(ct_raw: Path, head: A
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
-        (lambda lines: lines[:-1], "no row for slice 8 of patient 52"),
-        (lambda lines: [*lines, "52,9,0,0,0,0,0,1,0"], "a row for slice 9 of patient 52"),
-        (lambda lines: [*lines, "99,1,0,0,0,0,0,1,0"], "patient 99"),
-        (lambda lines: [line for line in lines if not line.startswith("50,")], "nothing for patient 50"),
+        (lambda lines: [lines[0], "99,1,0,0,0,0,0,1,0"], "got patient 99, expected patients of ct_scans/: 49, 50"),
         (lambda lines: [*lines, "52,8,1,0,0,0,0,0,0"], "different labels for slice 8 of patient 52"),
         (lambda lines: [*lines, "52,x,1,0,0,0,0,0,0"], "column SliceNumber: got 'x' in row 34"),
         (lambda lines: [lines[0].replace("Subdural", "SDH"), *lines[1:]], "Subdural"),
@@ -169,10 +166,56 @@ def test_labels_that_do_not_fit_are_an_error(edit: Any, message: str, ct_raw: Pa
         ct_ich.list_studies(ct_raw, 1, str)
 
 
-def test_each_scan_needs_its_mask_file(ct_raw: Path) -> None:
+def from_zero(lines: list[str]) -> list[str]:
+    """The lines with the slices of patient 52 counted from 0."""
+    cells = [line.split(",") for line in lines]
+    return [",".join([p, str(int(s) - 1) if p == "52" else s, *rest]) for p, s, *rest in cells]
+
+
+@pytest.mark.parametrize(
+    ("edit", "skipped", "slices", "counts"),
+    [
+        (lambda lines: lines[:-1], None, {"049": 8, "052": 7}, {"unlabelled": 1}),
+        (lambda lines: [*lines, "52,9,0,0,0,0,0,1,0"], None, {"052": 8}, {"labels_without_image": 1}),
+        (lambda lines: [*lines, "99,1,0,0,0,0,0,1,0"], None, {"052": 8}, {"labels_without_image": 1}),
+        (
+            lambda lines: [line for line in lines if not line.startswith("50,")],
+            ("ct_scans/050.nii", "no row of hemorrhage_diagnosis_raw_ct.csv for its patient"), {"050": 0}, {},
+        ),
+        (
+            from_zero,
+            ("ct_scans/052.nii", "rows of hemorrhage_diagnosis_raw_ct.csv for slices 0 to 7, but the scan has 1 to 8"),
+            {"049": 8, "052": 0}, {},
+        ),
+    ],
+)  # fmt: skip
+def test_what_has_no_match_is_left_out_and_named(
+    edit: Any, skipped: Any, slices: dict[str, int], counts: dict[str, int], ct_raw: Path, tmp_path: Path,
+    report_of: Report,
+) -> None:  # fmt: skip
+    table = ct_raw / "hemorrhage_diagnosis_raw_ct.csv"
+    table.write_text("\n".join(edit(table.read_text().splitlines())) + "\n")
+    out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
+    report, found = report_of(out), open_prepared(out).slices["patient"]
+    assert [tuple(entry.values()) for entry in report["skipped"]] == ([skipped] if skipped else [])
+    assert {patient: int((found == patient).sum()) for patient in slices} == slices
+    names = ("unlabelled", "labels_without_image")
+    assert {name: report[name]["count"] for name in names} == dict.fromkeys(names, 0) | counts
+    assert report["disagreements"]["mask_without_label"] == 0
+
+
+def test_a_scan_without_a_mask_and_two_scans_of_one_patient_are_named(
+    ct_raw: Path, tmp_path: Path, report_of: Report
+) -> None:
     (ct_raw / "masks" / "049.nii").unlink()  # also where nothing bleeds
-    with pytest.raises(InputError, match="nothing for patient 49"):
-        ct_ich.list_studies(ct_raw, 1, str)
+    scan = ct_raw / "ct_scans" / "050.nii"
+    scan.with_suffix(".nii.gz").write_bytes(gzip.compress(scan.read_bytes()))
+    out = prepare("ct-ich", ct_raw, tmp_path / "out", **SMALL)
+    assert {entry["file"]: entry["reason"] for entry in report_of(out)["skipped"]} == {
+        "ct_scans/049.nii": "no mask in masks/", "masks/050.nii": "no scan in ct_scans/",
+        "ct_scans/050.nii": "another file has the same id", "ct_scans/050.nii.gz": "another file has the same id",
+    }  # fmt: skip
+    assert set(open_prepared(out).slices["patient"]) == {"051", "052"}
 
 
 def test_disagreements_are_counted_and_kept(ct_raw: Path, tmp_path: Path, report_of: Report) -> None:
