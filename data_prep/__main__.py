@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from data_prep import prepare, write_phantom
-from data_prep.preparation import summary_line
+from data_prep.findings import summary
 from data_prep.study import READERS
 from hgisam.errors import InputError, exit_line
 
@@ -81,7 +81,7 @@ def _add(kind: str, reader: ModuleType) -> None:
                 keep_intercept=keep_intercept, brain_masks=brain_masks, salt=salt, resume=resume,
                 workers=scheduler or jobs,
             )  # fmt: skip
-        typer.echo(summary_line(out))
+        typer.echo(summary(out))
 
 
 for _kind, _reader in READERS.items():

@@ -5,8 +5,9 @@ compressed files; GDCM knows JPEG, JPEG lossless, JPEG-LS and JPEG 2000.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,7 @@ from data_prep.dicom_frames import (
 )
 from data_prep.dicom_volumes import BETWEEN, TELLING, Header, volumes_of
 from data_prep.hounsfield import padding_to_air
+from data_prep.identity import identify
 from data_prep.parallel import Workers, run_all
 from data_prep.privacy import PublicId
 from data_prep.raw_folder import count_and_first, foreign_reader
@@ -49,6 +51,7 @@ class Series(NamedTuple):
         tags: The requested header values of each image, as text.
         told_apart_by: Tags that differ between the volumes of the series.
         multiframe: True if its files hold several images each.
+        patient_known: False if its patient may be that of other studies, or its id that of other patients.
     """
 
     patient: str
@@ -58,10 +61,17 @@ class Series(NamedTuple):
     tags: tuple[tuple[str, ...], ...]
     told_apart_by: tuple[str, ...]
     multiframe: bool
+    patient_known: bool
 
 
 def find_series(
-    raw: str | Path, files: list[str], workers: Workers, public_id: PublicId, *, tags: tuple[str, ...] = ()
+    raw: str | Path,
+    files: list[str],
+    workers: Workers,
+    public_id: PublicId,
+    *,
+    tags: tuple[str, ...] = (),
+    patients: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[Series], list[tuple[str, str]]]:
     """Reads all headers and groups the images into series and volumes; each volume of a study becomes a study.
 
@@ -71,18 +81,23 @@ def find_series(
         workers: Processes, or the address of a Dask scheduler.
         public_id: Function from an id to its public id, see `public_ids`.
         tags: Keywords of further header fields to read; their values must stay inside the reader.
+        patients: File → patient in a table, which goes before PatientID, see `identify`.
 
     Returns:
         The series, sorted by patient and study; and (file, reason) of unusable images.
     """
     raw = Path(raw)
     chunks = [files[start : start + HEADERS_PER_TASK] for start in range(0, len(files), HEADERS_PER_TASK)]
+    headers: list[Header] = []
     skipped: list[tuple[str, str]] = []
-    groups: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
-    for headers, unusable in run_all(_read_headers, [(raw, c, tags) for c in chunks], workers, "headers"):
+    for found, unusable in run_all(_read_headers, [(raw, c, tags) for c in chunks], workers, "headers"):
+        headers += found
         skipped += unusable
-        for header in headers:
-            groups[header.patient, header.study, header.series].append(header)
+    identified, unknown, contradictory = identify(headers, patients)
+    skipped += contradictory
+    groups: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
+    for header in identified:
+        groups[header.patient, header.study, header.series].append(header)
     several = Counter(study for _, study, _ in groups)
     listed = []
     for (patient, study, series), images in groups.items():
@@ -92,7 +107,11 @@ def find_series(
             files_, frames, values = zip(*((each.file, each.frame, each.tags) for each in volume), strict=True)
             own_name = f"{name}.{number}" if told else name
             multiframe = any(each.frames > 1 for each in volume)
-            listed.append(Series(public_id(patient), own_name, files_, frames, values, tuple(told), multiframe))
+            listed.append(
+                Series(
+                    public_id(patient), own_name, files_, frames, values, tuple(told), multiframe, study not in unknown
+                )
+            )  # fmt: skip
     return sorted(listed), skipped
 
 
@@ -133,8 +152,6 @@ def _read_header(raw: Path, file: str, tags: tuple[str, ...]) -> list[Header]:
         if reason := _not_a_slice(header):
             raise UnusableError(reason)
         patient, study, series = (_text(header, tag) for tag in IDENTITY)
-        if missing := [tag for tag, value in zip(IDENTITY, (patient, study, series), strict=True) if not value]:
-            raise UnusableError(f"no {' and no '.join(missing)}")
         telling, others = (tuple(_text(header, tag) for tag in which) for which in (TELLING, tags))
         plane, position_mm = _place(header)
         found.append(

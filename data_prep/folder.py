@@ -2,8 +2,8 @@
 
 `labels.csv` has one row per slice: `file` (a path relative to the folder), `any` (0 or 1) and, where annotated, the
 subtypes; `slice` counts from 1 the slices of a NIfTI file and the frames of a multi-frame DICOM file, `patient` is the
-patient's id. Without it all slices stay unlabelled: such a data set gets maps, but cannot be used for training or
-evaluation.
+patient's id, which goes before that of a header. Without it all slices stay unlabelled: such a data set gets maps, but
+cannot be used for training or evaluation.
 """
 
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.dicom import find_series, read_series, volumes_in_series
 from data_prep.file_kind import is_nifti, voxel_file
+from data_prep.identity import known_id
 from data_prep.nifti import open_image, read_scan, shape_of
 from data_prep.parallel import Workers
 from data_prep.privacy import PublicId
@@ -82,21 +83,25 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
         except UnusableError as error:
             listing.skipped.append((file, str(error)))
             continue
-        patient = public_id(patients.get(file, file))
-        listing.studies.append(Study(patient, public_id(file), (file,), labels_of(keys)))
-    found, skipped = find_series(raw, sorted(set(files) - taken), workers, public_id)
+        patient, known = public_id(patients.get(file, file)), file in patients
+        listing.studies.append(Study(patient, public_id(file), (file,), labels_of(keys), patient_known=known))
+    found, skipped = find_series(raw, sorted(set(files) - taken), workers, public_id, patients=patients)
     listing.skipped += skipped
     for series in found:
         numbers = [str(frame + 1) if series.multiframe else "" for frame in series.frames]
         rows = labels_of(list(zip(series.files, numbers, strict=True)))
-        listing.studies.append(Study(series.patient, series.study, series.files, rows, frames=series.frames))
+        ids = series.patient, series.study
+        listing.studies.append(
+            Study(*ids, series.files, rows, frames=series.frames, patient_known=series.patient_known)
+        )  # fmt: skip
     listing.counts |= volumes_in_series(found)
     if labels and not used:
         raise InputError(
             TABLE, f"labels of {first_names(sorted({file for file, _ in labels}), 2)}", "labels of files in the folder",
             "Give paths relative to the folder, slice numbers for a NIfTI file and none for a DICOM image.",
         )  # fmt: skip
-    listing.counts["labels_without_image"] = {"count": len(labels.keys() - used)}
+    listing.without_image = [", slice ".join(filter(None, key)) for key in sorted(labels.keys() - used)]
+    listing.counts["labels_without_image"] = {"count": len(listing.without_image)}
     listing.counts["no_files"] = {"count": len(_entries(raw)) - len(files)}
     return listing
 
@@ -130,7 +135,7 @@ def _read_labels(path: Path) -> tuple[dict[Key, list[int]], dict[str, str]]:
             raise InputError(path.name, "different labels for the same slice", "one row per slice", FIX_CSV)
     patients: dict[str, str] = {}
     for file, patient in zip(table["file"], table.get("patient", ()), strict=False):
-        if patient and patients.setdefault(file, patient) != patient:
+        if (patient := known_id(patient)) and patients.setdefault(file, patient) != patient:
             raise InputError(path.name, f"two patients for {file}", "one patient per file", FIX_CSV)
     return labels, patients
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from data_prep import rsna
+from data_prep.findings import list_of_files, write_list_of_files
 from data_prep.imported_brain_masks import add_brain_masks, list_brain_masks
 from data_prep.output_folder import check_folders, is_up_to_date, open_partial
 from data_prep.parallel import Workers, run_all
@@ -123,10 +124,11 @@ def prepare(
             {} if reader.PUBLIC else {path.relative_to(raw).as_posix(): n for n, path in enumerate(images, start=1)}
         )
         report = build_report(parts, listing, len(images), numbers)
+        write_list_of_files(out, parts, listing, trusted=reader.PUBLIC)
         if slices.empty:
             reasons = [f"{s['file']}: {s['reason']}" for s in report["skipped"]]
             got = f"none that can be used ({first_names(reasons, 3) or 'no labels'})"
-            raise InputError(f"{kind} studies in {raw}", got, "at least one", "Check the files.")
+            raise InputError(f"{kind} studies in {raw}", got, "at least one", f"See {list_of_files(out)}.")
         labels = slices.groupby("patient")[list(LABELS)].max()
         assigned = split_patients(
             labels, main_split=reader.MAIN_SPLIT, validation_fraction=validation_fraction, folds=folds, seed=seed
@@ -146,22 +148,6 @@ def prepare(
         )  # fmt: skip
         shutil.rmtree(partial)
     return out
-
-
-def summary_line(out: str | Path) -> str:
-    """One line on a prepared data set: files and studies read and skipped, slices written."""
-    meta = json.loads(Path(out, "dataset.json").read_text())
-    counts, report = meta["counts"], meta["report"]
-    exceptions = {
-        "patients left out": report["left_out"]["patients"],
-        "duplicate images": report["duplicates"],
-        "labels without an image": report.get("labels_without_image", {}).get("count", 0),
-    }
-    return (
-        f"{meta['name']}: {report['files']} files, {report['studies']} studies read, {len(report['skipped'])} skipped"
-        f"{''.join(f', {count} {what}' for what, count in exceptions.items() if count)}; "
-        f"{counts['slices']} slices of {counts['patients']} patients written to {out}"
-    )
 
 
 def _check_arguments(

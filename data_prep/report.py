@@ -1,6 +1,6 @@
 """The report in `dataset.json`: files read, skipped and fixed, and implausible studies."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from data_prep.raw_folder import Listing, count_and_first
 PLAUSIBLE_BRAIN_HU = (5.0, 70.0)  # range of the median over the brain
 MISSING_SLICE = 1.5  # a gap of this many times the median gap of its scan
 TILTED_DEG = 1.0
+MANY_STUDIES, UNLIKE = 3, 1.15  # studies under one id, and a ratio of their largest brain sections beyond one person's
+Part = tuple[Path, dict[str, Any]]  # stem, and content of its JSON file
 
 
-def build_report(
-    parts: Sequence[tuple[Path, dict[str, Any]]], listing: Listing, files: int, numbers: Mapping[str, int]
-) -> dict[str, Any]:
+def build_report(parts: Sequence[Part], listing: Listing, files: int, numbers: Mapping[str, int]) -> dict[str, Any]:
     """Builds the report of a preparation.
 
     Args:
@@ -36,8 +36,8 @@ def build_report(
         fixes.update(remark["fixes"])
         disagreements.update(remark["disagreements"])
     skipped = [*listing.skipped, *(tuple(entry) for remark in remarks for entry in remark["skipped"])]
+    flagged = flagged_studies(parts, listing, trusted=not numbers)
     lesion = sum(content.get("lesion_voxels", 0) for content in used)
-    low, high = PLAUSIBLE_BRAIN_HU
     return {
         "files": files,
         "studies": len(used),
@@ -47,18 +47,52 @@ def build_report(
         "duplicates": sum(remark["duplicates"] for remark in remarks),
         "unlabelled": count_and_first([public_name(file) for remark in remarks for file in remark["unlabelled"]]),
         "disagreements": dict(sorted(disagreements.items())),
-        "no_brain": count_and_first([c["study"] for c in used if not c["brain_voxels"]]),
-        "odd_hu": count_and_first(
-            [c["study"] for c in used if c["brain_voxels"] and not low <= c["brain_median_hu"] <= high]
-        ),
-        "uneven_slices": count_and_first([c["study"] for c in used if c["widest_gap"] > MISSING_SLICE]),
-        "tilted": count_and_first([c["study"] for c in used if c["tilt_deg"] > TILTED_DEG]),
-        "brain_outside_field": count_and_first([c["study"] for c in used if c["brain_outside_field"] > 0]),
-        "head_outside_field": count_and_first([c["study"] for c in used if c["head_outside_field"] > 0.02]),
+        **{name: count_and_first(studies) for name, studies in flagged.items()},
         "boxes_outside_field": sum(c.get("boxes_outside_field", 0) for c in used),
-        "lesion_outside_field": count_and_first([c["study"] for c in used if c.get("lesion_outside_field", 0) > 1e-4]),
         "lesion_removed_fraction": (
             sum(c.get("lesion_voxels_outside_brain", 0) for c in used) / lesion if lesion else None
         ),
         **listing.counts,
     }
+
+
+def flagged_studies(parts: Sequence[Part], listing: Listing, *, trusted: bool) -> dict[str, list[str]]:
+    """Implausible studies by finding.
+
+    Args:
+        parts: Of all studies.
+        listing: Of the reader.
+        trusted: The ids are those of a public data set: only those that name nobody are doubted.
+    """
+    used = [content for _, content in parts if content["rows"].get("patient")]
+    low, high = PLAUSIBLE_BRAIN_HU
+    unknown, shared = _unsure_patients(used, {s.study for s in listing.studies if not s.patient_known}, trusted)
+    return {
+        "no_patient_id": unknown,
+        "shared_patient_id": shared,
+        "no_brain": [c["study"] for c in used if not c["brain_voxels"]],
+        "odd_hu": [c["study"] for c in used if c["brain_voxels"] and not low <= c["brain_median_hu"] <= high],
+        "uneven_slices": [c["study"] for c in used if c["widest_gap"] > MISSING_SLICE],
+        "tilted": [c["study"] for c in used if c["tilt_deg"] > TILTED_DEG],
+        "brain_outside_field": [c["study"] for c in used if c["brain_outside_field"] > 0],
+        "head_outside_field": [c["study"] for c in used if c["head_outside_field"] > 0.02],
+        "lesion_outside_field": [c["study"] for c in used if c.get("lesion_outside_field", 0) > 1e-4],
+    }
+
+
+def _unsure_patients(used: Sequence[dict[str, Any]], unsure: set[str], trusted: bool) -> tuple[list[str], list[str]]:
+    """Studies without a patient id, and studies under one id that seem to be of several people."""
+    of_patient: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for content in used:
+        of_patient[content["rows"]["patient"][0]].append(content)
+    unknown, shared = list[str](), list[str]()
+    for contents in of_patient.values():
+        names = [content["study"] for content in contents]
+        several = len({name.partition(".")[0] for name in names}) > 1  # not several series of one study
+        sections = [content["brain_section_mm2"] for content in contents if content["brain_section_mm2"]]
+        unlike = len(sections) >= MANY_STUDIES and max(sections) > UNLIKE * min(sections)
+        if several and (unsure & set(names) or (unlike and not trusted)):
+            shared += names
+        else:
+            unknown += [name for name in names if name in unsure]
+    return unknown, shared

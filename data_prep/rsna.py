@@ -65,20 +65,19 @@ def list_studies(raw: str | Path, workers: Workers, public_id: PublicId) -> List
     known = dict(zip(labels.index, labels.to_numpy().tolist(), strict=True))
     studies = [
         Study(
-            patient,
-            study,
-            members,
-            np.array([known.get(Path(m).stem, unlabelled) for m in members], np.int8),
+            series.patient,
+            series.study,
+            series.files,
+            np.array([known.get(Path(file).stem, unlabelled) for file in series.files], np.int8),
             fix_intercept=True,
-            frames=frames,
+            frames=series.frames,
+            patient_known=series.patient_known,
         )
-        for patient, study, members, frames, *_ in found
+        for series in found
     ]
-    counts = volumes_in_series(found) | {
-        "duplicate_label_rows": repeated,
-        "labels_without_image": count_and_first([name for name in labels.index if name not in present]),
-    }
-    return Listing(studies, skipped, counts)
+    missing = [name for name in labels.index if name not in present]
+    counts = {"duplicate_label_rows": repeated, "labels_without_image": count_and_first(missing)}
+    return Listing(studies, skipped, volumes_in_series(found) | counts, missing)
 
 
 def read_labels(path: str | Path) -> tuple[pd.DataFrame, int]:

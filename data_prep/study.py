@@ -130,6 +130,7 @@ def prepare_volume(
         "tilt_deg": _tilt_deg(volume),
         "brain_voxels": int(brain.sum()),
         "brain_median_hu": float(np.median(hu[brain])) if brain.any() else None,
+        "brain_section_mm2": float(work_brain.sum(axis=(1, 2)).max()) * work_grid.pixel_mm**2,
         "brain_outside_field": _fraction_outside(work_brain, work_grid, grid),
         "head_outside_field": _fraction_outside(head & work_brain.any(axis=(1, 2), keepdims=True), work_grid, grid),
     }

@@ -53,6 +53,7 @@ class Study:
             first pixel.
         brain: File of an imported brain mask.
         frames: Of DICOM files: number of each image in its file, counted from 0; empty if each file holds one image.
+        patient_known: False if its patient may be that of other studies, or its id that of other patients.
     """
 
     patient: str
@@ -63,6 +64,7 @@ class Study:
     boxes: Boxes = field(default_factory=no_boxes)
     brain: Path | None = None
     frames: tuple[int, ...] = ()
+    patient_known: bool = True
 
 
 @dataclass

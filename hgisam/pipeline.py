@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from hgisam.config.profile import Profile
-from hgisam.data.prepared import PreparedDataset, open_prepared
+from hgisam.data.prepared import PreparedDataset, open_prepared, warn_of_odd_hu
 from hgisam.evaluation.outputs import write_evaluation
 from hgisam.evaluation.score_maps import candidates, read_score_maps
 from hgisam.evaluation.thresholds import choose_thresholds
@@ -77,6 +77,7 @@ def map_step(profile: Profile, runs_dir: str | Path) -> Path:
     """Extract maps and scores of the prepared `ct-ich` set; return `runs/<profile>/maps`."""
     run = Run(profile, runs_dir)
     data = open_step_data(run, "ct-ich")
+    warn_of_odd_hu(data)
     trained = run.require("train")
 
     def work(folder: Path) -> None:
@@ -116,6 +117,7 @@ def measure_step(
     """
     run = Run(profile, runs_dir)
     data = open_step_data(run, "ct-ich")
+    warn_of_odd_hu(data)
     trained = run.require("train")
     written = {name: read_manifest(folder)["outputs"] for name, folder in sources.items()}
 

@@ -41,7 +41,7 @@ def forward_hooks(model: nn.Module, *, start_graph: bool = False) -> Iterator["F
         yield hooks
     if hooks.recorded != hooks.expected:
         got = f"recorded attention for {hooks.recorded} of {hooks.expected} blocks"
-        remedy = "Call the model once in it, and not compiled."
+        remedy = "Call the model once in it."
         raise InputError("attention", got, "one forward pass inside record_attention()", remedy)
 
 

@@ -73,7 +73,7 @@ def find_swin(model: nn.Module) -> Swin:
     """Find the one timm Swin (v1, v2 or v2-CR) that `model` is or contains.
 
     Raises:
-        InputError: If there is none, or more than one.
+        InputError: If there is none, or more than one, or the model is quantised.
 
     Example:
         >>> swin = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
@@ -84,6 +84,11 @@ def find_swin(model: nn.Module) -> Swin:
     if len(found) != 1:
         got = f"{len(found)} timm Swin transformers in {type(model).__name__}"
         raise InputError("model", got, "one", "Give a classifier with one timm Swin, of version 1, 2 or 2-CR.")
+    # a quantised layer has a method in place of its weight, or weights of integers
+    if any(callable(getattr(m, "weight", None)) for m in model.modules()) or any(
+        not parameter.is_floating_point() for parameter in model.parameters()
+    ):
+        raise InputError("model", "a quantised one", "floating-point weights", "Use it as it was before quantisation.")
     return found[0]
 
 
@@ -163,7 +168,8 @@ def check_swin_input(swin: Swin, images: Tensor) -> None:
 def inspection_mode(model: nn.Module) -> Iterator[ExitStack]:
     """Evaluation mode with frozen parameters and attention that can be recorded; afterwards the model is as it was.
 
-    Yields a stack for the removal of hooks. An InputError under `torch.inference_mode`, which forbids gradients.
+    What is compiled runs uncompiled, since a compiled module skips hooks. Yields a stack for the removal of hooks. An
+    InputError under `torch.inference_mode`, which forbids gradients.
     """
     parameters = list(model.parameters())
     if torch.is_inference_mode_enabled() or any(parameter.is_inference() for parameter in parameters):
@@ -175,6 +181,8 @@ def inspection_mode(model: nn.Module) -> Iterator[ExitStack]:
         for owner, name, _ in before:
             setattr(owner, name, False)
         with ExitStack() as callbacks:
+            if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
+                callbacks.enter_context(torch.compiler.set_stance("force_eager"))
             yield callbacks
     finally:
         for owner, name, value in before:
@@ -182,12 +190,12 @@ def inspection_mode(model: nn.Module) -> Iterator[ExitStack]:
 
 
 def target_logit(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Raw logit [B] of a class, float32 or better; an InputError for images, logits or a class that do not fit.
+    """Raw logit [B] of a class, float32 or better; an InputError for a model, images, logits or class that do not fit.
 
     The model returns logits [B, classes], or one logit, [B, 1] or [B], whose class is 0.
     """
     check_images(images)
-    logits: Any = getattr(model, "_orig_mod", model)(images)  # torch.compile would skip the hooks
+    logits = _output(model, images)
     if isinstance(logits, Tensor) and logits.ndim == 1:
         logits = logits[:, None]
     if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != images.shape[0] or not logits.shape[1]:
@@ -201,6 +209,23 @@ def target_logit(model: nn.Module, images: Tensor, target: int) -> Tensor:
     check_finite("logits", logits, "Use bfloat16 or float32.")
     logit: Tensor = logits[:, target]
     return upcast(logit)
+
+
+def _output(model: nn.Module, images: Tensor) -> Any:
+    """Output of a model; an InputError for a Swin without a head, and for dtypes or devices that differ."""
+    for swin in model.modules():
+        headless = isinstance(swin, Swin) and isinstance(getattr(swin.head, "fc", None), nn.Identity)
+        if headless and len(list(swin.parameters())) == len(list(model.parameters())):
+            remedy = "Build it with num_classes, or put a trained head behind it."
+            raise InputError("model", "a Swin without a head, which returns features", "a classifier", remedy)
+    try:
+        return model(images)
+    except RuntimeError as error:
+        kinds = {f"{str(t.dtype)[6:]} on {t.device}" for t in (images, *model.parameters())}
+        if len(kinds) == 1 or not ("type" in str(error) or "device" in str(error)):
+            raise
+        remedy = "Convert one of them with .to(), or use torch.autocast."
+        raise InputError("model and images", ", ".join(sorted(kinds)), "one dtype and device", remedy) from error
 
 
 def logit_scale(model: nn.Module, images: Tensor) -> float:

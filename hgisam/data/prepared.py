@@ -13,6 +13,7 @@ HU is stored; windows are applied late. DICOM and torch are unknown here.
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from hgisam.data.labels import LABELS, MASK_VALUES, SUBTYPES
 from hgisam.errors import InputError
 from hgisam.runs.files import check_content
 from hgisam.runs.folders import bytes_of, sha256_of
+
+log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -265,6 +268,15 @@ def by_fold(prepared: PreparedDataset, fold: int) -> PreparedDataset:
     validation = folds[(folds.index(fold) + 1) % len(folds)]
     split = prepared.slices["fold"].map({fold: "test", validation: "val"}).fillna("train")
     return replace(prepared, slices=prepared.slices.assign(split=split))
+
+
+def warn_of_odd_hu(prepared: PreparedDataset) -> None:
+    """Warn of studies without a brain or with an implausible one, by the report of the set: they may not be in HU."""
+    report = prepared.meta.get("report", {})
+    if count := sum(report.get(name, {}).get("count", 0) for name in ("no_brain", "odd_hu")):
+        total = prepared.meta["counts"]["studies"]
+        message = "%s: %d of %d studies don't look like a head in HU (no_brain, odd_hu in its dataset.json); check them"
+        log.warning(message, prepared.path, count, total)
 
 
 def require_masks(prepared: PreparedDataset) -> Slices:

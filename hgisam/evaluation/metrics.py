@@ -74,20 +74,21 @@ def resampled(
     statistic: Callable[[Any], Sequence[float]], truth: Bools, patient: pd.Series, *,
     count: int, generator: Generator,
 ) -> npt.NDArray[np.float64]:  # fmt: skip
-    """Bootstrap over patients of statistics that need both classes: [samples with both, statistics].
+    """Bootstrap over patients of statistics that need each class of `truth`: [samples with all of them, statistics].
 
     `statistic`: weight of each slice [n] → statistics; `truth` [n]: where it bleeds; others as in `bootstrap_mean`.
     """
     codes, patients = pd.factorize(patient)
     samples = patient_weights(len(patients), count, generator)[:, codes]
-    return np.array([statistic(w) for w in samples if 0 < (w * truth).sum() < w.sum()])
+    classes = [mask for mask in (truth, ~truth) if mask.any()]
+    return np.array([statistic(w) for w in samples if all((w * mask).any() for mask in classes)])
 
 
 def detection(table: pd.DataFrame, threshold: float, *, count: int, generator: Generator) -> dict[str, Any]:
     """AUROC and AUPRC of slice scores; sensitivity, specificity and F1 at the operating point, a score `threshold`.
 
     `table` has the columns patient, any (0/1) and score; others as in `bootstrap_mean`. Each metric is an `Estimate`,
-    with None where a class is missing.
+    with None where a class that it needs is missing.
     """
     truth, score = table["any"].to_numpy() == 1, table["score"].to_numpy()
     positive = score >= threshold
@@ -99,12 +100,13 @@ def detection(table: pd.DataFrame, threshold: float, *, count: int, generator: G
         "f1": lambda w: float(2 * (w * (positive & truth)).sum() / (w * (positive.astype(int) + truth)).sum()),
     }
     result: dict[str, Any] = {name: {"mean": None, "ci95": None} for name in metrics}
-    if 0 < truth.sum() < len(truth):
-        options: dict[str, Any] = {"count": count, "generator": generator}
-        samples = resampled(lambda w: [metric(w) for metric in metrics.values()], truth, table["patient"], **options)
-        for column, (name, metric) in enumerate(metrics.items()):
-            interval = np.percentile(samples[:, column], [2.5, 97.5]).tolist() if len(samples) else None
-            result[name] = {"mean": metric(np.ones(len(truth))), "ci95": interval}
+    if truth.all() or not truth.any():
+        metrics = {name: metrics[name] for name in (("sensitivity", "f1") if truth.any() else ("specificity",))}
+    options: dict[str, Any] = {"count": count, "generator": generator}
+    samples = resampled(lambda w: [metric(w) for metric in metrics.values()], truth, table["patient"], **options)
+    for column, (name, metric) in enumerate(metrics.items()):
+        interval = np.percentile(samples[:, column], [2.5, 97.5]).tolist() if len(samples) else None
+        result[name] = {"mean": metric(np.ones(len(truth))), "ci95": interval}
     counts = {"n_slices": len(table), "n_positive": int(truth.sum()), "n_patients": table["patient"].nunique()}
     return result | {"threshold": threshold, **counts}
 

@@ -45,7 +45,7 @@ def write_evaluation(
     }
     summary = summarize(predictions, measured, used, detection_threshold=detection_threshold, **options)
     about = {"dataset": data.meta["name"], "source": data.meta["source"], "split": "folds" if own else "all"}
-    if data.boxes is not None:
+    if data.boxes is not None and not data.boxes.empty:
         boxes = localize(data, score_maps, by_slice)
         boxes.to_parquet(folder / "localisation.parquet", index=False)
         summary["localisation"] = summarize_localization(boxes, **options)

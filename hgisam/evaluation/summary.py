@@ -85,8 +85,9 @@ def _segmentation(mine: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, A
     dice, distance = of("slice", "dice"), of("slice", "hd95_mm")
     scan_dice, error = of("scan", "dice"), of("scan", "volume_error_ml")
     true_ml = of("scan", "volume_ml").set_index("study")["value"]
+    sizes_ml = scan_dice["study"].map(true_ml).astype(float)  # of text where no scan bleeds
     absolute = error.assign(value=error["value"].abs())
-    relative = absolute.assign(value=absolute["value"] / absolute["study"].map(true_ml))
+    relative = absolute.assign(value=absolute["value"] / absolute["study"].map(true_ml).astype(float))
     return {
         "dice_slice": estimate(dice),
         "iou_slice": estimate(of("slice", "iou")),
@@ -95,7 +96,7 @@ def _segmentation(mine: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, A
         "hd95_mm_slice": estimate(distance[distance["value"].notna()]),
         "n_hd95_undefined": int(distance["value"].isna().sum()),
         "dice_scan": estimate(scan_dice),
-        "dice_by_volume_ml": by_size(scan_dice, scan_dice["study"].map(true_ml), VOLUME_EDGES_ML, "ml"),
+        "dice_by_volume_ml": by_size(scan_dice, sizes_ml, VOLUME_EDGES_ML, "ml"),
         "volume_error_ml": estimate(error),
         "absolute_volume_error_ml": estimate(absolute),
         "relative_volume_error": estimate(relative),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from hgisam.data.prepared import PreparedDataset, open_prepared
+from hgisam.data.prepared import PreparedDataset, open_prepared, warn_of_odd_hu
 from hgisam.errors import InputError
 from hgisam.evaluation.outputs import write_evaluation
 from hgisam.evaluation.score_maps import read_score_maps
@@ -88,7 +88,9 @@ def _open(step: str, run: Path, data_path: Path, out: Path, *, needs: Sequence[s
     partial, earlier = partial_of(target), [MARK, *listed(out / "manifest.json", "outputs", step=step)]
     if not is_free(out, earlier) or not ((partial / MARK).is_file() or is_free(partial)):
         raise InputError("--out", f"{out}, which holds something else", "a new folder or an earlier result", remedy)
-    return open_prepared(data_path, verify=True)
+    data = open_prepared(data_path, verify=True)
+    warn_of_odd_hu(data)
+    return data
 
 
 @contextmanager

@@ -10,7 +10,8 @@ import pytest
 from scipy import ndimage
 
 from data_prep import bhsd, instance
-from data_prep.preparation import prepare, summary_line
+from data_prep.findings import summary
+from data_prep.preparation import prepare
 from data_prep.volume import UnusableError
 from hgisam.data.labels import MASK_VALUES, SUBTYPES
 from hgisam.data.prepared import open_prepared
@@ -130,7 +131,7 @@ def test_patients_of_another_set_stay_out(bhsd_raw: Path, rsna_raw: Path, tmp_pa
     out = prepare("rsna", rsna_raw, tmp_path / "out", leave_out=[other], **SMALL)
     assert set(open_prepared(out).slices["patient"]) == {"ID_00000002", "ID_00000003"}
     assert report_of(out)["left_out"] == {"patients": 2, "studies": 2}
-    assert "2 patients left out" in summary_line(out)
+    assert "2 patients left out" in summary(out)
     again = prepare("rsna", rsna_raw, out, **SMALL)
     assert len(set(open_prepared(again).slices["patient"])) == 4
     with pytest.raises(InputError, match=r"no dataset\.json"):

@@ -1,6 +1,8 @@
 """A folder of scans with any names, at any depth, with or without labels."""
 
 import os
+import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from data_prep.preparation import prepare, summary_line
+from data_prep.findings import summary
+from data_prep.preparation import prepare
 from hgisam.data.labels import LABELS, SUBTYPES
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
@@ -60,14 +63,14 @@ def test_scans_without_labels_are_kept_and_unlabelled(
 def test_labels_of_images_and_of_slices(raw: Path, tmp_path: Path, head: Any, report_of: Report) -> None:
     bleeds = head[2].any(axis=(1, 2)).astype(int)
     lines = ["file,slice,any,patient"]
-    lines += [f"Ward 3/Doe^Jane/CT/IM{(s * 3) % 8:04d},,{bleeds[s]},ignored" for s in range(8)]
-    lines += [f"Doe^Jane.nii.gz,{s + 1},{bleeds[s]},PAT-77" for s in range(7)] + ["gone.nii,1,0,x"]
+    lines += [f"Ward 3/Doe^Jane/CT/IM{(s * 3) % 8:04d},,{bleeds[s]},PAT-78" for s in range(8)]
+    lines += [f"Doe^Jane.nii.gz,{s + 1},{bleeds[s]},PAT-78" for s in range(7)] + ["gone.nii,1,0,x"]
     (raw / "labels.csv").write_text("\n".join(lines) + "\n")
     out = prepare("folder", raw, tmp_path / "out", **SMALL)
     data = open_prepared(out)
     assert data.labelled
     assert len(data.slices) == 15  # the last slice of the NIfTI file has no label
-    assert data.slices["patient"].nunique() == 1  # the CSV file assigns it to the patient of the DICOM series
+    assert data.slices["patient"].nunique() == 1  # that of the CSV file, which goes before the header
     assert data.slices["any"].tolist() in (
         [*bleeds.tolist(), *bleeds[:7].tolist()], [*bleeds[:7].tolist(), *bleeds.tolist()]
     )  # fmt: skip
@@ -148,8 +151,16 @@ def test_what_was_not_taken_is_told_at_once(raw: Path, tmp_path: Path, head: Any
         SeriesInstanceUID="1.2.3.4", SOPInstanceUID="1.2.3.4.99",
     )  # fmt: skip
     (raw / "labels.csv").write_text("file,slice,any\nDoe^Jane.nii.gz,1,0\nDoe^Jane.nii.gz,99,0\n")
-    line = summary_line(prepare("folder", raw, tmp_path / "out", **SMALL))
-    assert "1 duplicate images, 1 labels without an image;" in line
+    told = summary(prepare("folder", raw, tmp_path / "out", **SMALL)).splitlines()
+    cells = [re.split("  +", line.strip()) for line in told[1:-1]]
+    assert cells[0] == ["count", "finding", "what to do"]
+    assert ["1", "label rows without an image", "check the names in the table"] in cells
+    assert ["1", "images at the position of another one", "check these series: one image was taken"] in cells
+    assert told[-1].startswith(f"Names of the files: {tmp_path}/out.files.csv")
+    listed = (tmp_path / "out.files.csv").read_text(encoding="utf-8").splitlines()
+    assert '"Doe^Jane.nii.gz, slice 99",a label without an image' in listed
+    assert "readme.txt,not a DICOM file" in listed
+    assert stat.S_IMODE((tmp_path / "out.files.csv").stat().st_mode) == 0o600
 
 
 def test_a_name_that_is_no_text_does_no_harm(raw: Path, tmp_path: Path) -> None:

@@ -106,21 +106,21 @@ def test_bad_files_are_skipped_and_named(
         "PatientID": "ID_00000000", "StudyInstanceUID": "ID_aaaaaaaa0", "SeriesInstanceUID": "ID_bbbbbbbb0"
     }  # fmt: skip
     image = np.zeros((64, 64))
-    short, cut, empty, text, anonymous, placeless, small = (file_of(rsna_raw, 0, s) for s in range(7))
+    short, cut, empty, text, other, placeless, small = (file_of(rsna_raw, 0, s) for s in range(7))
     write_dicom(short, image, [-124, -124, 100], PixelData=b"\0" * 4000, **same)
     cut.write_bytes(cut.read_bytes()[:-3000])
     empty.write_bytes(b"")
     text.write_text("no image")
-    write_dicom(anonymous, image, [-124, -124, 100], **(same | {"PatientID": None}))
+    write_dicom(other, image, [-124, -124, 100], **(same | {"Modality": "MR"}))
     write_dicom(placeless, image, [-124, -124, 100], ImagePositionPatient=None, **same)
     write_dicom(small, image[:32, :32], [-124, -124, 190], **same)
     out = prepare("rsna", rsna_raw, tmp_path / "out", **SMALL)
     reasons = {entry["file"]: entry["reason"] for entry in report_of(out)["skipped"]}
-    names = [f"stage_2_train/{path.name}" for path in (short, cut, empty, text, anonymous, placeless)]
+    names = [f"stage_2_train/{path.name}" for path in (short, cut, empty, text, other, placeless)]
     assert set(names) <= set(reasons)
     assert reasons[names[0]] == reasons[names[1]] == "short pixel data"
     assert reasons[names[3]] == "not a DICOM file"
-    assert reasons[names[4]] == "no PatientID"
+    assert reasons[names[4]] == "not a CT"
     assert reasons[names[5]] == "no ImagePositionPatient"
     assert len(reasons) == 7  # one of the two sizes that are left
     assert "Doe" not in (out / "dataset.json").read_text()

@@ -177,6 +177,30 @@ def test_external_validation_on_a_set_of_another_size(runs: Path, tmp_path: Path
     )
 
 
+def test_studies_that_do_not_look_like_hu_are_one_warning(
+    runs: Path, tmp_path: Path, hgisam: Hgisam, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = open_prepared(runs / "smoke" / "prepared" / "ct-ich")
+    report = {"odd_hu": {"count": 2, "first": []}, "no_brain": {"count": 1, "first": []}}
+    write_prepared(
+        tmp_path / "mine", slices=data.slices, size_px=data.hu.shape[1], blocks=[(data.hu[:], data.brain[:], None)],
+        with_mask=False, info={"name": "folder", "source": "x", "report": report},
+    )  # fmt: skip
+    for command in ("map", "evaluate"):
+        caplog.clear()
+        where = ["--run", runs / "smoke", "--data", tmp_path / "mine", "--out", tmp_path / command]
+        assert hgisam(command, *where)[0] == 0
+        warned = [record.getMessage() for record in caplog.records if "HU" in record.getMessage()]
+        assert warned == [
+            f"{tmp_path}/mine: 3 of 12 studies don't look like a head in HU (no_brain, odd_hu in its dataset.json); "
+            "check them"
+        ]
+    for step in (pipeline.map_step, pipeline.evaluate_step):
+        caplog.clear()
+        step(load_profile("smoke", OPTIONS), runs)
+        assert not [record for record in caplog.records if "HU" in record.getMessage()]
+
+
 def test_a_set_without_masks_gets_detection_only(runs: Path, tmp_path: Path) -> None:
     out = evaluate_external(runs / "smoke", runs / "smoke" / "prepared" / "rsna", tmp_path / "out")
     summary = json.loads((out / "summary.json").read_text())

@@ -221,7 +221,7 @@ def scatter(
         label = _label(str(name))
         points = {"x": group[x].round(3), "y": group[y].round(3)}
         figure.add_trace(go.Scatter(**points, mode="markers", marker=marker, name=label))
-    if identity:
+    if identity and len(table):
         top = float(table[[x, y]].to_numpy().max())
         line = {"color": "rgba(128,128,128,0.7)", "dash": "dot"}
         figure.add_trace(go.Scatter(x=[0, top], y=[0, top], mode="lines", line=line, name="identity", hoverinfo="skip"))

@@ -26,6 +26,9 @@ def roc(curves: Mapping[str, tuple[Any, Any]], *, thresholds: Mapping[str, float
     areas = []
     for (name, (labels, scores)), colour, dash in zip(curves.items(), COLOURS, DASHES, strict=False):
         labels, scores = np.asarray(labels), np.asarray(scores)
+        if len(np.unique(labels)) < 2:
+            areas.append(f"{name} none, since all slices are of one class")
+            continue
         false_positive, true_positive, _ = roc_curve(labels, scores)
         areas.append(f"{name} {roc_auc_score(labels, scores):.3f}")
         line = {"color": colour, "dash": dash, "width": 3}
@@ -67,10 +70,10 @@ def score_histogram(labels: Any, scores: Any, threshold: float) -> go.Figure:
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(title="predicted probability of bleeding", range=[0, 1])
     figure.update_yaxes(title="share of slices", tickformat=".0%")
-    beyond = [float((values >= threshold).mean()) for _, values, _, _ in groups]
+    beyond = [f"{(values >= threshold).mean():.0%}" if len(values) else "none" for _, values, _, _ in groups]
     alt = (
         f"Histograms of the scores of slices without and with bleeding. At the threshold {threshold:.2f}, "
-        f"{beyond[1]:.0%} of the bleeding slices and {beyond[0]:.0%} of the others are predicted bleeding."
+        f"{beyond[1]} of the bleeding slices and {beyond[0]} of the others are predicted bleeding."
     )
     return apply_style(figure, alt, "400px")
 

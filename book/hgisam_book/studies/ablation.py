@@ -201,7 +201,7 @@ def ablate(
         row |= {"threshold": variant.constant} if variant.constant is not None else {}
         options: Any = {"count": bootstrap, "generator": np.random.default_rng(seed)}
         test = compare(by_patient[name], by_patient[variant.against], **options)
-        low, high = test["ci95"]
+        low, high = test["ci95"] or (None, None)
         row |= {"difference": test["difference"], "difference_low": low, "difference_high": high}
         found.append({"name": name, **row, "p_value": test["p_value"], "value": dice[name]})
     corrected = np.array(holm([row["p_value"] for row in found]), dtype=float)  # None becomes NaN

@@ -101,11 +101,14 @@ def compare_auroc(scores: pd.DataFrame, options: Mapping[str, Any]) -> dict[str,
         options: `count` and `generator` of the bootstrap.
 
     Returns:
-        binary, subtype, and difference (binary − subtype).
+        binary, subtype, and difference (binary − subtype); None where all slices are of one class.
     """
     score = scores.pivot(index="row", columns=["task", "seed"], values="score")
     slices = scores.drop_duplicates("row").set_index("row").loc[score.index]
-    truth = slices["any"].to_numpy()
+    truth = slices["any"].to_numpy() == 1
+    columns = {"binary": (1, 0), "subtype": (0, 1), "difference": (1, -1)}
+    if truth.all() or not truth.any():
+        return {name: {"mean": None, "ci95": None} for name in columns}
 
     def areas(weight: Any) -> list[float]:
         return [
@@ -114,11 +117,10 @@ def compare_auroc(scores: pd.DataFrame, options: Mapping[str, Any]) -> dict[str,
         ]
 
     measured, samples = np.array(areas(None)), resampled(areas, truth, slices["patient"], **options)
-    columns = {"binary": (1, 0), "subtype": (0, 1), "difference": (1, -1)}
     return {
         name: {
             "mean": float(measured @ weights),
-            "ci95": np.percentile(samples @ weights, [2.5, 97.5]).tolist(),
+            "ci95": np.percentile(samples @ weights, [2.5, 97.5]).tolist() if len(samples) else None,
         }
         for name, weights in columns.items()
     }

@@ -159,7 +159,8 @@ def estimates(
         generator = np.random.default_rng(seed)
         names = {key: value for key, value in record.items() if key != "value"}
         estimate = bootstrap_mean(pd.Series(record["value"]), patient, count=bootstrap, generator=generator)
-        table.append(names | {"mean": estimate["mean"]} | dict(zip(("low", "high"), estimate["ci95"], strict=True)))
+        low, high = estimate["ci95"] or (None, None)
+        table.append(names | {"mean": estimate["mean"], "low": low, "high": high})
     return pd.DataFrame(table)
 
 

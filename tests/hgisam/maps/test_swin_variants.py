@@ -128,10 +128,23 @@ def test_a_swin_inside_a_model_and_heads_of_one_logit(method: str) -> None:
             METHODS[method](other, images, 1)
 
 
+def in_place(model: nn.Module) -> nn.Module:
+    model.compile(backend="eager")
+    return model
+
+
+COMPILED = {
+    "whole": lambda model: torch.compile(model, backend="eager"),
+    "inside a wrapper": lambda model: nn.Sequential(nn.Identity(), torch.compile(model, backend="eager")),
+    "in place, inside a wrapper": lambda model: nn.Sequential(nn.Identity(), in_place(model)),
+}
+
+
+@pytest.mark.parametrize("how", COMPILED)
 @pytest.mark.parametrize("method", METHODS)
-def test_maps_of_a_compiled_model_are_those_of_the_original(method: str) -> None:
+def test_maps_of_a_compiled_model_are_those_of_the_original(method: str, how: str) -> None:
     model, images = build("v1")
-    compiled = torch.compile(model, backend="eager")
+    compiled = COMPILED[how](copy.deepcopy(model))
     with torch.no_grad():
         compiled(images)
     torch.testing.assert_close(METHODS[method](compiled, images, 1), METHODS[method](model, images, 1))

@@ -33,6 +33,16 @@ def test_roc_marks_the_operating_point() -> None:
     assert "0.750" in alt_of(figure)
 
 
+def test_slices_of_one_class_have_scores_and_no_roc_curve() -> None:
+    for label in (0, 1):
+        figure = figures.roc({"x": ([label, label], [0.1, 0.6])}, thresholds={"x": 0.5})
+        assert [trace.name for trace in figure.data] == ["chance"]
+        assert "x none, since all slices are of one class" in alt_of(figure)
+    figure = figures.score_histogram([0, 0], [0.1, 0.6], 0.5)
+    assert "none of the bleeding slices and 50% of the others" in alt_of(figure)
+    assert "bins. Expected calibration error: 0.35" in alt_of(figures.calibration([0, 0], [0.1, 0.6]))
+
+
 def test_score_histogram_states_shares_above_the_threshold() -> None:
     figure = figures.score_histogram([0, 0, 0, 0, 1, 1], [0.1, 0.2, 0.3, 0.7, 0.4, 0.9], 0.5)
     assert "50% of the bleeding slices and 25% of the others" in alt_of(figure)

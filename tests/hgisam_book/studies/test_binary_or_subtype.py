@@ -90,6 +90,12 @@ def test_auroc_is_the_mean_over_seeds_and_the_difference_is_paired(
     assert found["difference"]["ci95"] == [0.5, 0.5]  # whichever patients are sampled
 
 
+def test_slices_of_one_class_have_no_auroc(scores: pd.DataFrame, options: dict[str, Any]) -> None:
+    for label in (0, 1):
+        found = compare_auroc(scores.assign(any=label), options)
+        assert found["binary"] == found["difference"] == {"mean": None, "ci95": None}
+
+
 def test_subtypes_that_no_slice_has_have_no_auroc(scores: pd.DataFrame) -> None:
     found = auroc_of_types(scores[scores["task"] == "subtype"])
     assert found == {"subdural": {"mean": 1.0, "by_seed": {"1": 1.0, "2": 1.0}}}
