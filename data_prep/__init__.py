@@ -1,10 +1,11 @@
 """Raw head CT studies, real or synthetic, to the prepared data set that `hgisam` reads. Knows no torch.
 
-`rsna`, `ct_ich`, `bhsd`, `instance`, `cq500` and `folder` read one layout of raw studies each; `dicom`, `nifti`,
-`scan_mask_pairs` and `raw_folder` hold what readers share. `study` resamples one study to the prepared grid
-(`volume`, `grid`, `brain`, `imported_brain_masks`). `preparation` makes the data set (`parallel`, `output_folder`,
-`privacy`, `split`, `report`). `datasets` describes the public data sets, `mask_agreement` checks brain masks, `phantom`
-makes synthetic studies.
+`rsna`, `ct_ich`, `bhsd`, `instance`, `cq500` and `folder` read one layout of raw studies each. Readers share
+`file_kind`, `raw_folder`, `scan_mask_pairs`, `nifti` with `nifti_mask`, and `dicom` with `dicom_frames` and
+`dicom_volumes`; `hounsfield` finds what is not HU. `study` resamples one study to the prepared grid (`volume`, `grid`,
+`brain`, `imported_brain_masks`). `preparation` makes the data set (`parallel`, `output_folder`, `privacy`, `split`,
+`report`). `datasets` describes the public data sets, `mask_agreement` checks brain masks, `phantom` makes synthetic
+studies.
 """
 
 from typing import TYPE_CHECKING
