@@ -155,7 +155,7 @@ def test_what_was_not_taken_is_told_at_once(raw: Path, tmp_path: Path, head: Any
     cells = [re.split("  +", line.strip()) for line in told[1:-1]]
     assert cells[0] == ["count", "finding", "what to do"]
     assert ["1", "label rows without an image", "check the names in the table"] in cells
-    assert ["1", "images at the position of another one", "check these series: one image was taken"] in cells
+    assert ["1", "copies of an image", "nothing: one of them was taken"] in cells
     assert told[-1].startswith(f"Names of the files: {tmp_path}/out.files.csv")
     listed = (tmp_path / "out.files.csv").read_text(encoding="utf-8").splitlines()
     assert '"Doe^Jane.nii.gz, slice 99",a label without an image' in listed
