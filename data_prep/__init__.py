@@ -3,8 +3,8 @@
 `rsna`, `ct_ich`, `bhsd`, `instance`, `cq500` and `folder` read one layout of raw studies each; `dicom`, `identity`,
 `nifti`, `scan_mask_pairs` and `raw_folder` hold what readers share. `study` resamples one study to the prepared grid
 (`volume`, `grid`, `brain`, `imported_brain_masks`). `preparation` makes the data set (`parallel`, `output_folder`,
-`privacy`, `split`, `report`, `findings`). `datasets` describes the public data sets, `mask_agreement` checks brain masks, `phantom`
-makes synthetic studies.
+`privacy`, `split`, `report`, `findings`). `datasets` describes the public data sets, `mask_agreement` checks brain
+masks, `phantom` makes synthetic studies.
 """
 
 from typing import TYPE_CHECKING

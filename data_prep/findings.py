@@ -19,7 +19,7 @@ FINDINGS = {  # entry of the report → what was found, and what to do
     "series_not_chosen": ("series of a scan that has several", "nothing, unless another one is meant"),
     "no_files": ("broken links or pipes", "restore or remove them"),
     "duplicates": ("images at the position of another one", "check these series: one image was taken"),
-    "mended": ("files, slices or studies fixed", "check the assumptions in dataset.json, mended"),
+    "mended": ("files, slices or studies fixed", "check in dataset.json what was assumed"),
     "no_patient_id": ("studies without a patient id", "a patient may be in two splits: give ids in a table"),
     "shared_patient_id": ("studies under an id of several people?", "they stay in one split: give ids in a table"),
     "disagreements": ("slices whose label and mask disagree", "check the annotation of these scans"),
@@ -70,7 +70,7 @@ def list_of_files(out: str | Path) -> Path:
     return out.with_name(f"{out.name}.files.csv")
 
 
-def write_list_of_files(out: Path, parts: Sequence[Part], listing: Listing, *, trusted: bool) -> None:
+def write_list_of_files(out: str | Path, parts: Sequence[Part], listing: Listing, *, trusted: bool) -> None:
     """Writes each skipped file, label row without an image, and study with a finding, by its name, with the reason.
 
     Args:

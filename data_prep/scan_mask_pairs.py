@@ -17,19 +17,18 @@ from hgisam.errors import InputError
 REMEDY = "Give the data set as it was published."
 
 
-def nifti_files(folder: Path) -> list[Path]:
+def nifti_files(folder: str | Path) -> list[Path]:
     """All .nii and .nii.gz files of a folder, sorted, without hidden ones."""
-    return sorted(
-        path for path in folder.iterdir() if path.name.endswith(ENDINGS) and path.name[0] != "." and path.is_file()
-    )
+    entries = Path(folder).iterdir()
+    return sorted(path for path in entries if path.name.endswith(ENDINGS) and path.name[0] != "." and path.is_file())
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: str | Path) -> str:
     """A file's name without .nii or .nii.gz."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    return Path(path).name.removesuffix(".gz").removesuffix(".nii")
 
 
-def match_key(path: Path) -> str:
+def match_key(path: str | Path) -> str:
     """Key that matches a scan with its mask and labels: the stem; digits become a number, so `049` matches `49`."""
     stem = stem_of(path)
     return str(int(stem)) if stem.isdigit() else stem
@@ -46,7 +45,7 @@ def scan_and_mask_files(scans: Path, masks: Path, example: str) -> list[Path]:
     return [*found, *nifti_files(masks)]
 
 
-def files_by_key(folder: Path, skipped: list[tuple[str, str]]) -> dict[str, Path]:
+def files_by_key(folder: str | Path, skipped: list[tuple[str, str]]) -> dict[str, Path]:
     """Files of a folder by `match_key`; those that share a key are skipped.
 
     Args:
@@ -57,7 +56,7 @@ def files_by_key(folder: Path, skipped: list[tuple[str, str]]) -> dict[str, Path
     for path in nifti_files(folder):
         found[match_key(path)].append(path)
     repeated = [path for paths in found.values() if len(paths) > 1 for path in paths]
-    skipped += [(f"{folder.name}/{path.name}", "another file has the same id") for path in repeated]
+    skipped += [(f"{Path(folder).name}/{path.name}", "another file has the same id") for path in repeated]
     return {key: paths[0] for key, paths in found.items() if len(paths) == 1}
 
 

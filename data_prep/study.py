@@ -52,7 +52,7 @@ class Settings:
         return self.field_of_view_mm / self.image_px
 
 
-def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> None:
+def prepare_study(raw: str | Path, study: Study, stem: str | Path, settings: Settings) -> None:
     """Reads one study, resamples it, computes its brain mask, and writes its part.
 
     Args:
@@ -61,6 +61,7 @@ def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> No
         stem: The part's path without suffix; `.npz` is written before `.json`, each under a temporary name first.
         settings: The prepared grid.
     """
+    stem = Path(stem)
     try:
         volume: Volume = READERS[settings.kind].read_study(raw, study)
         imported = read_brain_mask(study.brain, volume) if study.brain else None
@@ -226,7 +227,7 @@ def _rows(volume: Volume, grid: Grid, spacing_mm: float) -> pd.DataFrame:
     )
 
 
-def read_part(path: Path, px: int) -> dict[str, npt.NDArray[Any]]:
+def read_part(path: str | Path, px: int) -> dict[str, npt.NDArray[Any]]:
     """Reads the arrays of a part, each [slice, px, px]."""
     with np.load(path, allow_pickle=False) as packed:
         return {

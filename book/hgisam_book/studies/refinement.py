@@ -161,7 +161,9 @@ def choose_slices(slices: pd.DataFrame, seed: int) -> npt.NDArray[np.int64]:
     return np.sort(np.concatenate([positive[:MAX_BLEEDING], negative[: len(positive[:MAX_BLEEDING])]]))
 
 
-def refine(self_trained: SlicePredictor, data: PreparedDataset, maps: Path, threshold_hu: float, folder: Path) -> None:
+def refine(
+    self_trained: SlicePredictor, data: PreparedDataset, maps: str | Path, threshold_hu: float, folder: str | Path
+) -> None:
     """Writes `PARTS` of every slice to `folder/maps.zarr`, study by study.
 
     Args:
@@ -173,7 +175,7 @@ def refine(self_trained: SlicePredictor, data: PreparedDataset, maps: Path, thre
     """
     hgi_sam, _ = read_score_maps(maps)["hgi_sam"]
     count, *size = data.hu.shape
-    root = zarr.open_group(folder / "maps.zarr", mode="w")
+    root = zarr.open_group(Path(folder, "maps.zarr"), mode="w")
     arrays = [root.create_array(n, shape=(count, *size), dtype="float16", chunks=(1, *size)) for n in PARTS]
     scans = tqdm(densities_of(data, np.arange(count)), total=data.slices["study"].nunique(), desc="refining")
     for rows, density in scans:
