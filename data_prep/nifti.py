@@ -26,14 +26,17 @@ UNREADABLE = (  # exceptions of nibabel for broken files
 )  # fmt: skip
 
 
-def open_image(path: Path) -> Any:
+def open_image(path: str | Path) -> Any:
     """Opens a NIfTI file and reads its header.
 
     Raises:
         UnusableError: If it is no readable NIfTI file.
     """
     try:
-        with quiet_readers(), path.open("rb"):  # open first: nibabel reports a lack of permission as another format
+        with (
+            quiet_readers(),
+            Path(path).open("rb"),
+        ):  # open first: nibabel takes a lack of permission for another format
             image: Any = nib.load(path, mmap=False)  # a mapped file that shrinks would kill the process
             _ = image.affine, image.shape
     except UNREADABLE as error:
@@ -43,7 +46,7 @@ def open_image(path: Path) -> Any:
     return image
 
 
-def open_mask(path: Path) -> Any:
+def open_mask(path: str | Path) -> Any:
     """Opens the NIfTI file of a mask; as `open_image`, but the reason names the mask."""
     try:
         return open_image(path)
@@ -133,7 +136,7 @@ def _read_hu(path: Path, scan: Any, remarks: Remarks) -> Floats:
     return np.maximum(hu, np.float32(AIR_HU))
 
 
-def voxels_of(path: Path, image: Any) -> npt.NDArray[Any]:
+def voxels_of(path: str | Path, image: Any) -> npt.NDArray[Any]:
     """Voxels [slice, row, col], which are the file's axes 3, 2, 1, scaled by its header.
 
     Raises:

@@ -34,7 +34,7 @@ def match_key(path: str | Path) -> str:
     return str(int(stem)) if stem.isdigit() else stem
 
 
-def scan_and_mask_files(scans: Path, masks: Path, example: str) -> list[Path]:
+def scan_and_mask_files(scans: str | Path, masks: str | Path, example: str) -> list[Path]:
     """Lists the files of two folders, scans first.
 
     Raises:
@@ -61,7 +61,7 @@ def files_by_key(folder: str | Path, skipped: list[tuple[str, str]]) -> dict[str
 
 
 def paired_files(
-    raw: Path, scans: str, masks: str, skipped: list[tuple[str, str]]
+    raw: str | Path, scans: str, masks: str, skipped: list[tuple[str, str]]
 ) -> Iterator[tuple[str, tuple[str, str], tuple[int, int, int]]]:
     """Pairs scans and masks by name and checks that their geometry agrees.
 
@@ -76,6 +76,7 @@ def paired_files(
     Raises:
         InputError: If no scan has a mask, or the geometry of a pair differs.
     """
+    raw = Path(raw)
     scan_of, mask_of = files_by_key(raw / scans, skipped), files_by_key(raw / masks, skipped)
     check_matches(set(scan_of), set(mask_of), f"{masks}/", scans)
     skipped += [(f"{scans}/{scan_of[key].name}", f"no mask in {masks}/") for key in sorted(scan_of.keys() - mask_of)]

@@ -100,7 +100,7 @@ def pseudo_mask_step(profile: Profile, runs_dir: str | Path) -> Path:
 
 
 def write_pseudo_masks(
-    predictor: SlicePredictor, method: Method, weak: PreparedDataset, folder: Path, *, seed: int
+    predictor: SlicePredictor, method: Method, weak: PreparedDataset, folder: str | Path, *, seed: int
 ) -> None:
     """Writes the files of `pseudo_mask_step`.
 
@@ -114,7 +114,7 @@ def write_pseudo_masks(
     Raises:
         InputError: If all slices bleed, or none does.
     """
-    chosen = choose_slices(weak.slices, seed)
+    folder, chosen = Path(folder), choose_slices(weak.slices, seed)
     if weak.slices["any"].iloc[chosen].nunique() < 2:
         remedy = "Prepare more patients."
         raise InputError(f"slices of {weak.path}", "one kind at most", "slices with and without a bleed", remedy)
