@@ -22,6 +22,8 @@ FINDINGS = {  # entry of the report → what was found, and what to do
     "mended": ("files, slices or studies fixed", "check in dataset.json what was assumed"),
     "no_patient_id": ("studies without a patient id", "a patient may be in two splits: give ids in a table"),
     "shared_patient_id": ("studies under an id of several people?", "they stay in one split: give ids in a table"),
+    "duplicate_label_rows": ("label rows that repeat another one", "nothing: they agree"),
+    "slices_chronic_only": ("slices with old bleeds alone", "nothing: they stay unlabelled"),
     "disagreements": ("slices whose label and mask disagree", "check the annotation of these scans"),
     "no_hemorrhage_contradicts_subtypes": ("slices labelled healthy and bleeding", "check the table"),
     "boxes_against_readers": ("boxes in scans that readers found healthy", "check the readings"),
