@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hgisam.config.profile import load_profile
 from hgisam.errors import InputError, exit_line
+from hgisam.runs.files import write_json
 from hgisam.runs.folders import held
 from hgisam_book.doctor import INSTALL, find_browser
 from run_notebook import PARENT_ENV, exit_with, is_alive
@@ -50,22 +51,41 @@ def check_raw(kind: str, folder: str) -> None:
     READERS[kind].tables(Path(folder))
 
 
+def writable_home(scratch: Path) -> dict[str, str]:
+    """Variables for a home and a cache that can be written, where they can't: Snakemake and Jupyter keep files there.
+
+    Args:
+        scratch: Folder to use in their place.
+    """
+    home = Path(os.environ.get("HOME") or "/nonexistent")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    there = next(path for path in (cache, *cache.parents) if path.exists())
+    places = {"HOME": (home, scratch), "XDG_CACHE_HOME": (there, scratch / ".cache")}
+    found = {name: str(mine.resolve()) for name, (place, mine) in places.items() if not os.access(f"{place}/", os.W_OK)}
+    for path in found.values():
+        Path(path).mkdir(parents=True, exist_ok=True)
+    return found
+
+
 def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
     """Run the notebooks that are not up to date; Snakemake writes to the log, notebooks to the terminal."""
+    config = {  # in a file, since --config reads 2024_05 as a number
+        "profile": arguments.profile, "runs_dir": arguments.runs_dir, "site": arguments.site,
+        "overrides": arguments.set, "rsna": arguments.rsna, "ct_ich": arguments.ct_ich,
+        "take_from": arguments.take_from, "print": "yes" if arguments.print else "",
+    }  # fmt: skip
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(BOOK / "Snakefile"), "--cores", "all",
-        "--nolock", "--rerun-incomplete", "--nocolor", "--config",
-        f"profile={arguments.profile}", f"runs_dir={arguments.runs_dir}", f"site={arguments.site}",
-        f"overrides={arguments.set}", f"rsna={arguments.rsna}", f"ct_ich={arguments.ct_ich}",
-        f"take_from={arguments.take_from}", f"print={'yes' if arguments.print else ''}",
+        "--nolock", "--rerun-incomplete", "--nocolor", "--configfile", str(log.parent / "config.json"),
     ]  # fmt: skip
     if rerun := incomplete_notebooks(run, rsna=arguments.rsna, ct_ich=arguments.ct_ich):
         command += ["--forcerun", *rerun]
     log.parent.mkdir(parents=True, exist_ok=True)
     with held(run / ".lock") as lock, log.open("w", encoding="utf-8") as output:
+        write_json(log.parent / "config.json", config)
         parent = int(os.environ.get(PARENT_ENV, os.getpid()))
         exit_with(parent)
-        environment = {**os.environ, PARENT_ENV: str(os.getpid())}
+        environment = {**os.environ, **writable_home(log.parent / "home"), PARENT_ENV: str(os.getpid())}
         process = subprocess.Popen(command, stderr=output, env=environment, pass_fds=[lock.fileno()])
         stopped = False
         while True:

@@ -20,9 +20,11 @@ FINDINGS = {  # entry of the report → what was found, and what to do
     "no_files": ("broken links or pipes", "restore or remove them"),
     "volumes_in_one_series": ("volumes that share a series", "they are kept apart: leave out what is not meant"),
     "duplicates": ("copies of an image", "nothing: one of them was taken"),
-    "mended": ("files, slices or studies fixed", "check the assumptions in dataset.json, mended"),
+    "mended": ("files, slices or studies fixed", "check in dataset.json what was assumed"),
     "no_patient_id": ("studies without a patient id", "a patient may be in two splits: give ids in a table"),
     "shared_patient_id": ("studies under an id of several people?", "they stay in one split: give ids in a table"),
+    "duplicate_label_rows": ("label rows that repeat another one", "nothing: they agree"),
+    "slices_chronic_only": ("slices with old bleeds alone", "nothing: they stay unlabelled"),
     "disagreements": ("slices whose label and mask disagree", "check the annotation of these scans"),
     "no_hemorrhage_contradicts_subtypes": ("slices labelled healthy and bleeding", "check the table"),
     "boxes_against_readers": ("boxes in scans that readers found healthy", "check the readings"),
@@ -71,7 +73,7 @@ def list_of_files(out: str | Path) -> Path:
     return out.with_name(f"{out.name}.files.csv")
 
 
-def write_list_of_files(out: Path, parts: Sequence[Part], listing: Listing, *, trusted: bool) -> None:
+def write_list_of_files(out: str | Path, parts: Sequence[Part], listing: Listing, *, trusted: bool) -> None:
     """Writes each skipped file, label row without an image, and study with a finding, by its name, with the reason.
 
     Args:

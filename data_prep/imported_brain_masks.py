@@ -15,7 +15,7 @@ from hgisam.data.labels import LABELS
 from hgisam.errors import InputError
 
 
-def list_brain_masks(folder: Path | None) -> list[tuple[str, int, int]]:
+def list_brain_masks(folder: str | Path | None) -> list[tuple[str, int, int]]:
     """Name, size in bytes and modification time in ns of each imported brain mask.
 
     Raises:
@@ -23,13 +23,14 @@ def list_brain_masks(folder: Path | None) -> list[tuple[str, int, int]]:
     """
     if folder is None:
         return []
+    folder = Path(folder)
     if not folder.is_dir():
         remedy = "Give the folder of the masks."
         raise InputError(f"brain masks {folder}", contents(folder), "a folder with NIfTI files", remedy)
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in nifti_files(folder)]
 
 
-def add_brain_masks(studies: Sequence[Study], folder: Path) -> list[Study]:
+def add_brain_masks(studies: Sequence[Study], folder: str | Path) -> list[Study]:
     """Adds to each study the file of its brain mask, NAME_mask.nii(.gz) or NAME.nii(.gz), by the name of its scan.
 
     Args:
@@ -39,7 +40,7 @@ def add_brain_masks(studies: Sequence[Study], folder: Path) -> list[Study]:
     Raises:
         InputError: If a scan has no mask in the folder, or several.
     """
-    found = {match_key(Path(name.removesuffix("_mask"))): path for name, path in files_by_key(folder, []).items()}
+    found = {match_key(Path(name.removesuffix("_mask"))): path for name, path in files_by_key(Path(folder), []).items()}
     keys = [match_key(Path(study.files[0])) for study in studies]
     if missing := [study.files[0] for study, key in zip(studies, keys, strict=True) if key not in found]:
         expected = "one mask NAME_mask.nii.gz for each scan NAME"
@@ -48,7 +49,7 @@ def add_brain_masks(studies: Sequence[Study], folder: Path) -> list[Study]:
     return [replace(study, brain=found[key]) for study, key in zip(studies, keys, strict=True)]
 
 
-def read_brain_mask(path: Path, scan_file: Path, volume: Volume) -> Bools:
+def read_brain_mask(path: str | Path, scan_file: str | Path, volume: Volume) -> Bools:
     """Reads an imported brain mask in the orientation of its scan, [slice, row, col].
 
     Args:

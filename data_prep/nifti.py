@@ -33,12 +33,13 @@ RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Any]:
+def open_image(path: str | Path) -> Iterator[Any]:
     """Opens a NIfTI file, or the header of a pair, and reads its header; voxels can be read until it is closed.
 
     Raises:
         UnusableError: If it is no readable NIfTI file.
     """
+    path = Path(path)
     with ExitStack() as files:
         with foreign_reader(_reason):
             header = files.enter_context(unpacked(path))

@@ -12,12 +12,13 @@ from hgisam.runs.folders import MARK, check_named, is_free, resumed_folder
 WRITTEN = {"dataset.json", "slices.parquet", "slices.zarr"}
 
 
-def check_folders(raw: Path, out: Path) -> None:
+def check_folders(raw: str | Path, out: str | Path) -> None:
     """Checks that `out` can be written without touching raw data or other folders.
 
     Raises:
         InputError: If `out` and `raw` overlap, or `out` exists and is not a prepared data set.
     """
+    raw, out = Path(raw), Path(out)
     check_named(out)
     if not raw.is_dir():
         raise InputError(
@@ -40,8 +41,9 @@ def _is_prepared(out: Path) -> bool:
     return not names or ("dataset.json" in names and names <= WRITTEN | {"boxes.parquet"})
 
 
-def is_up_to_date(out: Path, fingerprint: str, newest_ns: int) -> bool:
+def is_up_to_date(out: str | Path, fingerprint: str, newest_ns: int) -> bool:
     """True if `out` is complete, made from the same input and settings, and newer than its raw files."""
+    out = Path(out)
     try:
         meta = json.loads((out / "dataset.json").read_text())
         complete = all((out / name).exists() for name in (*WRITTEN, *meta["hashes"]))
@@ -55,12 +57,13 @@ def _mtime_ns(path: Path) -> int:
 
 
 @contextmanager
-def open_partial(partial: Path, fingerprint: str, newest_ns: int, *, resume: bool) -> Iterator[Path]:
+def open_partial(partial: str | Path, fingerprint: str, newest_ns: int, *, resume: bool) -> Iterator[Path]:
     """Locks the folder of parts for this process; keeps the parts of a stopped run if they match and `resume` is set.
 
     Raises:
         InputError: If `partial` exists and holds no parts, or another process has locked it.
     """
+    partial = Path(partial)
     mark = partial / MARK
     if not mark.is_file() and not is_free(partial):
         raise InputError(f"{partial}", contents(partial), "nothing, or parts of an earlier run", "Rename or remove it.")

@@ -1,8 +1,6 @@
 """Writing of complete prepared data sets: arrays, tables and `dataset.json`; `hgisam.data` reads them."""
 
 import json
-import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from zarr.codecs import BloscCodec
 from hgisam.data.arrays import SliceArray
 from hgisam.data.labels import LABELS
 from hgisam.data.prepared import BOX_COLUMNS, COLUMNS, FORMAT_VERSION, check_boxes, check_slices
+from hgisam.errors import system_error
 from hgisam.runs.folders import bytes_of, sha256_of, whole_folder
 
 SHARD_SLICES = 64  # per file
@@ -92,7 +91,9 @@ def write_prepared(
     return out
 
 
-def write_arrays(path: Path, dtypes: Mapping[str, str], shape: tuple[int, int, int], blocks: Iterable[Block]) -> None:
+def write_arrays(
+    path: str | Path, dtypes: Mapping[str, str], shape: tuple[int, int, int], blocks: Iterable[Block]
+) -> None:
     """Write a zarr group of arrays [slice, row, col].
 
     Args:
@@ -105,6 +106,7 @@ def write_arrays(path: Path, dtypes: Mapping[str, str], shape: tuple[int, int, i
         OSError: From the file system, such as a full disk.
         ValueError: If the blocks hold another number of slices, or lack an array.
     """
+    path = Path(path)
     root, shard = zarr.create_group(path), min(SHARD_SLICES, shape[0])
     for name, dtype in dtypes.items():
         root.create_array(
@@ -125,7 +127,7 @@ def _write_shards(arrays: list[SliceArray], blocks: Iterable[Block], shard: int)
             try:
                 writes.pop().result()
             except ValueError as error:
-                raise _system_error(error) from None
+                raise system_error(error) from None
 
     def flush(count: int) -> None:
         nonlocal start, held
@@ -149,9 +151,3 @@ def _write_shards(arrays: list[SliceArray], blocks: Iterable[Block], shard: int)
     wait()
     if start != arrays[0].shape[0]:
         raise ValueError(f"blocks held {start} slices, the table {arrays[0].shape[0]}")
-
-
-def _system_error(error: ValueError) -> Exception:
-    """The OSError, such as a full disk, that TensorStore wraps in a ValueError."""
-    code = re.search(r"os_error_code='(\d+)'", str(error))
-    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else error

@@ -1,6 +1,7 @@
 """Public ids of patients and studies: kept if a public data set has anonymised them, else hashed with a secret salt.
 
-No other personal data is read: no name, birth date, accession number or free text reaches an output or a log.
+No other personal data is read: no name, birth date, accession number or free text reaches an output or a log. Names of
+files are in the list beside the set alone, see `findings`.
 """
 
 import hashlib

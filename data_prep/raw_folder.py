@@ -57,8 +57,9 @@ def count_and_first(names: Sequence[str]) -> dict[str, Any]:
     return {"count": len(names), "first": sorted(names)[:MAX_NAMES]}
 
 
-def contents(folder: Path) -> str:
+def contents(folder: str | Path) -> str:
     """Description of a folder's content for an error message."""
+    folder = Path(folder)
     if not folder.exists():
         return "no such folder"
     if not folder.is_dir():
@@ -104,13 +105,13 @@ def require(raw: str | Path, entries: Sequence[str], layout: str) -> None:
             )
 
 
-def read_csv(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
+def read_csv(path: str | Path, columns: Sequence[str], *, optional: Sequence[str] = ()) -> pd.DataFrame:
     """Reads columns of a CSV file as text; optional ones only if present.
 
     Raises:
         InputError: If the file cannot be read, has no rows, or lacks a column.
     """
-    remedy = "Give the CSV file as it was published."
+    path, remedy = Path(path), "Give the CSV file as it was published."
     try:
         header = pd.read_csv(path, nrows=0, encoding="utf-8-sig")
         names = {str(name).strip(): name for name in header.columns}
@@ -131,7 +132,7 @@ def read_csv(path: Path, columns: Sequence[str], *, optional: Sequence[str] = ()
     return table
 
 
-def listing_hash(raw: Path, files: Sequence[Path], tables: Sequence[Path]) -> str:
+def listing_hash(raw: str | Path, files: Sequence[Path], tables: Sequence[Path]) -> str:
     """SHA-256 of the names and sizes of all files and the content of the tables; independent of the folder's path."""
     digest = hashlib.sha256()
     for path in files:

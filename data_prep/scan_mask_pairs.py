@@ -17,23 +17,23 @@ from hgisam.errors import InputError
 REMEDY = "Give the data set as it was published."
 
 
-def nifti_files(folder: Path) -> list[Path]:
+def nifti_files(folder: str | Path) -> list[Path]:
     """All NIfTI files of a folder, whatever their names, sorted, without hidden ones."""
-    return sorted(path for path in folder.iterdir() if path.name[0] != "." and path.is_file() and is_nifti(path))
+    return sorted(path for path in Path(folder).iterdir() if path.name[0] != "." and path.is_file() and is_nifti(path))
 
 
-def match_key(path: Path) -> str:
+def match_key(path: str | Path) -> str:
     """Key that matches a scan with its mask and labels: the stem; digits become a number, so `049` matches `49`."""
     stem = stem_of(path)
     return str(int(stem)) if stem.isdecimal() else stem
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: str | Path) -> str:
     """A file's name without suffixes of NIfTI and compression."""
-    return stem_and_suffix(path.name)[0]
+    return stem_and_suffix(Path(path).name)[0]
 
 
-def scan_and_mask_files(scans: Path, masks: Path, example: str) -> list[Path]:
+def scan_and_mask_files(scans: str | Path, masks: str | Path, example: str) -> list[Path]:
     """Lists the files of two folders, scans first.
 
     Raises:
@@ -44,7 +44,7 @@ def scan_and_mask_files(scans: Path, masks: Path, example: str) -> list[Path]:
     return [*found, *nifti_files(masks)]
 
 
-def files_by_key(folder: Path, skipped: list[tuple[str, str]]) -> dict[str, Path]:
+def files_by_key(folder: str | Path, skipped: list[tuple[str, str]]) -> dict[str, Path]:
     """Files of a folder by `match_key`; those that share a key are skipped.
 
     Args:
@@ -55,12 +55,12 @@ def files_by_key(folder: Path, skipped: list[tuple[str, str]]) -> dict[str, Path
     for path in nifti_files(folder):
         found[match_key(path)].append(path)
     repeated = [path for paths in found.values() if len(paths) > 1 for path in paths]
-    skipped += [(f"{folder.name}/{path.name}", "another file has the same id") for path in repeated]
+    skipped += [(f"{Path(folder).name}/{path.name}", "another file has the same id") for path in repeated]
     return {key: paths[0] for key, paths in found.items() if len(paths) == 1}
 
 
 def paired_files(
-    raw: Path, scans: str, masks: str, skipped: list[tuple[str, str]]
+    raw: str | Path, scans: str, masks: str, skipped: list[tuple[str, str]]
 ) -> Iterator[tuple[str, tuple[str, str], tuple[int, int, int]]]:
     """Pairs scans and masks by name.
 
@@ -75,6 +75,7 @@ def paired_files(
     Raises:
         InputError: If no scan has a mask.
     """
+    raw = Path(raw)
     scan_of, mask_of = files_by_key(raw / scans, skipped), files_by_key(raw / masks, skipped)
     check_matches(set(scan_of), set(mask_of), f"{masks}/", scans)
     skipped += [(f"{scans}/{scan_of[key].name}", f"no mask in {masks}/") for key in sorted(scan_of.keys() - mask_of)]

@@ -53,7 +53,7 @@ class Settings:
         return self.field_of_view_mm / self.image_px
 
 
-def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> None:
+def prepare_study(raw: str | Path, study: Study, stem: str | Path, settings: Settings) -> None:
     """Reads one study, resamples it, computes its brain mask, and writes its part.
 
     Args:
@@ -62,11 +62,12 @@ def prepare_study(raw: Path, study: Study, stem: Path, settings: Settings) -> No
         stem: The part's path without suffix; `.npz` is written before `.json`, each under a temporary name first.
         settings: The prepared grid.
     """
+    stem = Path(stem)
     try:
         volume: Volume = READERS[settings.kind].read_study(raw, study)
         if reason := unlike_hu(volume.hu):
             raise UnusableError(reason, volume.remarks)
-        imported = read_brain_mask(study.brain, raw / study.files[0], volume) if study.brain else None
+        imported = read_brain_mask(study.brain, Path(raw, study.files[0]), volume) if study.brain else None
         arrays, rows, statistics = prepare_volume(volume, settings, imported)
     except UnusableError as error:
         skipped = [*error.remarks.skipped, (study.files[0], str(error))]
@@ -229,7 +230,7 @@ def _rows(volume: Volume, grid: Grid, spacing_mm: float) -> pd.DataFrame:
     )
 
 
-def read_part(path: Path, px: int) -> dict[str, npt.NDArray[Any]]:
+def read_part(path: str | Path, px: int) -> dict[str, npt.NDArray[Any]]:
     """Reads the arrays of a part, each [slice, px, px]."""
     with np.load(path, allow_pickle=False) as packed:
         return {

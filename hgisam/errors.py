@@ -1,6 +1,8 @@
 """Errors that the user can fix, as one line each, and exit codes for errors of the file system."""
 
 import errno
+import os
+import re
 from collections.abc import Sequence
 
 PATH_ERRORS = {errno.EACCES, errno.EEXIST, errno.EISDIR, errno.ENOENT, errno.ENOTDIR, errno.EPERM, errno.EROFS}
@@ -53,6 +55,12 @@ def exit_line(error: OSError) -> tuple[int, str]:
         return 2, f"{error.filename}: got “{reason}”, expected a path to read and write. Fix it or choose another."
     where = f" ({error.filename})" if error.filename else ""
     return 1, f"Stopped: {reason}{where}; no partial result counts as complete. Run the same command to resume."
+
+
+def system_error(error: Exception) -> Exception:
+    """The OSError, such as a full disk, that a library of compiled code wraps in another; else the error itself."""
+    code = re.search(r"os[_ ]error(?:_code=')? ?(\d+)", str(error))
+    return OSError(int(code[1]), os.strerror(int(code[1]))) if code else error
 
 
 def check_choice(what: str, got: str, choices: Sequence[str]) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from hgisam.errors import MissingExtraError
 
 
-def exports_of(init: Path) -> dict[str, str]:
+def exports_of(init: str | Path) -> dict[str, str]:
     """Name → module of the lazy exports of a package: the imports under `if TYPE_CHECKING` in its `__init__.py`."""
     exports: dict[str, str] = {}
-    for node in ast.parse(init.read_text(encoding="utf-8")).body:
+    for node in ast.parse(Path(init).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             imports = [statement for statement in node.body if isinstance(statement, ast.ImportFrom)]
             exports |= {alias.asname or alias.name: str(found.module) for found in imports for alias in found.names}
@@ -28,7 +28,7 @@ def lazy_exports(package: str, init: str) -> tuple[Callable[[str], Any], Callabl
 
     Takes its `__name__` and its `__file__`, which lists the names under `if TYPE_CHECKING`, for type checkers too.
     """
-    exports = exports_of(Path(init))
+    exports = exports_of(init)
 
     def get(name: str) -> Any:
         if name in exports:

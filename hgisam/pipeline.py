@@ -15,7 +15,7 @@ from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.models.weights import weight_files
 from hgisam.runs.files import read_table, write_json
-from hgisam.runs.folders import partial_of, sha256_of
+from hgisam.runs.folders import partial_of, sha256_of, whole_file
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam.training.distributed import launch, node_rank
@@ -141,5 +141,6 @@ def measure_step(
     folder = run.make(step, work, code=["hgisam.evaluation.outputs", *code], sections=("maps", "evaluate"),
         inputs={**read, **inputs},
     )  # fmt: skip
-    shutil.copyfile(folder / "summary.json", folder.parent / "summary.json")
+    with whole_file(folder.parent / "summary.json") as scratch:
+        shutil.copyfile(folder / "summary.json", scratch)
     return folder

@@ -1,5 +1,7 @@
 """Small things that several tests need."""
 
+import subprocess
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,17 @@ SWIN_UNETR = [
     "segmenter.architecture=swin_unetr", "segmenter.channels=null", "segmenter.norm=null",
     "segmenter.feature_size=12", "segmenter.depths=[2,2,2,2]", "segmenter.heads=[2,4,8,16]",
 ]  # fmt: skip
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A separate disk; remounting sets its size."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=False).returncode:
+        pytest.skip("may not mount a disk here")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
 
 
 @pytest.fixture

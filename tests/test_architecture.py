@@ -256,3 +256,23 @@ def test_maps_alone_are_smaller_still(graph: grimp.ImportGraph) -> None:
 def test_imports_are_not_deep(graph: grimp.ImportGraph) -> None:
     chain = longest_chain(graph, "hgisam", functions=False)
     assert len(chain) <= 9, " → ".join(chain)
+
+
+def public_functions(module: Path) -> Iterator[ast.FunctionDef]:
+    """Functions and methods of a module that others may call."""
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        inside = node.body if isinstance(node, ast.ClassDef) else [node]
+        yield from (one for one in inside if isinstance(one, ast.FunctionDef) and one.name[0] != "_")
+
+
+@pytest.mark.parametrize("package", ["hgisam", "data_prep", "book/hgisam_book"])
+def test_a_public_function_takes_a_path_as_text_too(package: str) -> None:
+    modules = [path for path in (ROOT / package).rglob("*.py") if not path.parent.match("phantom")]
+    found = {
+        f"{module.stem}.{function.name}({argument.arg})"
+        for module in modules
+        for function in public_functions(module)
+        for argument in (*function.args.args, *function.args.kwonlyargs)
+        if argument.annotation and ast.unparse(argument.annotation) in ("Path", "Path | None")
+    }
+    assert not found

@@ -54,19 +54,20 @@ class Need:
 NEEDS = {"smoke": Need(4, 1), "laptop": Need(6, 5), "paper": Need(32, 200, 24)}
 
 
-def examine(folder: Path, data: Sequence[Path] = ()) -> list[Finding]:
+def examine(folder: str | Path, data: Sequence[str | Path] = ()) -> list[Finding]:
     """Looks at everything once.
 
     Args:
         folder: Where runs are to live; its disk counts.
         data: Prepared sets to look at too.
     """
-    return [_python(), _packages(), _processor(), _memory(), _gpu(), _disk(folder), _browser(), *map(_set, data)]
+    machine = [_python(), _packages(), _processor(), _memory(), _gpu(), _disk(Path(folder)), _browser()]
+    return [*machine, *(_set(Path(path)) for path in data)]
 
 
-def can_run(folder: Path) -> dict[str, str]:
+def can_run(folder: str | Path) -> dict[str, str]:
     """Profile → "yes", or what is short for it."""
-    memory, disk, gpu = psutil.virtual_memory().total / 1e9, _free_gb(folder), _gpu_gb()
+    memory, disk, gpu = psutil.virtual_memory().total / 1e9, _free_gb(Path(folder)), _gpu_gb()
     said = {}
     for name, need in NEEDS.items():
         have = ((memory, need.memory_gb, "memory"), (disk, need.disk_gb, "disk"), (gpu, need.gpu_gb, "GPU memory"))

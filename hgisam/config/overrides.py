@@ -38,14 +38,14 @@ def _reason(error: Exception) -> str:
     return f"{problem}, line {error.problem_mark.line + 1}"
 
 
-def read_yaml(path: Path, what: str) -> Any:
+def read_yaml(path: str | Path, what: str) -> Any:
     """Content of a YAML file; see `load_yaml`.
 
     Raises:
         InputError: If it is not a text in UTF-8, or not valid YAML.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(what, f"unreadable ({error})", "a text in UTF-8", "Fix the file.") from None
     return load_yaml(text, what)

@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 
 def write_evaluation(
-    folder: Path, data: PreparedDataset, score_maps: ScoreMaps, scores: pd.DataFrame, thresholds: Mapping[str, Any], *,
-    detection_threshold: float, profile_name: str, bootstrap: int, seed: int,
+    folder: str | Path, data: PreparedDataset, score_maps: ScoreMaps, scores: pd.DataFrame,
+    thresholds: Mapping[str, Any], *, detection_threshold: float, profile_name: str, bootstrap: int, seed: int,
 ) -> None:  # fmt: skip
     """Writes predictions, metrics, localization (parquet) and `summary.json` of all slices of a set to a folder.
 
     Segmentation is measured where the set has masks, localization where it has boxes. `scores` has the columns row and
     score, `thresholds` is as `thresholds.json`; others as in `measure_scans` and `summarize`.
     """
-    options = {"bootstrap": bootstrap, "seed": seed}
+    folder, options = Path(folder), {"bootstrap": bootstrap, "seed": seed}
     predictions = predictions_table(data, scores, detection_threshold)
     by_slice = thresholds_by_slice(data, thresholds)
     measured, own = None, chosen_on(data, thresholds)

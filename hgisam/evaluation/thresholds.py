@@ -15,7 +15,7 @@ from hgisam.evaluation.score_maps import Rows, ScoreMaps, grid_for, score_maps_a
 def choose_thresholds(
     prepared: PreparedDataset, score_maps: ScoreMaps, methods: Iterable[str], *, count: int
 ) -> dict[str, dict[str, Any]]:
-    """For each method and fold, the threshold with the best mean Dice over the bleeding slices of the next fold.
+    """For each method and fold, the threshold with the best mean Dice over the bleeding slices of the next with any.
 
     Args:
         prepared: With masks and at least three folds.
@@ -27,7 +27,7 @@ def choose_thresholds(
         Method → see `best_threshold`, over all patients, for external validation; and folds: the threshold of each.
 
     Raises:
-        InputError: If there are no masks, fewer than three folds, or a fold without a bleeding slice.
+        InputError: If there are no masks, fewer than three folds, or fewer than two with a bleeding slice.
 
     Example:
         >>> import numpy as np, pandas as pd
@@ -47,9 +47,13 @@ def choose_thresholds(
             parts.append(dice_curve(maps, truth, brain, grid_for(name, count)))
     chosen = {}
     for name, parts in curves.items():
+        if sum(len(part) > 0 for part in parts) < 2:
+            remedy = "Prepare more patients, or use the thresholds of another run: hgisam evaluate --run."
+            raise InputError(f"folds of {prepared.path.name}", "bleeding slices in fewer than two", "in two", remedy)
         grid = grid_for(name, count)
         chosen[name] = best_threshold(np.concatenate(parts), grid)  # every fold validates one other
-        chosen[name]["folds"] = [best_threshold(part, grid)["threshold"] for part in parts]
+        others = ((parts * 2)[fold : fold + len(parts) - 1] for fold in range(len(parts)))  # next folds, in order
+        chosen[name]["folds"] = [best_threshold(next(filter(len, after)), grid)["threshold"] for after in others]
     return chosen
 
 
@@ -90,8 +94,4 @@ def bleeding_slices(split: PreparedDataset, name: str) -> tuple[Rows, Masks]:
     rows = split.rows(name)
     truth = require_masks(split)[rows] > 0
     bleeds = truth.any(axis=(1, 2))
-    if not bleeds.any():
-        fold = split.slices["fold"].iloc[rows[0]]
-        remedy = "Prepare more patients, or fewer data.folds."
-        raise InputError(f"fold {fold} of {split.path.name}", "no bleeding slice", "at least one in each", remedy)
     return rows[bleeds], truth[bleeds]

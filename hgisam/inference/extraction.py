@@ -61,8 +61,8 @@ def extract_maps(
 
 
 def stream_maps(
-    predict: Callable[[slice], Predictions], names: Iterable[str], prepared: PreparedDataset, folder: Path, *,
-    label: str,
+    predict: Callable[[slice], Predictions], names: Iterable[str], prepared: PreparedDataset,
+    folder: str | Path, *, label: str,
 ) -> None:  # fmt: skip
     """Writes `maps.zarr` and `scores.parquet` of a set block by block, so that memory does not grow with it.
 
@@ -73,7 +73,7 @@ def stream_maps(
         prepared, folder: As in `extract_maps`.
         label: Of the progress bar.
     """
-    count, *size = prepared.hu.shape
+    folder, (count, *size) = Path(folder), prepared.hu.shape
     root = zarr.open_group(folder / "maps.zarr", mode="a")
     options: dict[str, Any] = {"shape": (count, *size), "dtype": "float16", "chunks": (BLOCK, *size)}
     arrays = {name: root.require_array(name, **options) for name in names}

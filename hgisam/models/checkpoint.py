@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hgisam.config.profile import Profile
 from hgisam.data.preprocess import Preprocessor
-from hgisam.errors import InputError
+from hgisam.errors import InputError, system_error
 from hgisam.models.networks import build_network
 from hgisam.models.tasks import TASKS, Task
 from hgisam.runs.files import read_json, write_json
@@ -142,7 +142,10 @@ def save_tensors(path: str | Path, tensors: Mapping[str, Tensor], metadata: dict
     """Write a safetensors file, with texts in its header, whole or not at all."""
     with whole_file(Path(path)) as scratch:
         contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
-        safetensors.torch.save_file(contiguous, scratch, metadata)
+        try:
+            safetensors.torch.save_file(contiguous, scratch, metadata)
+        except safetensors.SafetensorError as error:
+            raise system_error(error) from None
 
 
 def load_tensors(path: str | Path, *, remedy: str = "Rerun the step.") -> dict[str, Tensor]:

@@ -44,11 +44,11 @@ def read_json(path: str | Path) -> Any:
         raise InputError(str(path), f"unreadable ({error})", "a JSON file of a run", "Make the run again.") from None
 
 
-def listed(path: Path, key: str, **having: Any) -> list[str]:
+def listed(path: str | Path, key: str, **having: Any) -> list[str]:
     """The names that a JSON file lists under a key, and its own; none where it is absent, broken or lacks `having`."""
     try:
         content = read_json(path)
-        return [path.name, *content[key]] if all(content[name] == value for name, value in having.items()) else []
+        return [Path(path).name, *content[key]] if all(content[name] == value for name, value in having.items()) else []
     except (InputError, KeyError, TypeError):
         return []
 

@@ -59,35 +59,40 @@ def whole_folder(out: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: str | Path) -> Iterator[Path]:
     """A scratch file beside `path` that becomes `path` only if the block ends well."""
-    scratch = path.with_name(f".{path.name}.tmp")
+    scratch = Path(path).with_name(f".{Path(path).name}.tmp")
     scratch.unlink(missing_ok=True)
-    yield scratch
-    scratch.replace(path)
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
-def replace_folder(source: Path, target: Path) -> None:
+def replace_folder(source: str | Path, target: str | Path) -> None:
     """Renames `source` to `target`; an earlier `target` is removed only once the new one can take its place."""
+    target = Path(target)
     old = target.with_name(f".{target.name}.{os.getpid()}.old")
     if target.exists():
         target.rename(old)
-    source.rename(target)
+    Path(source).rename(target)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def check_named(out: Path) -> None:
+def check_named(out: str | Path) -> None:
     """Refuses `.` and `..`: a folder is made beside its place, and takes it when it is whole.
 
     Raises:
         InputError: If it is one of them.
     """
-    if out.name in ("", ".."):
+    if Path(out).name in ("", ".."):
         raise InputError("folder to make", str(out), "one with a name of its own", "Name a folder in it.")
 
 
-def is_free(out: Path, made: Iterable[str] = ()) -> bool:
+def is_free(out: str | Path, made: Iterable[str] = ()) -> bool:
     """Whether `out` can be replaced without loss: it holds nothing but `made`, files or folders relative to it."""
+    out = Path(out)
     if not out.is_dir():
         return not out.exists() and not out.is_symlink()
     files = (path.relative_to(out) for path in out.rglob("*") if not path.is_dir())
@@ -96,7 +101,7 @@ def is_free(out: Path, made: Iterable[str] = ()) -> bool:
 
 
 @contextmanager
-def held(file: Path, *, wait_s: int = WAIT_S) -> Iterator[TextIO]:
+def held(file: str | Path, *, wait_s: int = WAIT_S) -> Iterator[TextIO]:
     """A file of a folder, locked by this process until the block ends, or the process, however it ends.
 
     Raises:
@@ -104,6 +109,7 @@ def held(file: Path, *, wait_s: int = WAIT_S) -> Iterator[TextIO]:
 
     A lock of the system in place of the package filelock, whose descriptor a child process can't inherit.
     """
+    file = Path(file)
     for second in range(wait_s + 1):
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a+", encoding="utf-8") as handle:
@@ -132,7 +138,7 @@ def _locked(handle: TextIO, file: Path) -> bool:
 
 
 @contextmanager
-def resumed_folder(partial: Path, fingerprint: str, *, afresh: bool = False) -> Iterator[Path]:
+def resumed_folder(partial: str | Path, fingerprint: str, *, afresh: bool = False) -> Iterator[Path]:
     """A folder to work in, for this process alone: with what a stopped process left of the same work, or empty.
 
     Args:
@@ -143,6 +149,7 @@ def resumed_folder(partial: Path, fingerprint: str, *, afresh: bool = False) -> 
     Raises:
         InputError: If another process works there.
     """
+    partial = Path(partial)
     with held(partial / MARK) as mark:
         if mark.read() == fingerprint and not afresh:
             log.info("%s: resumed where it was stopped", partial)
@@ -158,9 +165,9 @@ def resumed_folder(partial: Path, fingerprint: str, *, afresh: bool = False) -> 
         yield partial
 
 
-def partial_of(folder: Path) -> Path:
+def partial_of(folder: str | Path) -> Path:
     """Folder of the unfinished work."""
-    return folder.with_name(f"{folder.name}.partial")
+    return Path(folder).with_name(f"{Path(folder).name}.partial")
 
 
 def sha256_of(path: str | Path) -> str:
@@ -175,6 +182,7 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def bytes_of(path: Path) -> int:
+def bytes_of(path: str | Path) -> int:
     """Size of a file, or of all files of a folder."""
+    path = Path(path)
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())

@@ -55,7 +55,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
     return manifest
 
 
-def manifests_of_one_run(run: Path, steps: Sequence[str]) -> dict[str, dict[str, Any]]:
+def manifests_of_one_run(run: str | Path, steps: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Manifests of finished steps, each of which must have read what the one before it wrote.
 
     Args:
@@ -65,6 +65,7 @@ def manifests_of_one_run(run: Path, steps: Sequence[str]) -> dict[str, dict[str,
     Raises:
         InputError: If one is not finished, or read something else.
     """
+    run = Path(run)
     for step in steps:
         if not (run / step / "manifest.json").is_file():
             raise InputError(f"run {run}", f"no finished {step} in it", "the folder of a whole run", "Finish it first.")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import build
+
 BUILD = Path(__file__).parents[2] / "book" / "build.py"
 
 
@@ -50,17 +52,43 @@ def test_a_wrong_path_is_one_line_before_anything_is_written(tmp_path: Path, opt
     assert not (tmp_path / "runs").exists()
 
 
-def test_ctrl_c_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, BUILD, "--profile", "smoke", "--runs-dir", "runs"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True)
-    log = tmp_path / "runs" / "smoke" / "logs" / "snakemake.log"
-    while process.poll() is None and not (log.is_file() and log.stat().st_size):
+def test_ctrl_c_is_one_line_in_a_run_named_like_a_number_without_a_home(tmp_path: Path) -> None:
+    command = [sys.executable, BUILD, "--profile", "smoke", "--runs-dir", "2024_05"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True,
+        env={**os.environ, "HOME": "/nonexistent", "XDG_CACHE_HOME": "", "LC_ALL": "C"},
+    )  # fmt: skip
+    logs = tmp_path / "2024_05" / "smoke" / "logs"
+    while process.poll() is None and not (logs / "01_problem_and_data.log").is_file():  # the first notebook runs
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     _, output = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert output.splitlines()[-1] == "✗ stopped; the same command resumes from here"
     assert "Traceback" not in output
+    assert [path.name for path in tmp_path.glob("20*")] == ["2024_05"]
+
+
+def test_a_home_that_can_be_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, mine = tmp_path / "home", tmp_path / "mine"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert build.writable_home(mine) == {}
+    (home / ".cache").write_text("a file")
+    assert build.writable_home(mine) == {"XDG_CACHE_HOME": str(mine / ".cache")}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert build.writable_home(mine) == {}
+    monkeypatch.setenv("HOME", "/nonexistent")
+    assert build.writable_home(mine) == {"HOME": str(mine)}
+    assert mine.is_dir()
+
+
+def test_a_number_on_the_command_line_of_snakemake_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "snakemake", "-s", BUILD.with_name("Snakefile"), "-n", "--config"]
+    done = subprocess.run([*command, "runs_dir=2024_05"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode
+    assert "--config runs_dir: got 202405, expected text" in done.stdout + done.stderr
 
 
 def test_a_missing_browser_is_an_error_before_anything_is_written(tmp_path: Path) -> None:

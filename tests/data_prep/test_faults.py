@@ -130,17 +130,6 @@ def test_a_broken_link_among_the_images_is_no_image(rsna_raw: Path, tmp_path: Pa
     assert report_of(prepare("rsna", rsna_raw, tmp_path / "out", **SMALL))["files"] == 32
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A separate disk; remounting sets its size."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", disk], check=False).returncode:
-        pytest.skip("may not mount a disk here")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def test_a_disk_that_fills_up_is_named_and_the_same_command_goes_on(
     ct_raw: Path, small_disk: Path, tmp_path: Path
 ) -> None:

@@ -14,6 +14,7 @@ from distributed import LocalCluster
 
 from data_prep import ct_ich
 from data_prep import study as study_module
+from data_prep.findings import summary
 from data_prep.preparation import prepare
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
@@ -229,9 +230,13 @@ def test_a_gap_and_a_tilt_are_reported(
 
     for path in (rsna_raw / "stage_2_train").iterdir():
         change(path)
-    report = report_of(prepare("rsna", rsna_raw, tmp_path / "out", **SMALL))
+    out = prepare("rsna", rsna_raw, tmp_path / "out", **SMALL)
+    report = report_of(out)
     assert report["uneven_slices"] == {"count": 1, "first": ["ID_aaaaaaaa0"]}
     assert report["tilted"] == {"count": 1, "first": ["ID_aaaaaaaa1"]}
+    told = [" ".join(line.split()) for line in summary(out).splitlines()]
+    assert "1 studies with gaps between slices look for missing files" in told
+    assert "1 studies with tilted slices nothing: they are aligned" in told
 
 
 def test_a_cluster_makes_the_same(ct_raw: Path, tmp_path: Path) -> None:

@@ -201,6 +201,24 @@ def test_studies_that_do_not_look_like_hu_are_one_warning(
         assert not [record for record in caplog.records if "HU" in record.getMessage()]
 
 
+def test_a_set_without_blood_gets_what_can_be_measured(runs: Path, tmp_path: Path, hgisam: Hgisam) -> None:
+    data = open_prepared(runs / "smoke" / "prepared" / "ct-ich")
+    write_prepared(
+        tmp_path / "mine", slices=data.slices.assign(**dict.fromkeys(LABELS, 0)), size_px=data.hu.shape[1],
+        blocks=[(data.hu[:], data.brain[:], np.zeros(data.hu.shape, np.uint8))], with_mask=True,
+        info={"name": "folder", "source": "x"},
+    )  # fmt: skip
+    where = ["--run", runs / "smoke", "--data", tmp_path / "mine", "--out", tmp_path / "out"]
+    code, error = hgisam("evaluate", *where)
+    assert code == 0, error
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["detection"]["swin"]["specificity"]["mean"] is not None
+    for method in summary["segmentation"].values():
+        assert method["dice_slice"]["mean"] is None
+        assert (method["n_scans"], method["n_scans_negative"]) == (0, 12)
+        assert method["false_positive_ml"]["mean"] >= 0
+
+
 def test_a_set_without_masks_gets_detection_only(runs: Path, tmp_path: Path) -> None:
     out = evaluate_external(runs / "smoke", runs / "smoke" / "prepared" / "rsna", tmp_path / "out")
     summary = json.loads((out / "summary.json").read_text())

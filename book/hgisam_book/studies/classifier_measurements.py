@@ -29,7 +29,7 @@ def measure_classifier(
     predictor: SlicePredictor,
     prepared: PreparedDataset,
     methods: Mapping[str, Method],
-    folder: Path,
+    folder: str | Path,
     *,
     grid: npt.NDArray[np.float64],
     gradient_at: str,
@@ -49,6 +49,7 @@ def measure_classifier(
     Raises:
         InputError: If no slice bleeds, or a fold has no bleeding slice to choose a threshold on.
     """
+    folder = Path(folder)
     slice_scores(predictor, prepared).to_parquet(folder / "scores.parquet", index=False)
     rows = bleeding_rows(prepared, None, most=len(prepared.slices), seed=seed)
     dice = [dice_of_bleeding(predictor, prepared, methods, rows, grid)]

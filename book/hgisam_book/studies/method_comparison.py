@@ -129,6 +129,8 @@ def dice_by_slice(
     parts = []
     for number, fold in enumerate(sorted(prepared.slices["fold"].unique())):
         rows, truth = bleeding_slices(by_fold(prepared, fold), "test")
+        if not len(rows):
+            continue
         brain, patient = prepared.brain[rows], prepared.slices["patient"].iloc[rows].to_numpy()
         for name, about in chosen.items():
             given = score_maps_at(name, score_maps, prepared, rows, brain)

@@ -100,7 +100,7 @@ def pseudo_mask_step(profile: Profile, runs_dir: str | Path) -> Path:
 
 
 def write_pseudo_masks(
-    predictor: SlicePredictor, method: Method, weak: PreparedDataset, folder: Path, *, seed: int
+    predictor: SlicePredictor, method: Method, weak: PreparedDataset, folder: str | Path, *, seed: int
 ) -> None:
     """Writes the files of `pseudo_mask_step`.
 
@@ -114,7 +114,7 @@ def write_pseudo_masks(
     Raises:
         InputError: If all slices bleed, or none does.
     """
-    chosen = choose_slices(weak.slices, seed)
+    folder, chosen = Path(folder), choose_slices(weak.slices, seed)
     if weak.slices["any"].iloc[chosen].nunique() < 2:
         remedy = "Prepare more patients."
         raise InputError(f"slices of {weak.path}", "one kind at most", "slices with and without a bleed", remedy)
@@ -161,7 +161,9 @@ def choose_slices(slices: pd.DataFrame, seed: int) -> npt.NDArray[np.int64]:
     return np.sort(np.concatenate([positive[:MAX_BLEEDING], negative[: len(positive[:MAX_BLEEDING])]]))
 
 
-def refine(self_trained: SlicePredictor, data: PreparedDataset, maps: Path, threshold_hu: float, folder: Path) -> None:
+def refine(
+    self_trained: SlicePredictor, data: PreparedDataset, maps: str | Path, threshold_hu: float, folder: str | Path
+) -> None:
     """Writes `PARTS` of every slice to `folder/maps.zarr`, study by study.
 
     Args:
@@ -173,7 +175,7 @@ def refine(self_trained: SlicePredictor, data: PreparedDataset, maps: Path, thre
     """
     hgi_sam, _ = read_score_maps(maps)["hgi_sam"]
     count, *size = data.hu.shape
-    root = zarr.open_group(folder / "maps.zarr", mode="w")
+    root = zarr.open_group(Path(folder, "maps.zarr"), mode="w")
     arrays = [root.create_array(n, shape=(count, *size), dtype="float16", chunks=(1, *size)) for n in PARTS]
     scans = tqdm(densities_of(data, np.arange(count)), total=data.slices["study"].nunique(), desc="refining")
     for rows, density in scans:

@@ -1,5 +1,6 @@
 """Cross-validated thresholds: no patient is evaluated at a threshold that was chosen on it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,13 +64,28 @@ def test_test_maps_have_no_influence_on_thresholds(prepared: PreparedDataset) ->
     assert one == other
 
 
-def test_a_fold_without_a_bleed_is_refused(tmp_path: Path) -> None:
-    data = open_prepared(make_prepared(tmp_path / "set"))
-    assert data.mask is not None
-    data.slices.loc[data.slices["fold"] == 0, "fold"] = data.slices.loc[data.slices["patient"] == "p0", "fold"] = 1
-    data.slices.loc[data.slices["patient"] == "p1", "fold"] = 0
-    with pytest.raises(InputError, match=r"fold 0 .*no bleeding slice"):
-        choose_thresholds(data, {}, ["hu_threshold"], count=COUNT)
+def without_blood(prepared: PreparedDataset, folds: list[int]) -> PreparedDataset:
+    """The set with the masks of some folds empty."""
+    assert prepared.mask is not None
+    mask = prepared.mask[:]
+    mask[prepared.slices["fold"].isin(folds).to_numpy()] = 0
+    return replace(prepared, mask=mask)
+
+
+def test_a_fold_without_a_bleed_uses_the_next_that_has_one(prepared: PreparedDataset) -> None:
+    maps = levels(prepared, (0.4, 0.5, 0.7, 0.9))
+    maps[prepared.slices["fold"] == 2] += 0.2  # its background is 0.3, so that 0.36 is its best
+    for folds, expected in (([1], [0.36, 0.36, 0.16, 0.16]), ([0, 1], [0.36, 0.36, 0.16, 0.36])):
+        data = without_blood(prepared, folds)
+        chosen = choose_thresholds(data, of(maps, maps), ["hgi_sam", "smooth_hu_threshold"], count=COUNT)
+        assert chosen["hgi_sam"]["folds"] == pytest.approx(expected)
+        assert chosen["hgi_sam"]["n_slices"] == 8 - 2 * len(folds)
+
+
+def test_a_single_fold_with_blood_is_refused(prepared: PreparedDataset) -> None:
+    for folds in ([0, 1, 2], [0, 1, 2, 3]):
+        with pytest.raises(InputError, match="bleeding slices in fewer than two, expected in two"):
+            choose_thresholds(without_blood(prepared, folds), {}, ["hu_threshold"], count=COUNT)
 
 
 def test_two_folds_are_too_few(tmp_path: Path) -> None:

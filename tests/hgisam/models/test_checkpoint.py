@@ -8,11 +8,12 @@ import torch
 
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.preprocess import Preprocessor
-from hgisam.errors import InputError
+from hgisam.errors import InputError, exit_line
 from hgisam.models.checkpoint import (
     Checkpoint,
     load_checkpoint,
     load_pretrained,
+    load_tensors,
     save_checkpoint,
     save_tensors,
     shipped_checkpoints,
@@ -81,3 +82,13 @@ def test_a_folder_is_as_good_as_a_name(tmp_path: Path, tiny: Profile) -> None:
     assert torch.equal(loaded.head.fc.weight, network.head.fc.weight)  # type: ignore[union-attr]
     with pytest.raises(InputError, match=r"checkpoint: got 'phantom-brain', expected one of phantom-binary"):
         load_pretrained("phantom-brain")
+
+
+def test_a_full_disk_is_a_system_error_and_the_earlier_file_stays_whole(small_disk: Path) -> None:
+    path = small_disk / "model.safetensors"
+    save_tensors(path, {"weight": torch.ones(10)})
+    with pytest.raises(OSError, match="No space left") as full:
+        save_tensors(path, {"weight": torch.ones(100_000)})
+    assert exit_line(full.value)[1].startswith("Stopped: the disk is full")
+    assert [file.name for file in small_disk.iterdir()] == ["model.safetensors"]
+    assert load_tensors(path)["weight"].shape == (10,)

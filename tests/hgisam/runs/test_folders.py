@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from hgisam.errors import InputError, exit_line
-from hgisam.runs.folders import held, is_free, whole_folder
+from hgisam.runs.folders import (
+    bytes_of,
+    check_named,
+    held,
+    is_free,
+    partial_of,
+    replace_folder,
+    resumed_folder,
+    whole_file,
+    whole_folder,
+)
 
 
 def test_neighbours_that_are_not_ours_stay(tmp_path: Path) -> None:
@@ -110,3 +120,30 @@ def test_what_the_system_refuses_is_one_line(error: int, code: int, words: str) 
     got, line = exit_line(OSError(error, os.strerror(error), "x"))
     assert got == code
     assert words in line
+
+
+def test_a_file_that_could_not_be_written_leaves_the_earlier_one_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    for name in (path, str(path)):
+        with whole_file(name) as scratch:
+            scratch.write_text("whole")
+
+    def fill_the_disk(scratch: Path) -> None:
+        scratch.write_text("ha")
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"), whole_file(path) as scratch:
+        fill_the_disk(scratch)
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_folders_may_be_texts(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    assert is_free(out)
+    with resumed_folder(partial_of(out), "work") as partial:
+        (partial / "a").write_text("a")
+    replace_folder(str(partial), out)
+    assert not is_free(out)
+    assert bytes_of(out) == 5
+    check_named(out)
