@@ -14,7 +14,7 @@ from data_prep.dicom_volumes import Header
 
 def known_id(text: str) -> str:
     """An id without blanks around it; empty if it has no letter and no digit."""
-    return text.strip(" \t\r\n\0") if re.search(r"[^\W_]", text) else ""
+    return text.replace("\0", " ").strip() if re.search(r"[^\W_]", text) else ""
 
 
 def names_nobody(patient: str) -> bool:

@@ -213,7 +213,8 @@ def comparison_matrix(comparisons: list[dict[str, Any]], *, significant: float =
     for c in comparisons:
         a, b = (METHOD_NAMES.get(c[key], c[key]) for key in "ab")
         star = " *" if c["p_holm"] is not None and c["p_holm"] < significant else ""
-        table.loc[a, b], table.loc[b, a] = f"{c['difference']:+.2f}{star}", f"{-c['difference']:+.2f}{star}"
+        signed = [c["difference"], -c["difference"]] if c["difference"] is not None else []
+        table.loc[a, b], table.loc[b, a] = [f"{value:+.2f}{star}" for value in signed] or ["–", "–"]
     return table
 
 

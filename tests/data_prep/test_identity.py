@@ -28,7 +28,7 @@ def test_a_blank_id_is_an_empty_id(text: str) -> None:
 
 
 def test_ids_are_kept_without_the_blanks_around_them() -> None:
-    assert [known_id(text) for text in (" P 1 ", "P1\0", "Müller", "0")] == ["P 1", "P1", "Müller", "0"]
+    assert [known_id(text) for text in (" P 1 ", "\u00a0P1\0", "Müller", "0")] == ["P 1", "P1", "Müller", "0"]
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,8 @@ def test_comparison_matrix_flips_the_sign_and_stars_significant_differences() ->
     assert table.loc["HGI-SAM"].tolist() == ["", "+0.10 *", "-0.30"]
     assert table["HGI-SAM"].tolist() == ["", "-0.10 *", "+0.30"]
     assert report.comparison_matrix([COMPARED], significant=0.02).loc["HGI-SAM", "GradCAM"] == "+0.10"
+    none = COMPARED | {"difference": None, "ci95": None, "p_value": None, "p_holm": None}
+    assert report.comparison_matrix([none]).loc["HGI-SAM"].tolist() == ["", "–"]
 
 
 def test_thresholds_of_folds_are_a_range_and_a_rule_has_none() -> None:
