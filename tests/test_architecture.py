@@ -72,7 +72,7 @@ KNOWS: dict[str, set[str]] = {
         "hgisam.evaluation.surface_distance",
     },
     "hgisam.evaluation.summary": {PREPARED, "hgisam.evaluation.metrics"},
-    "hgisam.inference.cross_validation": {
+    "hgisam_book.studies.cross_validation": {
         PREPARED,
         "hgisam.evaluation.score_maps",
         "hgisam.inference.extraction",
@@ -130,7 +130,7 @@ KNOWS: dict[str, set[str]] = {
         PREPARED,
         "hgisam.evaluation.metrics",
         "hgisam.evaluation.thresholds",
-        "hgisam.inference.cross_validation",
+        "hgisam_book.studies.cross_validation",
         "hgisam.inference.predictor",
         "hgisam_book.studies.method_comparison",
     },

@@ -25,8 +25,7 @@ class BlockGeometry:
     """Position of a Swin block and geometry of its window partition.
 
     Attributes:
-        stage: Index of the stage, from 0.
-        block: Index of the block in its stage, from 0.
+        stage: Its index from 0, as that of the `block` in it.
         window: (rows, cols) of a window in tokens; N = rows · cols.
         shift: (rows, cols) of the cyclic shift in tokens; (0, 0) in W-MSA.
         grid: (rows, cols) of tokens in the recorded forward pass.

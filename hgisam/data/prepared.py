@@ -143,9 +143,8 @@ class PreparedDataset:
         path: Its folder.
         meta: Content of `dataset.json`.
         slices: One row per slice with `COLUMNS`.
-        hu: [slice, row, col] Hounsfield units.
-        brain: [slice, row, col] brain masks.
-        mask: [slice, row, col] masks of the bleeds, or None in a data set without masks.
+        hu: [slice, row, col] HU, like `brain`.
+        mask: [slice, row, col], or None in a data set without masks.
         boxes: One row per box with `BOX_COLUMNS`, or None.
 
     Example:
@@ -274,9 +273,8 @@ def warn_of_odd_hu(prepared: PreparedDataset) -> None:
     """Warn of studies without a brain or with an implausible one, by the report of the set: they may not be in HU."""
     report = prepared.meta.get("report", {})
     if count := sum(report.get(name, {}).get("count", 0) for name in ("no_brain", "odd_hu")):
-        total = prepared.meta["counts"]["studies"]
         message = "%s: %d of %d studies don't look like a head in HU (no_brain, odd_hu in its dataset.json); check them"
-        log.warning(message, prepared.path, count, total)
+        log.warning(message, prepared.path, count, prepared.meta["counts"]["studies"])
 
 
 def require_masks(prepared: PreparedDataset) -> Slices:

@@ -1,11 +1,10 @@
-"""From score map to mask: thresholds, their Dice curves, and the way back to the native grid."""
+"""From score map to mask: thresholds and their Dice curves."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter, map_coordinates
+from scipy.ndimage import gaussian_filter
 
 from hgisam.data.masked_blur import masked_blur
 
@@ -72,14 +71,3 @@ def best_threshold(curves: Curves, grid: Grid) -> dict[str, Any]:
     best = int(mean.argmax())
     found = {"threshold": float(grid[best]), "validation_dice": float(mean[best]), "n_slices": len(curves)}
     return found | {"grid": grid.tolist(), "dice": mean.tolist()}
-
-
-def to_native(prepared: Floats, row: Mapping[str, Any], *, order: Literal[0, 1] = 1) -> Floats:
-    """One prepared slice [H, W] resampled to the native grid of its scan [native_rows, native_cols]; 0 beyond it.
-
-    `row` is its row of `slices.parquet`; `order` is 1 (bilinear) for maps, 0 (nearest neighbor) for masks.
-    """
-    rows = (np.arange(row["native_rows"]) - row["native_row0"]) / row["native_step_row"]
-    cols = (np.arange(row["native_cols"]) - row["native_col0"]) / row["native_step_col"]
-    grid = np.stack(np.meshgrid(rows, cols, indexing="ij"))
-    return np.asarray(map_coordinates(prepared.astype(np.float32), grid, order=order, mode="constant", cval=0.0))

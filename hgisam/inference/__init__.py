@@ -1,7 +1,7 @@
-"""Trained networks on slices: maps, scores, and masks by cross-validation.
+"""Trained networks on slices: maps, scores and masks.
 
-`predictor` reads slices with a trained network, `extraction` streams maps of a whole set to disk, `cross_validation`
-predicts each slice with the network that held its fold out, `external` validates a finished run on other data.
+`predictor` reads slices with a trained network, `extraction` streams maps of a whole set to disk, `external` validates
+a finished run on other data.
 """
 
 from typing import TYPE_CHECKING
@@ -11,7 +11,6 @@ from hgisam.lazy import lazy_exports, require_extra
 require_extra("train", "pandas", "zarr")
 
 if TYPE_CHECKING:
-    from hgisam.inference.cross_validation import extract_by_fold as extract_by_fold
     from hgisam.inference.external import evaluate_external as evaluate_external
     from hgisam.inference.external import map_external as map_external
     from hgisam.inference.extraction import extract_maps as extract_maps

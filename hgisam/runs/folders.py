@@ -184,5 +184,4 @@ def sha256_of(path: str | Path) -> str:
 
 def bytes_of(path: str | Path) -> int:
     """Size of a file, or of all files of a folder."""
-    path = Path(path)
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+    return sum(file.stat().st_size for file in (Path(path), *Path(path).rglob("*")) if file.is_file())

@@ -28,21 +28,15 @@ STATISTICS_SLICES = 1024  # training slices for the mean and standard deviation 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """A training, in one of its data-parallel processes.
+    """A training, in one of its data-parallel processes; `profile`, `prepared` and `folder` are as in `fit`.
 
     Attributes:
-        profile: As in `fit`.
-        prepared: As in `fit`, with the training's own split.
-        folder: As in `fit`.
-        task: Task of the network.
-        slices: Reader of the prepared slices.
+        prepared: With the training's own split.
         train_rows: Row numbers [n] of the training split.
         val_rows: Row numbers [n] of the validation split.
         preprocess: Fitted to the training slices.
-        fabric: Device, precision and processes.
         network: The plain network.
         model: The same, compiled, distributed and in mixed precision.
-        optimizer: AdamW.
     """
 
     profile: Profile

@@ -6,6 +6,7 @@
 - `blood_density`: denoised density of blood, its threshold from slice labels, its fusion with a map.
 - `classifier_measurements`: scores, Dice of the maps and head contrasts of one classifier.
 - `classifiers`: the steps of the study of binary and subtype labels.
+- `cross_validation`: masks of a segmenter, each slice by the network that held its fold out.
 - `deletion_insertion`: deletion and insertion curves.
 - `error_analysis`: calibration, confusion by subtype, sensitivity by lesion size, time to a target.
 - `failure_causes`: one cause of failure per mask, and its false positives.

@@ -12,7 +12,6 @@ from hgisam.config.profile import Profile
 from hgisam.data.batches import balanced_sample
 from hgisam.data.prepared import PreparedDataset, by_fold
 from hgisam.evaluation.masks import threshold_grid
-from hgisam.inference.cross_validation import extract_by_fold
 from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data
@@ -20,6 +19,7 @@ from hgisam.runs.files import write_json
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam.training.setup import subset_patients, training_patients
+from hgisam_book.studies.cross_validation import extract_by_fold
 from hgisam_book.studies.label_budget import held_out_dice
 from hgisam_book.studies.trainings import train_all
 
@@ -43,7 +43,7 @@ def baseline_step(profile: Profile, runs_dir: str | Path, name: str, take_from: 
         take_from: Folder of recorded runs, to reuse trainings that are the same; None to train.
 
     Returns:
-        `runs/<profile>/baselines/<name>/maps`, with the files of `hgisam.inference.cross_validation.extract_by_fold`.
+        `runs/<profile>/baselines/<name>/maps`, with the files of `cross_validation.extract_by_fold`.
     """
     run = Run(profile, runs_dir)
     data = open_step_data(run, "ct-ich")
@@ -56,7 +56,7 @@ def baseline_step(profile: Profile, runs_dir: str | Path, name: str, take_from: 
     return run.make(
         f"baselines/{name}/maps",
         work,
-        code=["hgisam.inference.cross_validation"],
+        code=["hgisam_book.studies.cross_validation"],
         sections=("maps", "compute"),
         inputs={"prepared/ct-ich": data.fingerprint, **_weights(trained)},
     )

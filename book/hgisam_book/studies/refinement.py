@@ -21,7 +21,6 @@ from hgisam.data.labels import MASK_VALUES
 from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.score_maps import read_score_maps
-from hgisam.inference.cross_validation import probability_of_bleeding
 from hgisam.inference.extraction import methods_of
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.models.checkpoint import load_checkpoint
@@ -36,6 +35,7 @@ from hgisam_book.studies.blood_density import (
     density_map,
     with_density,
 )
+from hgisam_book.studies.cross_validation import probability_of_bleeding
 
 # density without a map, fusion of both, the network trained on its pseudo-masks, and the mean of the last two
 PARTS = ("density_alone", "hgi_sam_density", "hgi_sam_self_trained", "hgi_sam_refined")
@@ -66,7 +66,7 @@ def refine_step(profile: Profile, runs_dir: str | Path) -> Path:
     return run.make(
         "refined/maps",
         work,
-        code=["hgisam_book.studies.blood_density", "hgisam.inference.cross_validation"],
+        code=["hgisam_book.studies.blood_density", "hgisam_book.studies.cross_validation"],
         sections=("maps", "compute"),
         inputs={
             "prepared/ct-ich": data.fingerprint,

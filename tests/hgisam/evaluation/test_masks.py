@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hgisam.evaluation.masks import apply_threshold, best_threshold, dice_curve, smoothed_hu, threshold_grid, to_native
+from hgisam.evaluation.masks import apply_threshold, best_threshold, dice_curve, smoothed_hu, threshold_grid
 from hgisam.evaluation.metrics import dice
 
 
@@ -27,18 +27,6 @@ def test_best_threshold() -> None:
     assert chosen["threshold"] == 0.8
     np.testing.assert_allclose(chosen["dice"], [0.2, 0.45, 0.55])
     assert chosen["n_slices"] == 2
-
-
-def test_back_to_the_native_grid() -> None:
-    row = {"native_rows": 8, "native_cols": 6, "native_row0": 0.5, "native_col0": 0.5, "native_step_row": 2.0,
-           "native_step_col": 2.0}  # fmt: skip
-    prepared = np.zeros((4, 3))
-    prepared[1, 2] = 1
-    native = to_native(prepared, row, order=0)
-    assert native.shape == (8, 6)
-    assert {tuple(at) for at in np.argwhere(native)} == {(2, 4), (3, 4)}  # (2, 5) is beyond the last prepared center
-    ramp = np.repeat(np.arange(4.0)[:, None], 3, axis=1)
-    np.testing.assert_allclose(to_native(ramp, row)[1:7, 2], (np.arange(1, 7) - 0.5) / 2)
 
 
 def test_smoothing_averages_noise_within_the_soft_tissue_only() -> None:

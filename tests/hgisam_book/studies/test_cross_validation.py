@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import open_prepared
-from hgisam.inference import cross_validation, extraction
-from hgisam.inference.cross_validation import extract_by_fold, probability_of_bleeding
+from hgisam.inference import extraction
 from hgisam.inference.predictor import SlicePredictor
+from hgisam_book.studies import cross_validation
+from hgisam_book.studies.cross_validation import extract_by_fold, probability_of_bleeding
 from tests.conftest import make_prepared, untrained
 
 
