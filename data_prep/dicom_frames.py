@@ -48,7 +48,7 @@ class Image(NamedTuple):
     vendor: str
 
 
-def read_dicom(path: Path, **options: Any) -> pydicom.Dataset:
+def read_dicom(path: str | Path, **options: Any) -> pydicom.Dataset:
     """Reads a DICOM file, compressed as a whole or not, with or without preamble; `options` are those of `dcmread`."""
     with unpacked(path) as file:
         bare = is_bare_dicom(file.read(PREAMBLE + 4))
@@ -102,7 +102,7 @@ def reason_of(error: Exception) -> str:
 
 
 def read_images(
-    path: Path, frames: Sequence[int], remarks: Remarks, *, fix_intercept: bool
+    path: str | Path, frames: Sequence[int], remarks: Remarks, *, fix_intercept: bool
 ) -> list[Image | UnusableError]:
     """Reads some images of a file.
 

@@ -18,13 +18,13 @@ NIFTI_HEADER = 352  # bytes: header of NIfTI-1 and the flag of extensions
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[Any]:
+def unpacked(path: str | Path) -> Iterator[Any]:
     """Opens the content of a file, whether it is compressed with gzip, bzip2, xz, or not.
 
     Raises:
         OSError: If it cannot be opened; reading may raise EOFError, zlib.error and lzma.LZMAError too.
     """
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         start = file.read(max(map(len, PACKED)))
         file.seek(0)
         unpack = next((unpack for magic, unpack in PACKED.items() if start.startswith(magic)), None)
@@ -35,17 +35,18 @@ def unpacked(path: Path) -> Iterator[Any]:
                 yield content
 
 
-def is_nifti(path: Path) -> bool:
+def is_nifti(path: str | Path) -> bool:
     """True for a NIfTI image, the header of a pair, or a broken file that only its name calls one.
 
     The `.img` file of a pair is none: it has no header.
     """
     start = _first_bytes(path)
-    return bool(nifti_magic(start)) or (stem_and_suffix(path.name)[1] in NIFTI_SUFFIXES and not is_dicom(start))
+    return bool(nifti_magic(start)) or (stem_and_suffix(Path(path).name)[1] in NIFTI_SUFFIXES and not is_dicom(start))
 
 
-def voxel_file(header: Path) -> Path | None:
+def voxel_file(header: str | Path) -> Path | None:
     """The `.img` file of a pair, beside its header; None if there is none, or if `header` is no header of a pair."""
+    header = Path(header)
     if not nifti_magic(_first_bytes(header)).startswith(b"ni"):
         return None
     stem = header.with_name(stem_and_suffix(header.name)[0])
@@ -53,7 +54,7 @@ def voxel_file(header: Path) -> Path | None:
     return next((Path(name) for name in names if Path(name).is_file()), None)
 
 
-def _first_bytes(path: Path) -> bytes:
+def _first_bytes(path: str | Path) -> bytes:
     """First bytes of the content; none if it can't be read."""
     try:
         with unpacked(path) as file:
