@@ -20,7 +20,6 @@ WITHOUT_EXAMPLE = {
     "hgisam.data.LABELS": CONSTANT,
     "hgisam.data.SUBTYPES": CONSTANT,
     "hgisam.inference.evaluate_external": RUN,
-    "hgisam.inference.extract_by_fold": TRAINING,
     "hgisam.inference.map_external": RUN,
     "hgisam.maps.METHODS": CONSTANT,
     "hgisam.models.TASKS": CONSTANT,
