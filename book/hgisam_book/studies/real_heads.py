@@ -3,7 +3,6 @@
 `ci/measure_real_heads.py` calls these functions and records their numbers; the chapter shows the record.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,14 +13,16 @@ from sklearn.metrics import roc_auc_score
 
 from hgisam.data.prepared import PreparedDataset, require_masks
 from hgisam.errors import InputError
-from hgisam.evaluation.masks import HU_GRID, Floats, Masks, best_threshold, dice_curve, smoothed_hu
-from hgisam.inference.predictor import SlicePredictor
+from hgisam.evaluation.masks import HU_GRID, Brain, Floats, Grid, Masks, best_threshold, dice_curve, smoothed_hu
+from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
+from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.maps import grad_cam, hgi_sam, swin_sam
 from hgisam_book.studies.realism import soft_hu
 
-METHODS = {"hgi_sam": hgi_sam, "swin_sam": swin_sam, "grad_cam": grad_cam}
+METHODS: dict[str, Method] = {"hgi_sam": hgi_sam, "swin_sam": swin_sam, "grad_cam": grad_cam}
 MAP_GRID = np.geomspace(1e-7, 1, 150)  # products of maps concentrate near 0
 MIN_BRAIN_CM2 = 20.0
+USEFUL_AUROC = 0.9  # below it we do not call a separation reliable
 
 Rows = npt.NDArray[np.int64]
 Record = Mapping[str, Any]
@@ -101,9 +102,7 @@ def _score_numbers(predictor: SlicePredictor, scores: Floats) -> dict[str, Any]:
     return {"mean_score": float(scores.mean()), "largest_score": float(scores.max()), "above_operating_point": above}
 
 
-def _best(
-    values: Floats, truth: Masks, brain: npt.NDArray[np.uint8], grid: npt.NDArray[np.float64]
-) -> dict[str, float]:
+def _best(values: Floats, truth: Masks, brain: Brain, grid: Grid) -> dict[str, float]:
     found = best_threshold(dice_curve(values, truth, brain, grid), grid)
     return {"dice": found["validation_dice"], "threshold": found["threshold"]}
 
@@ -140,15 +139,11 @@ def score_table(record: Record) -> pd.DataFrame:
 def reading(record: Record, names: Mapping[str, str]) -> list[str]:
     """What a record shows, in sentences: maps against thresholds, false alarms, separation."""
     dice = {method: numbers["dice"] for method, numbers in record["bleeding"]["methods"].items()}
-    network, threshold = (max(group, key=dice.__getitem__) for group in (METHODS, dice.keys() - METHODS.keys()))
-    gap = dice[network] - dice[threshold]
-    word = "ahead of" if gap > 0 else "behind"
-    sentences = [
-        f"The best map, {names.get(network, network)}, is {abs(gap):.2f} {word} the best threshold, "
-        f"{names.get(threshold, threshold)}."
-        if not math.isclose(gap, 0, abs_tol=0.005)
-        else f"The best map, {names.get(network, network)}, and the best threshold reach the same Dice."
-    ]
+    network, threshold = (max(group, key=dice.__getitem__) for group in (METHODS, THRESHOLD_BASELINES))
+    gap = round(dice[network] - dice[threshold], 2)
+    place = f"{abs(gap):.2f} {'ahead of' if gap > 0 else 'behind'}" if gap else "level with"
+    best_map, best_hu = names.get(network, network), names.get(threshold, threshold)
+    sentences = [f"The best map ({best_map}) is {place} the best threshold baseline ({best_hu}) in Dice."]
     slices = sum(found["slices"] for found in record["normal"])
     alarms = sum(found["above_operating_point"] for found in record["normal"])
     sentences.append(
@@ -156,6 +151,6 @@ def reading(record: Record, names: Mapping[str, str]) -> list[str]:
         f"bleed: a specificity of {1 - alarms / slices:.2f}."
     )
     auroc = record["auroc"]
-    verdict = "no better than chance" if auroc <= 0.55 else "of little use" if auroc < 0.8 else "useful"
-    sentences.append(f"As a detector, the classifier is {verdict} on these heads: AUROC {auroc:.2f}.")
+    verdict = "separates" if auroc >= USEFUL_AUROC else "does not separate"
+    sentences.append(f"The classifier {verdict} bleeding slices from normal ones reliably: AUROC {auroc:.2f}.")
     return sentences
