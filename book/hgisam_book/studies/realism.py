@@ -30,6 +30,7 @@ CORE_MM, CORE_PERCENTILES = 12, (5, 50, 95)
 NOISE_MM, NOISE_SIGMA_PX = 8, 1.5
 TISSUE_HU = (0, 100)  # soft tissue in which noise is measured
 NOISE_RANGE_HU = (0, 80)
+NO_NOISE_HU = 1e-6  # rounding of the filter
 BLOOD_MARGIN_PX = 3
 MIN_BRAIN_CM2 = 50.0
 MIN_PIXELS = {"rim": 20, "core": 500, "noise": 800, "bleed": 20}
@@ -110,7 +111,7 @@ def noise_and_grain(hu: Array, brain: Array, blood: Array, pixel_mm: float) -> F
         fine = clipped - gaussian_filter(clipped, NOISE_SIGMA_PX)
         left, right = (fine[:, part][core[:, 1:] & core[:, :-1]] for part in (slice(None, -1), slice(1, None)))
         spread = fine[core].std()
-        row[:] = spread, np.corrcoef(left, right)[0, 1] if spread else np.nan
+        row[:] = spread, np.corrcoef(left, right)[0, 1] if spread > NO_NOISE_HU else np.nan
     return found
 
 
