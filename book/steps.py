@@ -81,6 +81,7 @@ STEPS = {
         Step("16_your_own_scans", ("04_training",), ("own/maps/manifest.json",), shows="recorded", gpus="one"),
         Step("17_boxes", ("06_results",), ("boxes/results/manifest.json",), gpus="one"),
         Step("18_data_report", ("02_data_preparation",), ()),
+        Step("19_how_real", ("02_data_preparation",), (), shows="recorded"),
     )
 }
 

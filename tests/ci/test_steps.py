@@ -54,6 +54,7 @@ def test_a_shown_folder_exists_and_is_a_parameter() -> None:
         "09_training_at_scale",
         "15_ledger",
         "16_your_own_scans",
+        "19_how_real",
     ]
     for step in shown:
         assert (steps.BOOK / step.shows).is_dir()

@@ -1,8 +1,8 @@
 """Plotly figures of the book: one function per figure, from plain arrays and data frames, without any model.
 
 `page` holds the shared style, the renderer and the helpers for images. `slices` and `explorer` show slices, masks and
-maps. `charts` has the general charts. `attention`, `training`, `detection`, `baselines` and `sanity` have the figures
-of one topic each.
+maps. `charts` has the general charts. `attention`, `training`, `detection`, `baselines`, `realism` and `sanity`
+have the figures of one topic each.
 """
 
 from hgisam_book.figures.attention import attention_rows, small_multiples, stage_views, window_sums
@@ -34,6 +34,7 @@ from hgisam_book.figures.page import (
     downsample,
     use_book_renderer,
 )
+from hgisam_book.figures.realism import rim_profiles
 from hgisam_book.figures.sanity import deletion_insertion_curves, randomization_steps
 from hgisam_book.figures.slices import contact_sheet, slice_viewer, window_slider
 from hgisam_book.figures.training import metric_over_time, training_curves
@@ -62,6 +63,7 @@ __all__ = [
     "metric_over_time",
     "predicted_types",
     "randomization_steps",
+    "rim_profiles",
     "roc",
     "scatter",
     "score_histogram",

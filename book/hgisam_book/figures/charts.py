@@ -85,8 +85,9 @@ def hu_histograms(values: Mapping[str, npt.NDArray[np.number]], *, low: int, hig
 
 
 def distributions(
-    table: pd.DataFrame, alt: str, *, value: str, by: str, title: str, limits: tuple[float, float] | None = None
-) -> go.Figure:
+    table: pd.DataFrame, alt: str, *, value: str, by: str, title: str, limits: tuple[float, float] | None = None,
+    band: tuple[float, float] | None = None,
+) -> go.Figure:  # fmt: skip
     """Violin plot per group with every value as a point, so that a bimodal distribution stays visible.
 
     Args:
@@ -96,8 +97,11 @@ def distributions(
         by: Column of the groups, in the order of their first appearance; method names get their own colour.
         title: Title of the value axis.
         limits: Range of the value axis.
+        band: Range of the value to shade, e.g. that of real heads.
     """
     figure = go.Figure()
+    if band is not None:
+        figure.add_vrect(x0=band[0], x1=band[1], fillcolor=GREEN, opacity=0.15, line_width=0, layer="below")
     for number, (name, group) in enumerate(table.groupby(by, sort=False)):
         colour = _colour(str(name), number)
         points = group[value]

@@ -245,6 +245,21 @@ def test_distributions_thin_out_large_groups() -> None:
     figure = figures.distributions(table, "dice", value="dice", by="method", title="Dice")
     assert len(figure.data[0].x) == 300
     assert figure.data[0].name == "HGI-SAM"
+    assert not figure.layout.shapes
+
+
+def test_distributions_shade_a_range() -> None:
+    table = pd.DataFrame({"noise": [2.0, 3.0], "cohort": "phantoms"})
+    figure = figures.distributions(table, "noise", value="noise", by="cohort", title="HU", band=(2.5, 4.5))
+    assert [(shape.x0, shape.x1) for shape in figure.layout.shapes] == [(2.5, 4.5)]
+
+
+def test_rim_profiles_leave_out_what_was_not_measured() -> None:
+    table = pd.DataFrame({"mm": [1.5, 2.5], "mean": [np.nan, 27.0], "low": [np.nan, 20.0], "high": [np.nan, 35.0]})
+    figure = figures.rim_profiles({"phantoms": table}, {"ge-head": ([1.5, 2.5], [83, 52])}, "rims")
+    lines = {line.name: list(line.x) for line in figure.data if line.name}
+    assert lines == {"phantoms": [2.5], "ge-head": [1.5, 2.5]}
+    assert figure.layout.meta["alt"] == "rims"
 
 
 @pytest.mark.parametrize("group", ["counts", "hu", "scatter", "sums"])

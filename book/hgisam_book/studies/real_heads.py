@@ -1,0 +1,156 @@
+"""From phantoms to real heads: a classifier trained on phantoms, tested on prepared sets of real ones.
+
+`ci/measure_real_heads.py` calls these functions and records their numbers; the chapter shows the record.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from hgisam.data.prepared import PreparedDataset, require_masks
+from hgisam.errors import InputError
+from hgisam.evaluation.masks import HU_GRID, Brain, Floats, Grid, Masks, best_threshold, dice_curve, smoothed_hu
+from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
+from hgisam.inference.predictor import Method, SlicePredictor
+from hgisam.maps import grad_cam, hgi_sam, swin_sam
+from hgisam_book.studies.realism import soft_hu
+
+METHODS: dict[str, Method] = {"hgi_sam": hgi_sam, "swin_sam": swin_sam, "grad_cam": grad_cam}
+MAP_GRID = np.geomspace(1e-7, 1, 150)  # products of maps concentrate near 0
+MIN_BRAIN_CM2 = 20.0
+USEFUL_AUROC = 0.9  # below it we do not call a separation reliable
+
+Rows = npt.NDArray[np.int64]
+Record = Mapping[str, Any]
+
+
+def rows_with_brain(prepared: PreparedDataset) -> Rows:
+    """Rows of the slices with at least `MIN_BRAIN_CM2` of brain.
+
+    Raises:
+        InputError: If there are none.
+    """
+    area_cm2 = (prepared.brain[:] > 0).sum(axis=(1, 2)) * prepared.slices["pixel_mm"].to_numpy() ** 2 / 100
+    rows = np.flatnonzero(area_cm2 >= MIN_BRAIN_CM2)
+    if not len(rows):
+        expected = f"slices with {MIN_BRAIN_CM2:g} cm² of brain"
+        raise InputError(f"slices of {prepared.path}", "too little brain", expected, "Use another set.")
+    return rows
+
+
+def measure_bleeding(predictor: SlicePredictor, prepared: PreparedDataset) -> tuple[dict[str, Any], Floats]:
+    """Dice of maps and of HU thresholds on bleeding slices with masks, and the scores of the classifier.
+
+    Args:
+        predictor: Of a classifier.
+        prepared: A set with masks; slices without blood or with too little brain are left out.
+
+    Returns:
+        Slices, and per method Dice and threshold, with the one threshold of the largest mean Dice on these very slices:
+        the most that any threshold reaches, for each method alike. The scores [n] are probabilities of bleeding.
+
+    Raises:
+        InputError: If the set has no masks, or no slice with blood.
+    """
+    masks = require_masks(prepared)
+    rows = rows_with_brain(prepared)
+    rows = rows[(masks[rows] > 0).any(axis=(1, 2))]
+    if not len(rows):
+        raise InputError(f"masks of {prepared.path}", "empty", "blood in some slice", "Use a set with bleeds.")
+    hu, brain, truth = prepared.hu[rows], prepared.brain[rows], masks[rows] > 0
+    maps, scores = predictor.predict(hu, brain, METHODS)
+    pixel_mm = float(prepared.slices["pixel_mm"].iloc[0])
+    dice = {name: _best(values.astype(np.float32), truth, brain, MAP_GRID) for name, values in maps.items()}
+    dice["hu_threshold"] = _best(soft_hu(hu), truth, brain, HU_GRID)
+    dice["smooth_hu_threshold"] = _best(smoothed_hu(hu, brain, pixel_mm), truth, brain, HU_GRID)
+    return {"slices": len(rows), "methods": dice} | _score_numbers(predictor, scores), scores
+
+
+def measure_normal(predictor: SlicePredictor, prepared: PreparedDataset) -> tuple[dict[str, Any], Floats]:
+    """Scores of the classifier on a head without a bleed: slices, their mean and largest score, and false alarms.
+
+    Args:
+        predictor: Of a classifier.
+        prepared: Any set; slices with too little brain are left out.
+
+    Returns:
+        The numbers, and the scores [n].
+
+    Raises:
+        InputError: If a slice is labelled as bleeding.
+    """
+    if (prepared.slices["any"] == 1).any():
+        raise InputError(f"labels of {prepared.path}", "bleeds", "a set without a bleed", "Give it as --bleeding.")
+    rows = rows_with_brain(prepared)
+    images = predictor.images(prepared.hu[rows], prepared.brain[rows])
+    scores: Floats = predictor.task.score(predictor.logits(images)).double().cpu().numpy()
+    return {"slices": len(rows)} | _score_numbers(predictor, scores), scores
+
+
+def separation(bleeding: Floats, normal: Floats) -> float:
+    """AUROC of the scores of bleeding slices [n] against those of normal ones [m]."""
+    labels = np.repeat([1, 0], [len(bleeding), len(normal)])
+    return float(roc_auc_score(labels, np.concatenate([bleeding, normal])))
+
+
+def _score_numbers(predictor: SlicePredictor, scores: Floats) -> dict[str, Any]:
+    above = int((scores >= predictor.checkpoint.detection_threshold).sum())
+    return {"mean_score": float(scores.mean()), "largest_score": float(scores.max()), "above_operating_point": above}
+
+
+def _best(values: Floats, truth: Masks, brain: Brain, grid: Grid) -> dict[str, float]:
+    found = best_threshold(dice_curve(values, truth, brain, grid), grid)
+    return {"dice": found["validation_dice"], "threshold": found["threshold"]}
+
+
+def dice_table(record: Record, names: Mapping[str, str]) -> pd.DataFrame:
+    """Dice and threshold of each method, one row per method.
+
+    Args:
+        record: Of `ci/measure_real_heads.py`.
+        names: Method → name for readers.
+    """
+    methods = record["bleeding"]["methods"].items()
+    rows = {
+        names.get(m, m): {"Dice": f"{n['dice']:.2f}", "best threshold": f"{n['threshold']:.2g}"} for m, n in methods
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def score_table(record: Record) -> pd.DataFrame:
+    """Scores of each set, bleeding first: slices, mean and largest score, slices predicted to bleed."""
+    rows = {
+        found["name"]: {
+            "bleeds": "yes" if found is record["bleeding"] else "no",
+            "slices": found["slices"],
+            "mean score": f"{found['mean_score']:.2f}",
+            "largest score": f"{found['largest_score']:.2f}",
+            "predicted to bleed": f"{found['above_operating_point']} of {found['slices']}",
+        }
+        for found in (record["bleeding"], *record["normal"])
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def reading(record: Record, names: Mapping[str, str]) -> list[str]:
+    """What a record shows, in sentences: maps against thresholds, false alarms, separation."""
+    dice = {method: numbers["dice"] for method, numbers in record["bleeding"]["methods"].items()}
+    network, threshold = (max(group, key=dice.__getitem__) for group in (METHODS, THRESHOLD_BASELINES))
+    gap = round(dice[network] - dice[threshold], 2)
+    place = f"{abs(gap):.2f} {'ahead of' if gap > 0 else 'behind'}" if gap else "level with"
+    best_map, best_hu = names.get(network, network), names.get(threshold, threshold)
+    sentences = [f"The best map ({best_map}) is {place} the best threshold baseline ({best_hu}) in Dice."]
+    slices = sum(found["slices"] for found in record["normal"])
+    alarms = sum(found["above_operating_point"] for found in record["normal"])
+    sentences.append(
+        f"At the operating point chosen on phantoms, {alarms} of {slices} slices of normal heads are predicted to "
+        f"bleed: a specificity of {1 - alarms / slices:.2f}."
+    )
+    auroc = record["auroc"]
+    verdict = "separates" if auroc >= USEFUL_AUROC else "does not separate"
+    sentences.append(f"The classifier {verdict} bleeding slices from normal ones reliably: AUROC {auroc:.2f}.")
+    return sentences

@@ -1,0 +1,109 @@
+"""A classifier on real heads: numbers of a small set, and their reading."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hgisam.data.prepared import PreparedDataset
+from hgisam.errors import InputError
+from hgisam.inference.predictor import SlicePredictor
+from hgisam.models.checkpoint import load_pretrained
+from hgisam_book.figures import METHOD_NAMES
+from hgisam_book.studies import real_heads
+from hgisam_book.studies.real_heads import (
+    dice_table,
+    measure_bleeding,
+    measure_normal,
+    reading,
+    rows_with_brain,
+    score_table,
+    separation,
+)
+
+RECORD: dict[str, Any] = {
+    "bleeding": {
+        "name": "bleeds",
+        "slices": 2,
+        "mean_score": 0.9,
+        "largest_score": 1.0,
+        "above_operating_point": 2,
+        "methods": {
+            "hgi_sam": {"dice": 0.4, "threshold": 1e-4},
+            "swin_sam": {"dice": 0.3, "threshold": 0.1},
+            "grad_cam": {"dice": 0.1, "threshold": 0.1},
+            "hu_threshold": {"dice": 0.3, "threshold": 50.0},
+            "smooth_hu_threshold": {"dice": 0.2, "threshold": 48.0},
+        },
+    },
+    "normal": [{"name": "n", "slices": 4, "mean_score": 0.5, "largest_score": 0.8, "above_operating_point": 1}],
+    "auroc": 0.95,
+}
+
+
+@pytest.fixture(scope="module")
+def predictor() -> SlicePredictor:
+    return SlicePredictor(load_pretrained("phantom-binary"))
+
+
+def test_slices_with_enough_brain(prepared: PreparedDataset) -> None:
+    brain = np.zeros(prepared.brain.shape, np.uint8)
+    brain[2] = 1
+    mm = prepared.slices.assign(pixel_mm=20.0 / brain.shape[1] * 10)  # 200 mm of field
+    assert rows_with_brain(replace(prepared, brain=brain, slices=mm)).tolist() == [2]
+    with pytest.raises(InputError, match="too little brain"):
+        rows_with_brain(replace(prepared, brain=np.zeros_like(brain)))
+
+
+def test_separation() -> None:
+    assert separation(np.array([0.9, 0.8]), np.array([0.1, 0.2])) == 1
+    assert separation(np.array([0.5]), np.array([0.5])) == 0.5
+
+
+def test_bleeding_and_normal(
+    prepared: PreparedDataset, predictor: SlicePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real_heads, "MIN_BRAIN_CM2", 0.0)
+    numbers, scores = measure_bleeding(predictor, prepared)
+    assert numbers["slices"] == len(scores) > 0
+    assert list(numbers["methods"]) == ["hgi_sam", "swin_sam", "grad_cam", "hu_threshold", "smooth_hu_threshold"]
+    assert all(0 <= found["dice"] <= 1 for found in numbers["methods"].values())
+    assert numbers["above_operating_point"] == (scores >= predictor.checkpoint.detection_threshold).sum()
+    with pytest.raises(InputError, match="without a bleed"):
+        measure_normal(predictor, prepared)
+    normal = replace(prepared, slices=prepared.slices.assign(any=-1))
+    numbers, scores = measure_normal(predictor, normal)
+    assert numbers["largest_score"] == scores.max()
+    assert numbers["slices"] == len(prepared.slices)
+
+
+def test_masks_are_needed(
+    prepared: PreparedDataset, predictor: SlicePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real_heads, "MIN_BRAIN_CM2", 0.0)
+    with pytest.raises(InputError, match="masks"):
+        measure_bleeding(predictor, replace(prepared, mask=None))
+    with pytest.raises(InputError, match="empty"):
+        measure_bleeding(predictor, replace(prepared, mask=np.zeros(prepared.hu.shape, np.uint8)))
+
+
+def test_tables_and_reading() -> None:
+    assert dice_table(RECORD, METHOD_NAMES).loc["HGI-SAM"].tolist() == ["0.40", "0.0001"]
+    assert score_table(RECORD)["predicted to bleed"].tolist() == ["2 of 2", "1 of 4"]
+    ahead, specific, separates = reading(RECORD, METHOD_NAMES)
+    assert ahead == "The best map (HGI-SAM) is 0.10 ahead of the best threshold baseline (HU threshold) in Dice."
+    assert "1 of 4 slices" in specific
+    assert "specificity of 0.75" in specific
+    assert "separates bleeding slices" in separates
+
+
+@pytest.mark.parametrize(("dice", "words"), [(0.1, "0.20 behind"), (0.301, "level with")])
+def test_a_reading_follows_the_numbers(dice: float, words: str) -> None:
+    record: dict[str, Any] = copy.deepcopy(RECORD) | {"auroc": 0.6}
+    for method in real_heads.METHODS:
+        record["bleeding"]["methods"][method]["dice"] = dice
+    found = reading(record, METHOD_NAMES)
+    assert words in found[0]
+    assert "does not separate" in found[2]
