@@ -70,8 +70,8 @@ def test_without_a_run_option_all_runs_count_and_none_is_no_error(tmp_path: Path
     assert (code, output.count("PASS"), output.count("FAIL")) == (0, 1, 1)  # in the count only
     assert f"{len(load_ledger().claims)} NOT RUN" in output
     run_of(tmp_path / "laptop", phantom(0.46))
-    first = "".join(ledger("--runs-dir", tmp_path)[1].splitlines()[:3])  # a long path is wrapped
-    assert f"{tmp_path / 'laptop'}: profile laptop, the phantom" in first.replace("  ", " ")
+    shown = "".join(ledger("--runs-dir", tmp_path)[1].split())  # a long path is wrapped anywhere
+    assert f"{tmp_path / 'laptop'}:profilelaptop,thephantom" in shown
 
 
 def test_user_errors_are_one_line_with_exit_code_two(tmp_path: Path, ledger: Call) -> None:
