@@ -22,7 +22,7 @@ from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import checkpoint_folder, load_checkpoint
 from hgisam.runs.folders import sha256_of
 from hgisam_book.studies.real_heads import MIN_BRAIN_CM2, measure_bleeding, measure_normal, separation
-from hgisam_book.studies.realism import RealHeads, read_real_heads
+from hgisam_book.studies.real_values import RealHeads, read_real_heads
 
 
 def named(argument: str, real: RealHeads) -> tuple[dict[str, str], Path]:

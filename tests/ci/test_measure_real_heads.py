@@ -7,7 +7,7 @@ import pytest
 
 from hgisam_book.figures import METHOD_NAMES
 from hgisam_book.studies import real_heads
-from hgisam_book.studies.realism import read_real_heads
+from hgisam_book.studies.real_values import read_real_heads
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,6 +14,9 @@
 - `label_budget`: Dice against the number of annotated scans.
 - `map_variants`: other fusion of blocks and stages, test-time augmentation, other brain masks.
 - `method_comparison`: Dice of map methods on the bleeding slices of a set.
+- `real_heads`: a classifier trained on phantoms, tested on real heads.
+- `real_values`: values of head CT on real heads, and verdicts on those of phantoms.
+- `realism`: statistics of head CT.
 - `refinement`: pseudo-masks and self-training, without pixel annotations.
 - `released_code`: maps of the released code, with its defects.
 - `results`: evaluation of all methods of a run together.

@@ -1,28 +1,24 @@
-"""Realism of phantoms: statistics of head CT that a network sees, beside their values on real heads.
+"""Realism of phantoms: statistics of head CT that a network sees.
 
 All functions take prepared slices: `hu`, `brain` and `blood` as [slice, row, col], bool or 0 outside for the masks, and
 `pixel_mm`, the pixel pitch. Statistics per slice are NaN where a slice has too few pixels for them.
 """
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
 from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter
 
-from hgisam.config.overrides import read_yaml
 from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
-from hgisam.evaluation.masks import AIR_HU, BONE_HU, HU_GRID, best_threshold, dice_curve, smoothed_hu
-from hgisam.runs.files import check_content
+from hgisam.evaluation.masks import AIR_HU, BONE_HU, HU_GRID, dice_curve, smoothed_hu
+from hgisam.evaluation.thresholds import dice_at_best_threshold
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
-SHIPPED = Path(__file__).with_name("real_heads.yaml")
 SKULL_HU = 180  # bone is above it
 RIM_MM = np.arange(1, 17)  # edges of the bins of distance from bone
 SPREAD_MM = 2  # lower edge of the bin whose spread between slices is a statistic
@@ -34,7 +30,6 @@ NO_NOISE_HU = 1e-6  # rounding of the filter
 BLOOD_MARGIN_PX = 3
 MIN_BRAIN_CM2 = 50.0
 MIN_PIXELS = {"rim": 20, "core": 500, "noise": 800, "bleed": 20}
-PITCH_TOLERANCE = 0.25  # relative; noise and rim depend on the grid
 
 UNITS = {
     **{f"rim_{mm}": "HU" for mm in RIM_MM[:-1].tolist()},
@@ -60,7 +55,6 @@ NAMES = {
     "threshold": "one HU threshold",
     "threshold_smoothed": "one HU threshold, smoothed",
 }
-WITHIN, OUTSIDE, NOT_COMPARABLE, NOT_MEASURED = "within", "outside", "not comparable", "not measured"
 
 
 def rim_profile(hu: Array, brain: Array, blood: Array, pixel_mm: float) -> Floats:
@@ -139,8 +133,7 @@ def threshold_dice(hu: Array, brain: Array, blood: Array, pixel_mm: float) -> Fl
         hu, brain, truth = hu[bleeds], brain[bleeds].astype(np.uint8), blood[bleeds] > 0
         for column, values in enumerate((soft_hu(hu), smoothed_hu(hu, brain, pixel_mm))):
             curves = dice_curve(values, truth, brain, HU_GRID)
-            chosen = best_threshold(curves, HU_GRID)["threshold"]
-            found[bleeds, column] = curves[:, HU_GRID.tolist().index(chosen)]
+            found[bleeds, column] = dice_at_best_threshold(curves, curves, HU_GRID)[1]
     return found
 
 
@@ -230,116 +223,3 @@ def summarize(slices: pd.DataFrame) -> pd.DataFrame:
             mean, (low, high) = float(values.mean()), np.percentile(values, [5, 95]).tolist()
         rows[name] = {"unit": unit, "mean": mean, "low": low, "high": high, "n": len(values)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("statistic")
-
-
-def statistics_of(prepared: PreparedDataset, *, limit: int = 400, seed: int = 0) -> pd.DataFrame:
-    """All statistics of a prepared set: `summarize` of `per_slice`."""
-    return summarize(per_slice(prepared, limit=limit, seed=seed))
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Source(_Part):
-    """Where a real value was measured: a name, the origin in words, the licence as stated there."""
-
-    name: str
-    origin: str
-    licence: str
-
-
-class Target(_Part):
-    """A value of real heads, and the range in which that of a phantom should be; either end may be open."""
-
-    value: float
-    low: float = -np.inf
-    high: float = np.inf
-    source: str
-    because: str
-
-
-class Rim(_Part):
-    """Profiles of real rims: source → HU at `from_mm`; the first is the reference of the tolerance."""
-
-    from_mm: list[int]
-    tolerance: Annotated[float, Field(gt=0)]
-    profiles: dict[str, list[float]]
-
-
-class RealHeads(_Part):
-    """Content of `real_heads.yaml`."""
-
-    pixel_mm: Annotated[float, Field(gt=0)]
-    sources: dict[str, Source]
-    rim: Rim
-    statistics: dict[str, Target]
-
-    def targets(self) -> dict[str, Target]:
-        """Target of each statistic, the millimetres of the rim first."""
-        source, reference = next(iter(self.rim.profiles.items()))
-        tolerance = self.rim.tolerance
-        rim = {
-            f"rim_{mm}": Target(
-                value=hu, low=hu - tolerance, high=hu + tolerance, source=source, because=f"within {tolerance:g} HU"
-            )
-            for mm, hu in zip(self.rim.from_mm, reference, strict=True)
-        }
-        return rim | self.statistics
-
-
-def read_real_heads(path: str | Path = SHIPPED) -> RealHeads:
-    """The values of real heads.
-
-    Raises:
-        InputError: If the file is not valid, or names a statistic or a source that does not exist.
-    """
-    what, remedy = f"values of real heads {path}", "Correct the file."
-    real = check_content(RealHeads, read_yaml(path, what), what, "the keys of real_heads.yaml", remedy)
-    if uneven := [name for name, profile in real.rim.profiles.items() if len(profile) != len(real.rim.from_mm)]:
-        raise InputError(what, f"{uneven[0]}: another length", f"{len(real.rim.from_mm)} values of the rim", remedy)
-    if unknown := real.targets().keys() - UNITS.keys():
-        raise InputError(what, sorted(unknown)[0], f"one of {', '.join(UNITS)}", remedy)
-    used = real.rim.profiles.keys() | {target.source for target in real.statistics.values()}
-    if unknown := used - real.sources.keys():
-        raise InputError(what, sorted(unknown)[0], f"one of the sources {', '.join(real.sources)}", remedy)
-    return real
-
-
-def compare_with_real(statistics: pd.DataFrame, pixel_mm: float, real: RealHeads) -> pd.DataFrame:
-    """Statistics beside their values on real heads, one row per statistic that has one.
-
-    Args:
-        statistics: From `statistics_of`.
-        pixel_mm: Pixel pitch of the set.
-        real: From `read_real_heads`.
-
-    Returns:
-        Columns unit, mean, low, high, real, target_low, target_high, source, because and verdict: "within" or "outside"
-        of the target range, "not measured" without a value, "not comparable" if the pitch differs from that of the real
-        values by more than `PITCH_TOLERANCE`.
-    """
-    comparable = abs(pixel_mm / real.pixel_mm - 1) <= PITCH_TOLERANCE
-    targets = real.targets()
-    names = [name for name in statistics.index if name in targets]
-    beside: dict[str, dict[str, Any]] = {
-        name: {
-            "real": targets[name].value,
-            "target_low": targets[name].low,
-            "target_high": targets[name].high,
-            "source": targets[name].source,
-            "because": targets[name].because,
-            "verdict": _verdict(statistics.loc[name, "mean"], targets[name], comparable),
-        }
-        for name in names
-    }
-    found = statistics.loc[names, ["unit", "mean", "low", "high"]]
-    return found.join(pd.DataFrame.from_dict(beside, orient="index"))
-
-
-def _verdict(value: float, target: Target, comparable: bool) -> str:
-    if np.isnan(value):
-        return NOT_MEASURED
-    if not comparable:
-        return NOT_COMPARABLE
-    return WITHIN if target.low <= value <= target.high else OUTSIDE

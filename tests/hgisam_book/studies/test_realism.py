@@ -1,30 +1,22 @@
-"""Statistics of head CT on discs with known rim, noise and blood; verdicts."""
+"""Statistics of head CT on discs with known rim, noise and blood."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from ruamel.yaml import YAML
 from scipy.ndimage import gaussian_filter
 
 from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
 from hgisam_book.studies import realism
 from hgisam_book.studies.realism import (
-    NOT_COMPARABLE,
-    NOT_MEASURED,
-    OUTSIDE,
     UNITS,
-    WITHIN,
     bleed_statistics,
-    compare_with_real,
     core_percentiles,
     noise_and_grain,
     per_slice,
-    read_real_heads,
     rim_profile,
-    statistics_of,
     summarize,
     threshold_dice,
 )
@@ -138,7 +130,7 @@ def dataset(*, masks: bool = True, labels: tuple[int, ...] = (1, 0)) -> Prepared
 
 
 def test_statistics_of_a_set() -> None:
-    found = statistics_of(dataset(labels=(1, 0, 0)))
+    found = summarize(per_slice(dataset(labels=(1, 0, 0))))
     assert found.index.tolist() == list(UNITS)
     assert found["unit"].to_dict() == UNITS
     assert found.loc["rim_2", ["mean", "low", "high", "n"]].tolist() == [34, 34, 34, 3]
@@ -165,42 +157,3 @@ def test_a_sample_is_limited() -> None:
 def test_nothing_to_measure_is_one_line() -> None:
     with pytest.raises(InputError, match="all bleed and none has a mask"):
         per_slice(dataset(masks=False, labels=(1, 1)))
-
-
-def test_the_values_of_real_heads() -> None:
-    targets = read_real_heads().targets()
-    assert targets["rim_2"].value == 47
-    assert (targets["rim_2"].low, targets["rim_2"].high) == (44, 50)
-    assert targets["threshold_smoothed"].high == 0.35
-    assert all(target.low <= target.value <= target.high for target in targets.values())
-    assert {"noise", "grain", "core_50", "blood_mean", "rim_spread"} <= targets.keys()
-
-
-def test_verdicts() -> None:
-    real = read_real_heads()
-    statistics = summarize(per_slice(dataset()))
-    statistics.loc["noise", "mean"], statistics.loc["rim_2", "mean"] = 3.0, 27.0
-    statistics.loc["grain", "mean"] = np.nan
-    verdict = compare_with_real(statistics, real.pixel_mm, real)["verdict"]
-    assert (verdict["noise"], verdict["rim_2"], verdict["grain"]) == (WITHIN, OUTSIDE, NOT_MEASURED)
-    coarse = compare_with_real(statistics, 3 * real.pixel_mm, real)["verdict"]
-    assert (coarse["rim_2"], coarse["grain"]) == (NOT_COMPARABLE, NOT_MEASURED)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda real: real["rim"]["from_mm"].append(20), "another length"),
-        (lambda real: real["statistics"].update(hair=real["statistics"]["noise"]), "hair"),
-        (lambda real: real["sources"].pop("ct-ich"), "ct-ich"),
-        (lambda real: real.pop("pixel_mm"), "pixel_mm"),
-    ],
-)
-def test_a_wrong_file_is_one_line(change, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    yaml = YAML(typ="safe")
-    content = yaml.load(realism.SHIPPED)
-    change(content)
-    yaml.dump(content, tmp_path / "real.yaml")
-    with pytest.raises(InputError, match=message) as error:
-        read_real_heads(tmp_path / "real.yaml")
-    assert "\n" not in str(error.value)
