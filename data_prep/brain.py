@@ -25,6 +25,7 @@ GROW_MM = 3.0  # reach of the growth to the bone, on the coarse grid
 FIT_MM = 1.5  # reach of the growth to the bone, on the prepared grid
 PEAK_MM = 4.0  # radius in which the peak density of the bone is searched
 EDGE_FRACTION = 0.75  # edge between tissue (0) and that peak (1); above 0.5, to keep blood beside the skull
+TABLE_HU = 300.0  # a coarse voxel above holds more of the inner table than of the brain: beyond it lies the diploe
 MIN_SLICE_MM = 3.0  # thinner slices are averaged in groups
 
 
@@ -76,7 +77,8 @@ def grow_to_bone(hu: Floats, brain: Bools, spacing_mm: tuple[float, float, float
         spacing_mm: (slice, row, col).
     """
     slices, rows, cols = hu.shape
-    inner = _inside_of_bone(hu, spacing_mm, (slice(0, slices), slice(0, rows), slice(0, cols))) | brain
+    whole = (slice(0, slices), slice(0, rows), slice(0, cols))
+    inner = _inside_of_bone(hu, spacing_mm, whole) & (hu < TABLE_HU) | brain
     # one step also to the slices above and below, which may contain only a thin layer
     grown = ndimage.binary_dilation(brain, ndimage.generate_binary_structure(3, 1), mask=inner)
     return _fill_holes(_dilate(grown, inner, GROW_MM, spacing_mm))

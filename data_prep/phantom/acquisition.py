@@ -1,4 +1,4 @@
-"""Simulation of the scan: slabs through a posed head, then blur, calibration, noise and artefacts of the scanner."""
+"""Simulation of the scan: slabs through a posed head, the beam's errors, kernel, calibration, noise and objects."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,18 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from data_prep.phantom.anatomy import AIR_HU
+from data_prep.phantom.beam import GRID_PX, add_noise, beam_errors
 from data_prep.phantom.canvas import SUBARACHNOID, Canvas
 from data_prep.phantom.painting_grid import SHAPE, STEP_MM, Floats
 from data_prep.phantom.pose import Pose, slice_heights_mm, template_index
-from data_prep.phantom.scanner import Scanner, calibrate, head_rest, metal_star, noise, response
+from data_prep.phantom.scanner import Scanner, calibrate, head_rest, kernel_named, response
 
 VISIBLE_MM2 = 40.0  # a bleed with a smaller area in a slice is neither in its labels nor in its mask
 MASK_FRACTION = 0.5
 SUBARACHNOID_FRACTION = 0.35  # lower, since subarachnoid blood is mixed with fluid
 SAMPLE_MM = 1.25
+METAL_FRACTION = 0.06
+OFF_FOCAL_MM = 1.8  # standard deviation of the point spread of off-focal radiation
 SLICES_AT_ONCE = 6
 
 
@@ -89,9 +92,16 @@ def simulate_images(
     """
     samples = slabs.hu.shape[1]
     pixel_mm = scanner.field_mm / matrix
-    blur = scanner.blur_mm * samples / scanner.field_mm
-    sharp, plain = response(matrix, samples, blur, scanner.sharpen), response(matrix, samples, blur, 0)
-    hu: Floats = sharp @ slabs.hu @ sharp.T
+    kernel = kernel_named(scanner.kernel)
+    blur = kernel.blur_mm * samples / scanner.field_mm
+    sharp, plain = response(matrix, samples, blur, kernel.sharpen), response(matrix, samples, blur, 0)
+    _add_metal(slabs, scanner, rng)
+    coarse = response(GRID_PX, samples, 0, 0)
+    error, spread = beam_errors(coarse @ slabs.hu @ coarse.T, scanner)
+    fine = response(matrix, GRID_PX, 0, 0)
+    wide = response(matrix, samples, OFF_FOCAL_MM * samples / scanner.field_mm, 0)
+    hu: Floats = (1 - scanner.off_focal) * (sharp @ slabs.hu @ sharp.T) + fine @ error @ fine.T
+    hu += scanner.off_focal * (wide @ slabs.hu @ wide.T)
     outside = plain @ slabs.outside_mm @ plain.T
     brain = outside < 0
     nearest = ((np.arange(matrix) + 0.5) * samples / matrix).astype(int)
@@ -102,8 +112,8 @@ def simulate_images(
     drop_invisible(mask, pixel_mm**2)
     _blur_by_motion(hu, scanner, rng)
     hu = calibrate(scanner, hu)
-    _add_shading_and_noise(hu, scanner, rng)
-    _add_objects(hu, brain, scanner, rng)
+    _add_head_rest(hu, scanner, rng)
+    add_noise(hu, fine @ spread @ fine.T, scanner, rng)
     return np.clip(np.round(hu), -1024, 3071).astype(np.int16), mask, brain
 
 
@@ -127,34 +137,30 @@ def _blur_by_motion(hu: Floats, scanner: Scanner, rng: np.random.Generator) -> N
         hu[index] += np.float32(rng.uniform(0.25, 0.5)) * (ghost - hu[index])
 
 
-def _add_shading_and_noise(hu: Floats, scanner: Scanner, rng: np.random.Generator) -> None:
-    """Adds cupping over the head, and noise that is strongest in its centre and in slices with much bone."""
-    _, rows, cols = hu.shape
-    pixel_mm = scanner.field_mm / rows
-    r, c = (pixel_mm * (np.arange(n) - (n - 1) / 2) for n in (rows, cols))
-    radius = np.hypot(r[:, None], c[None]) / 85
-    cup = scanner.cupping_hu * (np.minimum(radius, 1.2) ** 2 - 0.5)
-    grain = noise(scanner, (hu.shape[0], rows, cols), pixel_mm, rng)
-    for index in range(hu.shape[0]):
-        body = hu[index] > -400
-        bone = float(((hu[index] > 300) & (radius < 1)).sum()) * pixel_mm**2
-        sigma_hu = scanner.noise_hu * (1 + 0.35 * min(bone / 6000, 1.0)) * (1.08 - 0.25 * np.minimum(radius, 1.3) ** 2)
-        hu[index] += cup * body + grain[index] * sigma_hu
+def _add_metal(slabs: Slabs, scanner: Scanner, rng: np.random.Generator) -> None:
+    """Puts clips, coils or staples into the slabs of a few patients; their streaks are the beam's."""
+    if rng.random() > METAL_FRACTION:
+        return
+    sample_mm = scanner.field_mm / slabs.hu.shape[1]
+    inside = np.argwhere(slabs.outside_mm[len(slabs.hu) // 4 :: 3] < -5)
+    at_vault = np.argwhere(np.abs(slabs.outside_mm[len(slabs.hu) // 4 :: 3] - 6) < 2)
+    for places in (inside, at_vault):
+        if len(places) == 0 or rng.random() < 0.5:
+            continue
+        for _ in range(int(rng.integers(1, 5))):
+            index, row, col = (int(v) for v in places[int(rng.integers(len(places)))])
+            reach = max(1, round(rng.uniform(1, 4) / sample_mm))
+            slabs.hu[len(slabs.hu) // 4 + 3 * index, row : row + reach, col : col + reach] = rng.uniform(2500, 9000)
 
 
-def _add_objects(hu: Floats, brain: npt.NDArray[np.bool_], scanner: Scanner, rng: np.random.Generator) -> None:
-    """Adds the head rest, and rarely a clip or coil with its streak artefacts."""
+def _add_head_rest(hu: Floats, scanner: Scanner, rng: np.random.Generator) -> None:
+    """Adds the head rest."""
+    if not scanner.has_head_rest:
+        return
     rows, cols = hu.shape[1:]
     pixel_mm = scanner.field_mm / rows
-    if scanner.has_head_rest:
-        solid = np.flatnonzero((hu[:, :, cols // 3 : -(cols // 3)] > -300).any(axis=(0, 2)))
-        back_mm = (float(solid.max()) - rows / 2) * pixel_mm if solid.size else 100.0
-        rest = head_rest((rows, cols), pixel_mm, back_mm, rng)
-        in_rest = np.isfinite(rest) & (hu < -300)
-        hu[in_rest] = (hu + 1000 + np.nan_to_num(rest))[in_rest]
-    if rng.random() < 0.025 and brain.any():
-        index, row, col = (int(v) for v in rng.choice(np.argwhere(brain[:: max(1, len(brain) // 8)])))
-        index *= max(1, len(brain) // 8)
-        for offset, weight in ((-1, 0.3), (0, 1.0), (1, 0.4)):
-            if 0 <= index + offset < hu.shape[0]:
-                hu[index + offset] += weight * metal_star((rows, cols), pixel_mm, (row, col), rng)
+    solid = np.flatnonzero((hu[:, :, cols // 3 : -(cols // 3)] > -300).any(axis=(0, 2)))
+    back_mm = (float(solid.max()) - rows / 2) * pixel_mm if solid.size else 100.0
+    rest = head_rest((rows, cols), pixel_mm, back_mm, rng)
+    in_rest = np.isfinite(rest) & (hu < -300)
+    hu[in_rest] = (hu + 1000 + np.nan_to_num(rest))[in_rest]

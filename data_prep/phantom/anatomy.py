@@ -1,14 +1,18 @@
 """The healthy head of a patient: tissue densities in template space, before pose and scanner."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from data_prep.phantom.face import Part, face_parts
 from data_prep.phantom.painting_grid import SHAPE, STEP_MM, Floats, axes_mm, ellipsoid, smooth_noise, soft_step
-from data_prep.phantom.template import Template
+from data_prep.phantom.template import INSIDE_MM, WIDEST_GAP_MM, Template
+from data_prep.phantom.vault import openings, scalp_thickness_mm, skull_thickness_mm
 
 AIR_HU = -1000.0
+SKIN_MM = 1.8
+SCAR_HU = 30.0  # soft tissue in sutures and holes
+TEMPLATE_FIELDS = [item.name for item in fields(Template) if item.name.endswith("_in") and item.name != "depth_in"]
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,12 @@ class Build:
 
     Attributes:
         atrophy: 0 (young, tight sulci) to 1 (wide sulci and ventricles).
+        gap_mm: Width of the fluid space between the brain and the inner table.
         ventricle_growth_mm: Distance of the ventricles' walls to those of the template, positive outwards.
-        grey_hu, white_hu, csf_hu: Mean densities.
+        grey_hu: Mean density of grey matter.
+        white_hu: Mean density of white matter.
+        csf_hu: Density of fluid.
+        dura_mm: Thickness of the dura and the vessels under it.
         skull_scale: Factor of the skull's thickness.
         bone_hu: Density of compact bone.
         diploe_hu: Density between the tables.
@@ -27,10 +35,12 @@ class Build:
     """
 
     atrophy: float
+    gap_mm: float
     ventricle_growth_mm: float
     grey_hu: float
     white_hu: float
     csf_hu: float
+    dura_mm: float
     skull_scale: float
     bone_hu: float
     diploe_hu: float
@@ -45,16 +55,29 @@ def sample_build(rng: np.random.Generator) -> Build:
     hydrocephalus_mm = float(rng.uniform(2, 4)) if rng.random() < 0.06 else 0.0
     return Build(
         atrophy=atrophy,
+        gap_mm=float(np.clip(WIDEST_GAP_MM * (1.1 * atrophy - 0.75) + rng.normal(0, 0.4), 0, WIDEST_GAP_MM)),
         ventricle_growth_mm=float(-0.8 + 3.2 * atrophy + rng.normal(0, 0.8)) + hydrocephalus_mm,
         grey_hu=grey_hu,
         white_hu=grey_hu - float(rng.uniform(4.5, 9)),
         csf_hu=float(rng.uniform(3, 11)),
-        skull_scale=float(np.clip(rng.normal(1.0, 0.17), 0.65, 1.5)),
+        dura_mm=float(rng.uniform(0.5, 3.2)),
+        skull_scale=float(np.clip(rng.normal(0.95, 0.2), 0.55, 1.5)),
         bone_hu=float(rng.uniform(950, 1500)),
         diploe_hu=float(rng.uniform(350, 800)),
-        scalp_mm=float(rng.uniform(3.0, 8.0)),
+        scalp_mm=float(rng.uniform(3.0, 10.0)),
         sinus_opacity=float(rng.choice([0.0, 0.05, 0.4], p=[0.6, 0.25, 0.15])),
     )
+
+
+def fit_cavity(template: Template, build: Build, rng: np.random.Generator) -> Template:
+    """The template with the patient's inner table: the vault as far from the brain as the gap, here more, there less."""
+    closer_mm = WIDEST_GAP_MM - build.gap_mm * (1 + 0.6 * smooth_noise(rng, 60))
+    vault = np.clip((axes_mm()[2] + 20) / 25, 0, 1)  # not the base, with its cisterns
+    outside_mm = template.outside_mm + np.clip(closer_mm, 0, WIDEST_GAP_MM) * vault
+    still = outside_mm.ravel()[template.inside] < INSIDE_MM
+    kept = {name: getattr(template, name)[still] for name in TEMPLATE_FIELDS}
+    inside = template.inside[still]
+    return replace(template, **kept, outside_mm=outside_mm, inside=inside, depth_in=-outside_mm.ravel()[inside])
 
 
 def brain_hu(template: Template, build: Build, rng: np.random.Generator) -> tuple[Floats, Floats, Floats]:
@@ -65,15 +88,16 @@ def brain_hu(template: Template, build: Build, rng: np.random.Generator) -> tupl
         `template.inside`.
     """
     local = smooth_noise(rng, 45).ravel()[template.inside]
-    threshold = 0.56 - 0.24 * build.atrophy - 0.05 * local
-    sulci = np.clip((template.csf_in - threshold) / 0.22 + 0.5, 0, 1)
+    threshold = 0.86 - 0.42 * build.atrophy - 0.05 * local
+    folds = _folds(template, build, rng)
+    sulci = np.maximum(np.clip((template.csf_in - threshold) / 0.22 + 0.5, 0, 1), np.clip(1.2 - folds / 0.16, 0, 1))
     lateral = np.clip((np.abs(template.xyz_in[:, 0]) - 4) / 6, 0, 1) * np.clip((template.xyz_in[:, 2] + 24) / 12, 0, 1)
     growth = build.ventricle_growth_mm * (0.3 + 0.7 * lateral)
     growth = growth + 0.9 * smooth_noise(rng, 50).ravel()[template.inside]
     ventricles = soft_step(template.ventricle_mm_in - growth, STEP_MM)
     outside = np.clip((template.ventricle_mm_in - growth) / 3, 0, 1)
     sulci = (sulci * outside).astype(np.float32)
-    grey = np.clip((template.grey_in - 0.5) * 1.5 + 0.5, 0, 1)
+    grey = np.clip((np.maximum(template.grey_in, np.clip(1.15 - folds, 0, 1)) - 0.5) * 1.5 + 0.5, 0, 1)
     tissue = build.white_hu + (build.grey_hu - build.white_hu) * grey
     tissue += 1.2 * smooth_noise(rng, 10).ravel()[template.inside] + 1.0 * local
     if build.atrophy > 0.45:  # leukoaraiosis: dark white matter around the ventricles of old patients
@@ -83,39 +107,38 @@ def brain_hu(template: Template, build: Build, rng: np.random.Generator) -> tupl
     return (tissue + (build.csf_hu - tissue) * fluid).astype(np.float32), sulci, ventricles
 
 
-def _skull_thickness_mm(build: Build, rng: np.random.Generator) -> Floats:
-    """Thickness of the vault at every voxel [Z, Y, X]: thin at temples and orbits, thick at the brow."""
-    x, y, z = axes_mm()
-    thin = 2.6 * np.exp(-((((np.abs(x) - 66) / 16) ** 2) + ((y - 5) / 38) ** 2 + ((z + 8) / 28) ** 2))
-    thick = 3.0 * np.exp(-(((x / 22) ** 2) + ((y + 104) / 16) ** 2 + ((z + 5) / 22) ** 2))
-    brow = 2.0 * np.exp(-((((y - 74) / 14) ** 2) + ((z + 5) / 22) ** 2 + (x / 45) ** 2))
-    orbits = 4.6 * np.exp(-((((np.abs(x) - 30) / 22) ** 4) + ((y - 42) / 28) ** 4 + ((z + 23) / 13) ** 4))
-    thickness = (5.8 - thin - orbits + thick + brow) * build.skull_scale
-    return np.clip(thickness * (1 + 0.08 * smooth_noise(rng, 35)), 1.3, 14).astype(np.float32)
+def _folds(template: Template, build: Build, rng: np.random.Generator) -> Floats:
+    """The patient's own folds of the cortex: distance [N] to the middle of a sulcus, in widths of a cortical ribbon.
+
+    Sulci are the sheets on which a random field is zero; they reach some way below the inner table, not the cerebellum.
+    """
+    field = smooth_noise(rng, float(rng.uniform(11, 16))).ravel()[template.inside]
+    reach_mm = float(rng.uniform(9, 16)) * (1 + 0.4 * smooth_noise(rng, 30).ravel()[template.inside])
+    deep = np.clip((template.depth_in - reach_mm) / 4, 0, 5)
+    below = template.tentorium_mm_in < 0
+    return (np.abs(field) / (0.35 + 0.2 * build.atrophy) + deep + 5 * below).astype(np.float32)
 
 
 def paint_head(template: Template, build: Build, brain: Floats, rng: np.random.Generator) -> Floats:
     """HU [Z, Y, X] of the whole head in template space: vault, scalp, face and the given brain [N]."""
     out = template.outside_mm
     parts, skin_mm = face_parts()
-    skull_mm = _skull_thickness_mm(build, rng)
-    x, y, z = axes_mm()
-    temple = 9 * np.exp(-((((np.abs(x) - 70) / 16) ** 2) + ((y - 18) / 24) ** 2 + ((z + 22) / 30) ** 2))
-    nape = 14 * np.exp(-((((y + 95) / 22) ** 2) + ((z + 58) / 24) ** 2 + (x / 50) ** 2))
-    scalp_mm = build.scalp_mm + (temple + nape) * rng.uniform(0.6, 1.2)
+    skull_mm = skull_thickness_mm(build.skull_scale, rng)
+    scalp_mm, dense_mm = scalp_thickness_mm(build.scalp_mm, rng)
     skin = np.minimum(out - skull_mm - scalp_mm, skin_mm)  # signed distance to the air, positive outside
     hu = np.full(SHAPE, AIR_HU, np.float32)
     body = skin < 0
-    muscle = (temple + nape > 2.5) & (out - skull_mm < (temple + nape) * 0.9)
-    rim = skin > -1.8
-    hu[body] = np.where(muscle | rim, 48, -80)[body]
+    layered = (out - skull_mm < dense_mm) | (skin > -SKIN_MM)
+    hu[body] = np.where(layered, rng.uniform(36, 58), rng.uniform(-95, -60))[body]
     soft = parts > 0
     hu[soft & body] = _part_hu(build, rng)[parts[soft & body]]
-    vault = (out < skull_mm) & ((parts == Part.NONE) | (parts == Part.SOFT) | (parts == Part.FAT))
+    vault = (out > -STEP_MM) & (out < skull_mm) & ((parts == Part.NONE) | (parts == Part.SOFT) | (parts == Part.FAT))
     relative = out[vault] / skull_mm[vault]
     spongy = np.clip((0.36 - np.abs(relative - 0.52)) * 6, 0, 1) * np.clip((skull_mm[vault] - 3.5) / 2, 0, 1)
     texture = smooth_noise(rng, 6)
-    hu[vault] = build.bone_hu + (build.diploe_hu - build.bone_hu + 90 * texture[vault]) * spongy
+    bone = build.bone_hu + (build.diploe_hu - build.bone_hu + 90 * texture[vault]) * spongy
+    xyz = np.stack([np.broadcast_to(line, SHAPE)[vault] for line in axes_mm()], axis=1)
+    hu[vault] = bone + (SCAR_HU - bone) * openings(xyz, rng)
     cells = parts == Part.AIR_CELL
     hu[cells] = np.where(texture[cells] > 0.55, build.bone_hu * 0.6, hu[cells])
     _fill_sinuses(hu, build, rng)

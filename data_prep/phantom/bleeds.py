@@ -44,16 +44,16 @@ SAH_SITES: dict[str, tuple[Point, float]] = {  # centre, spread in mm
 def sample_age(rng: np.random.Generator) -> tuple[str, float]:
     """Samples the age of a clot and its mean density in HU."""
     age = str(rng.choice(["fresh", "hyperacute", "subacute"], p=[0.68, 0.14, 0.18]))
-    low, high = {"fresh": (55, 76), "hyperacute": (50, 62), "subacute": (40, 52)}[age]
+    low, high = {"fresh": (52, 78), "hyperacute": (46, 62), "subacute": (40, 52)}[age]
     return age, float(rng.uniform(low, high))
 
 
 def clot_hu(canvas: Canvas, age: str, mean_hu: float, rng: np.random.Generator) -> Floats:
     """Density [N] inside a clot: mottled, with a swirl sign if hyperacute."""
-    hu = mean_hu + rng.uniform(2, 4.5) * canvas.noise(rng, 7) + rng.uniform(1, 4) * canvas.noise(rng, 18)
+    hu = mean_hu + rng.uniform(3, 7) * canvas.noise(rng, 7) + rng.uniform(2, 6) * canvas.noise(rng, 18)
     if age == "hyperacute":  # unclotted blood between the clots
         hu -= rng.uniform(8, 18) * np.clip(canvas.noise(rng, 11) - 0.2, 0, 1)
-    return np.clip(hu, 32, 88).astype(np.float32)
+    return np.clip(hu, 30, 90).astype(np.float32)
 
 
 def add_fluid_level(canvas: Canvas, hu: Floats, fraction: Floats, rng: np.random.Generator) -> Floats:

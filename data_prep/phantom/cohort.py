@@ -22,7 +22,7 @@ COHORT_OF: dict[Layout, Cohort] = {"rsna": "training", "ct-ich": "evaluation", "
 WRITERS: dict[Layout, Callable[[PhantomPatient, int, int, Path], Tables]] = {
     "rsna": write_rsna, "ct-ich": write_ct_ich, "cq500": write_cq500
 }  # fmt: skip
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 MAX_PATIENTS = 16**9 // MAX_SLICES
 STATEMENT = (
     "Synthetic head CT. No patient, no scanner: every image, mask and label was computed. Not for clinical use. "

@@ -1,4 +1,4 @@
-"""Confounders of a density threshold: calcifications, dense dura and vessels, infarcts, masses, beam hardening."""
+"""Confounders of a density threshold: calcifications, dense dura and vessels, infarcts, masses."""
 
 import numpy as np
 
@@ -80,6 +80,8 @@ def dura(canvas: Canvas, rng: np.random.Generator) -> None:
     falx = soft_step(np.abs(x - bend) - rng.uniform(0.4, 1.2), 1.5) * on_falx(canvas)
     tentorium = soft_step(np.abs(template.tentorium_mm_in) - rng.uniform(0.3, 1.0), 1.5) * on_tentorium(canvas)
     bloodless = 1 - canvas.blood
+    lining = soft_step(template.depth_in - canvas.build.dura_mm * (1 + 0.5 * canvas.noise(rng, 30)), 1.5)
+    canvas.blend(lining * bloodless, falx_hu)
     canvas.blend(falx * bloodless, falx_hu)
     canvas.blend(tentorium * bloodless, falx_hu + rng.uniform(-4, 6))
     width_mm = rng.uniform(4.5, 8.5) * np.clip((75 - y) / 90, 0.3, 1)  # it widens posteriorly
@@ -115,20 +117,6 @@ def paint_meningioma(canvas: Canvas, fraction: Floats, rng: np.random.Generator)
     if rng.random() < 0.35:
         hu = hu + rng.uniform(40, 150) * np.clip(canvas.noise(rng, 7), 0, 1.5)
     canvas.blend(fraction * (1 - canvas.blood), hu.astype(np.float32))
-
-
-def beam_hardening(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Adds beam hardening: streaks between the petrous bones and at the occiput, and a bright rim under the vault."""
-    x, y, z = canvas.template.xyz_in.T
-    strength = rng.uniform(3, 15)
-    bars = canvas.noise(rng, (4.0, 6.0, 90.0))
-    between = np.exp(-((x / 30) ** 4) - ((y + 24) / 22) ** 2 - ((z + 37) / 9) ** 2)
-    canvas.hu += strength * (bars - 0.7) * between
-    fan = canvas.noise(rng, (4.0, 80.0, 7.0))
-    canvas.hu += 0.5 * strength * fan * np.exp(-((x / 22) ** 2) - ((y + 84) / 24) ** 2 - ((z + 38) / 14) ** 2)
-    anterior = canvas.noise(rng, (5.0, 60.0, 7.0))
-    canvas.hu += 0.4 * strength * anterior * np.exp(-((x / 50) ** 2) - ((y - 45) / 25) ** 2 - ((z + 22) / 8) ** 2)
-    canvas.hu += rng.uniform(0, 9) * np.exp(-np.clip(canvas.template.depth_in, 0, None) / rng.uniform(2.5, 7))
 
 
 def ventricular_catheter(canvas: Canvas, rng: np.random.Generator) -> None:

@@ -27,8 +27,10 @@ class Part(IntEnum):
 
 # (centre, radii, wall in mm, wall's part, content's part); mirrored when x is not 0, painted in this order
 HOLLOWS: tuple[tuple[Point, Point, float, Part, Part], ...] = (
-    ((0, -6, -42), (19, 24, 13), 2.0, Part.CORTICAL, Part.SPONGY),  # sphenoid body and clivus
-    ((7, 10, -37), (7, 10, 8), 1.5, Part.CORTICAL, Part.SINUS),  # sphenoid sinus
+    ((0, -6, -47), (15, 20, 10), 2.0, Part.CORTICAL, Part.SPONGY),  # sphenoid body and clivus
+    ((7, 8, -41), (7, 11, 8), 1.2, Part.CORTICAL, Part.SINUS),  # sphenoid sinus
+    ((12, 1, -27), (5, 11, 7), 0.5, Part.CORTICAL, Part.MUSCLE),  # cavernous sinus
+    ((0, 1, -26), (8, 8, 7), 1.0, Part.CORTICAL, Part.MUSCLE),  # sella and pituitary
     ((24, 42, -36), (19, 30, 17), 2.0, Part.CORTICAL, Part.FAT),  # orbit
     ((6, 42, -38), (6, 24, 13), 1.2, Part.CORTICAL, Part.AIR_CELL),  # ethmoid cells
     ((0, 46, -66), (13, 30, 16), 1.5, Part.CORTICAL, Part.SINUS),  # nasal cavity
@@ -69,7 +71,7 @@ def _paint_hollows(parts: Labels, outside_mm: Floats) -> None:
     for centre, radii, wall_mm, wall, content in HOLLOWS:
         for side in _sides(centre):
             where, norm = ellipsoid(mirrored(centre, side), radii)
-            free = outside_mm[where] > 1.5
+            free = outside_mm[where] > (0 if content is Part.MUSCLE else 1.5)
             shell = 1 + wall_mm / min(radii)
             block = parts[where]
             block[free & (norm < shell) & ((norm >= 1) | (block == Part.NONE) | (block == Part.SOFT))] = wall

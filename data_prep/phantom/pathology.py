@@ -9,7 +9,7 @@ from data_prep.phantom.anatomy import Build, brain_hu
 from data_prep.phantom.bleeds import CONTUSION_SITES, IPH_SITES, IPH_WEIGHTS
 from data_prep.phantom.canvas import EPIDURAL, SUBDURAL, Canvas
 from data_prep.phantom.painting_grid import Point
-from data_prep.phantom.template import load_template
+from data_prep.phantom.template import Template
 
 BLEEDING_FRACTION = 0.5
 SCENARIOS = ("stroke", "subdural", "aneurysm", "epidural", "trauma", "ventricular")
@@ -34,9 +34,9 @@ def _clot(canvas: Canvas, rng: np.random.Generator, deferred: list[Painter], vol
 def _collection(canvas: Canvas, rng: np.random.Generator, deferred: list[Painter], kind: int) -> None:
     """As `_clot`, for an epidural or subdural collection."""
     if kind == EPIDURAL:
-        fraction, thickness_mm, normal = bleeds.epidural_shape(canvas, rng, _lognormal(rng, 30, 0.75, 2.0, 110))
+        fraction, thickness_mm, normal = bleeds.epidural_shape(canvas, rng, _lognormal(rng, 12, 1.0, 0.8, 110))
     else:
-        fraction, thickness_mm, normal = bleeds.subdural_shape(canvas, rng, _lognormal(rng, 45, 0.75, 3.0, 130))
+        fraction, thickness_mm, normal = bleeds.subdural_shape(canvas, rng, _lognormal(rng, 20, 1.0, 1.0, 130))
     bleeds.displace_under_collection(canvas, thickness_mm, normal)
     deferred.append(lambda: bleeds.extra_axial(canvas, rng, kind, fraction))
 
@@ -44,7 +44,7 @@ def _collection(canvas: Canvas, rng: np.random.Generator, deferred: list[Painter
 def _thin_subdural(canvas: Canvas, rng: np.random.Generator, deferred: list[Painter]) -> None:
     """Appends the painter of a thin subdural at falx or tentorium, without mass effect."""
     shape = bleeds.interhemispheric_shape if rng.random() < 0.6 else bleeds.tentorial_shape
-    fraction = shape(canvas, rng, _lognormal(rng, 9, 0.6, 1.5, 30))
+    fraction = shape(canvas, rng, _lognormal(rng, 6, 0.7, 0.8, 30))
     deferred.append(lambda: bleeds.extra_axial(canvas, rng, SUBDURAL, fraction))
 
 
@@ -52,7 +52,7 @@ def _contusions(canvas: Canvas, rng: np.random.Generator, deferred: list[Painter
     """As `_clot`, for one to `max_count` contusions."""
     for _ in range(int(rng.integers(1, max_count + 1))):
         site = CONTUSION_SITES[int(rng.integers(len(CONTUSION_SITES)))]
-        _clot(canvas, rng, deferred, _lognormal(rng, 4, 0.9, 0.2, 30), site)
+        _clot(canvas, rng, deferred, _lognormal(rng, 3, 1.0, 0.2, 30), site)
 
 
 def _sample_bleeds(canvas: Canvas, rng: np.random.Generator) -> list[Painter]:
@@ -61,7 +61,7 @@ def _sample_bleeds(canvas: Canvas, rng: np.random.Generator) -> list[Painter]:
     scenario = str(rng.choice(SCENARIOS, p=SCENARIO_WEIGHTS))
     if scenario == "stroke":
         name = str(rng.choice(list(IPH_SITES), p=IPH_WEIGHTS))
-        volume_ml = _lognormal(rng, 20, 0.9, 0.4, 90) * (0.3 if name in {"pons", "caudate"} else 1)
+        volume_ml = _lognormal(rng, 10, 1.1, 0.3, 90) * (0.3 if name in {"pons", "caudate"} else 1)
         if rng.random() < (0.5 if name in {"thalamus", "caudate", "putamen"} else 0.2):
             bleeds.intraventricular(canvas, rng)
         if rng.random() < 0.15:
@@ -94,15 +94,15 @@ def _sample_bleeds(canvas: Canvas, rng: np.random.Generator) -> list[Painter]:
     return deferred
 
 
-def paint_brain(build: Build, volume_scale: float, rng: np.random.Generator) -> Canvas:
+def paint_brain(template: Template, build: Build, volume_scale: float, rng: np.random.Generator) -> Canvas:
     """Paints the intracranial cavity of one patient, with bleeds and confounders.
 
     Args:
+        template: With the patient's inner table.
         build: Anatomical parameters of the patient.
         volume_scale: Ratio of the patient's volume to the template's.
         rng: Random generator of all choices.
     """
-    template = load_template()
     hu, sulci, ventricles = brain_hu(template, build, rng)
     canvas = Canvas(template, build, hu, ventricles, sulci, volume_scale)
     confounders.infarcts(canvas, rng)
@@ -118,5 +118,4 @@ def paint_brain(build: Build, volume_scale: float, rng: np.random.Generator) -> 
     confounders.dura(canvas, rng)
     if rng.random() < (0.06 if canvas.bleeds else 0.02):
         confounders.ventricular_catheter(canvas, rng)
-    confounders.beam_hardening(canvas, rng)
     return canvas

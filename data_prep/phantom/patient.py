@@ -7,7 +7,7 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from data_prep.phantom.acquisition import SAMPLE_MM, average_slabs, simulate_images
-from data_prep.phantom.anatomy import paint_head, sample_build
+from data_prep.phantom.anatomy import fit_cavity, paint_head, sample_build
 from data_prep.phantom.pathology import paint_brain
 from data_prep.phantom.pose import sample_pose
 from data_prep.phantom.scanner import Cohort, Scanner, sample_scanner
@@ -73,9 +73,9 @@ def make_patient(seed: int, index: int, cohort: Cohort, *, matrix: int = 256) ->
     sequence = np.random.SeedSequence([seed, COHORTS.index(cohort), index])
     body, pathology, device = (np.random.default_rng(child) for child in sequence.spawn(3))
     with threadpool_limits(limits=1):  # one thread, so that sums are the same on every machine
-        template = load_template()
         build, pose, scanner = sample_build(body), sample_pose(body), sample_scanner(cohort, device)
-        canvas = paint_brain(build, pose.volume_scale, pathology)
+        template = fit_cavity(load_template(), build, body)
+        canvas = paint_brain(template, build, pose.volume_scale, pathology)
         head = paint_head(template, build, canvas.hu, body)
         samples = min(round(scanner.field_mm / SAMPLE_MM), 2 * matrix)
         hu, mask, brain = simulate_images(average_slabs(head, canvas, pose, scanner, samples), scanner, matrix, device)

@@ -36,7 +36,8 @@ class Pose:
 
 def sample_pose(rng: np.random.Generator) -> Pose:
     """Samples size (0.85-1.15 of an average adult; the template is large), rotation, position, warp, lowest slice."""
-    roll, pitch, yaw = np.deg2rad([rng.normal(0, 3), rng.normal(4, 5), rng.normal(0, 5)])
+    turned = float(rng.normal(0, 5)) if rng.random() < 0.7 else float(rng.uniform(-30, 30))
+    roll, pitch, yaw = np.deg2rad([rng.normal(0, 4), rng.normal(4, 6), turned])
     size = float(np.clip(rng.normal(0.905, 0.045), 0.8, 1.03)) * np.exp(rng.normal(0, 0.025, 3))
     about_x = np.array([[1, 0, 0], [0, np.cos(pitch), -np.sin(pitch)], [0, np.sin(pitch), np.cos(pitch)]])
     about_y = np.array([[np.cos(roll), 0, np.sin(roll)], [0, 1, 0], [-np.sin(roll), 0, np.cos(roll)]])
@@ -45,7 +46,7 @@ def sample_pose(rng: np.random.Generator) -> Pose:
     fine = rng.standard_normal((3, 12, 12, 12)) * rng.uniform(0.4, 1.5) * NOISE_GAIN
     return Pose(
         to_template=(np.diag(1 / size) @ about_x @ about_y @ about_z).astype(np.float32),
-        shift_mm=(float(rng.normal(0, 5)), float(rng.normal(0, 6))),
+        shift_mm=(float(rng.normal(0, 7)), float(rng.normal(0, 8))),
         lowest_mm=float(rng.uniform(-78, -52)),
         warps=(coarse.astype(np.float32), fine.astype(np.float32)),
     )

@@ -1,4 +1,4 @@
-"""Scanner models: geometry, point spread, calibration, noise and artefacts of a CT scanner."""
+"""Scanner models: geometry, kernel, calibration and artefacts of a CT scanner."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -7,8 +7,46 @@ import numpy as np
 import numpy.typing as npt
 
 from data_prep.phantom.painting_grid import Floats
+from hgisam.errors import InputError
 
 Cohort = Literal["training", "evaluation"]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A reconstruction kernel: a Gaussian point spread with edge enhancement.
+
+    Attributes:
+        blur_mm: Standard deviation of the point spread in the plane.
+        sharpen: Weight of the Gaussian of twice that width that is subtracted.
+    """
+
+    blur_mm: float
+    sharpen: float
+
+    def transfer(self, frequency: Floats) -> Floats:
+        """Modulation transfer at frequencies in cycles per mm, 1 at 0."""
+        gaussian = np.exp(-2 * (np.pi * self.blur_mm * frequency) ** 2)
+        return np.asarray((1 + self.sharpen) * gaussian - self.sharpen * gaussian**4)
+
+
+KERNELS = {
+    "smooth": Kernel(1.0, 0.0),
+    "soft": Kernel(0.8, 0.2),
+    "standard": Kernel(0.65, 0.5),
+    "sharp": Kernel(0.5, 0.8),
+}
+
+
+def kernel_named(name: str) -> Kernel:
+    """The kernel of that name in `KERNELS`.
+
+    Raises:
+        InputError: If there is none.
+    """
+    if name not in KERNELS:
+        raise InputError("phantom kernel", name, " or ".join(KERNELS), "Choose one of them.")
+    return KERNELS[name]
 
 
 @dataclass(frozen=True)
@@ -20,29 +58,33 @@ class Scanner:
         field_mm: Side of the square field of view.
         thickness_mm: Slice thickness and distance between slices.
         tilt_deg: Gantry tilt, positive if the front of a slice is higher.
-        blur_mm: Standard deviation of the point spread in the plane.
-        sharpen: Strength of the edge enhancement.
+        kernel: Name of the reconstruction kernel, of `KERNELS`.
         noise_hu: Standard deviation in the centre of the head.
-        grain_mm: Correlation length of the noise.
-        level_hu, contrast, bone_gain: Calibration: offset and gain of soft tissue, gain of bone.
-        cupping_hu: Density of the rim minus that of the centre.
+        bone_residue: Share of bone's beam hardening that the scanner does not correct.
+        off_focal: Share of the beam that comes from around the focal spot.
+        water_residue: The same of water's; negative if it corrects too much.
+        level_hu: Calibration: offset of soft tissue.
+        contrast: Calibration: gain of soft tissue.
+        bone_gain: Calibration: gain of bone.
         has_head_rest: True if a head rest is in the field of view.
         round_field: True if pixels outside the inscribed circle have a padding value.
-        bits_stored, signed, intercept: Pixel encoding of the DICOM files.
+        bits_stored: Bits of a stored pixel in the DICOM files.
+        signed: True if stored pixels have a sign.
+        intercept: Rescale intercept of the DICOM files.
     """
 
     name: str
     field_mm: float
     thickness_mm: float
     tilt_deg: float
-    blur_mm: float
-    sharpen: float
+    kernel: str
     noise_hu: float
-    grain_mm: float
+    bone_residue: float
+    off_focal: float
+    water_residue: float
     level_hu: float
     contrast: float
     bone_gain: float
-    cupping_hu: float
     has_head_rest: bool
     round_field: bool
     bits_stored: int
@@ -55,27 +97,28 @@ def sample_scanner(cohort: Cohort, rng: np.random.Generator) -> Scanner:
     if cohort == "evaluation":
         return Scanner(
             name="Phantom E1", field_mm=250.0, thickness_mm=5.0, tilt_deg=round(float(rng.uniform(6, 16)), 1),
-            blur_mm=0.55, sharpen=0.3, noise_hu=float(rng.uniform(4.0, 5.5)), grain_mm=1.0, level_hu=-1.5,
-            contrast=1.04, bone_gain=1.1, cupping_hu=2.0, has_head_rest=True, round_field=False,
+            kernel="sharp", noise_hu=float(rng.uniform(4.2, 5.6)), bone_residue=1.75,
+            off_focal=0.12, water_residue=0.0,
+            level_hu=-0.75, contrast=1.04, bone_gain=1.1, has_head_rest=True, round_field=False,
             bits_stored=16, signed=True, intercept=0,
         )  # fmt: skip
-    sharp = float(rng.uniform(0, 1))
+    kernel = str(rng.choice(list(KERNELS)))
     bits, signed, intercept = ((16, True, -1024), (12, False, -1024), (16, True, 0), (12, False, 0))[
         int(rng.choice(4, p=(0.45, 0.45, 0.07, 0.03)))
     ]  # the last one is the defect known from RSNA 2019
     return Scanner(
         name=f"Phantom T{int(rng.integers(1, 10))}",
-        field_mm=round(float(rng.uniform(205, 275)), 1),
+        field_mm=round(float(rng.uniform(200, 275)), 1),
         thickness_mm=float(rng.choice([2.5, 3.0, 3.75, 4.0, 5.0], p=[0.12, 0.1, 0.1, 0.1, 0.58])),
         tilt_deg=round(float(rng.uniform(-4, 24)), 1) if rng.random() < 0.55 else 0.0,
-        blur_mm=1.05 - 0.75 * sharp + float(rng.uniform(-0.1, 0.15)),
-        sharpen=float(rng.uniform(0, 0.9)) * sharp,
-        noise_hu=float(rng.uniform(2.0, 7.5)) * (0.8 + 0.3 * sharp),
-        grain_mm=1.9 - 1.2 * sharp,
+        kernel=kernel,
+        noise_hu=float(rng.uniform(3.5, 6.5)) * KERNELS["standard"].blur_mm / KERNELS[kernel].blur_mm,
+        bone_residue=float(rng.uniform(0.2, 2.4)),
+        off_focal=float(rng.uniform(0.0, 0.14)),
+        water_residue=float(rng.uniform(-0.04, 0.04)),
         level_hu=float(rng.uniform(-5, 5)),
         contrast=float(rng.uniform(0.86, 1.18)),
         bone_gain=float(rng.uniform(0.8, 1.3)),
-        cupping_hu=float(rng.uniform(-2, 6)),
         has_head_rest=bool(rng.random() < 0.8),
         round_field=bool(rng.random() < 0.3),
         bits_stored=bits,
@@ -112,25 +155,6 @@ def calibrate(scanner: Scanner, hu: Floats) -> Floats:
     return np.interp(hu, true, seen).astype(np.float32)
 
 
-def noise(scanner: Scanner, shape: tuple[int, int, int], pixel_mm: float, rng: np.random.Generator) -> Floats:
-    """Noise [slice, row, col] of filtered back projection: band-pass, with the kernel's correlation, unit variance.
-
-    Args:
-        scanner: Gives the correlation length.
-        shape: (slice, row, col).
-        pixel_mm: Pixel pitch.
-        rng: Random generator.
-    """
-    rows, cols = np.fft.fftfreq(shape[1], pixel_mm)[:, None], np.fft.rfftfreq(shape[2], pixel_mm)[None]
-    frequency = np.hypot(rows, cols)  # cycles per mm
-    spectrum = (np.sqrt(frequency + 0.01) * np.exp(-((frequency * scanner.grain_mm * 1.6) ** 2))).astype(np.float32)
-    out = np.empty(shape, np.float32)
-    for index in range(shape[0]):
-        white = np.fft.rfft2(rng.standard_normal(shape[1:], dtype=np.float32))
-        out[index] = np.fft.irfft2(white * spectrum, s=shape[1:])
-    return out / np.float32(out.std())
-
-
 def head_rest(shape: tuple[int, int], pixel_mm: float, head_back_mm: float, rng: np.random.Generator) -> Floats:
     """HU [row, col] of a curved carbon-fibre cradle with foam behind the head; NaN outside of it.
 
@@ -149,15 +173,3 @@ def head_rest(shape: tuple[int, int], pixel_mm: float, head_back_mm: float, rng:
     out[posterior & (distance < radius) & (distance > radius - 9)] = rng.uniform(-970, -900)
     out[posterior & (distance >= radius) & (distance < radius + shell_mm)] = shell_hu
     return out
-
-
-def metal_star(shape: tuple[int, int], pixel_mm: float, at: tuple[float, float], rng: np.random.Generator) -> Floats:
-    """Streak artefact around a piece of metal: HU [row, col] to add; `at` is its (row, col) in px."""
-    rows, cols = (np.arange(n)[:, None] for n in shape)
-    dr, dc = (rows - at[0]) * pixel_mm, (cols.T - at[1]) * pixel_mm
-    radius, angle = np.hypot(dr, dc), np.arctan2(dr, dc)
-    star = np.zeros(shape, np.float32)
-    for order in rng.integers(3, 22, 7):
-        star += rng.normal(0, 1) * np.cos(order * angle + rng.uniform(0, 2 * np.pi))
-    star *= rng.uniform(15, 60) / (1 + radius / 12)
-    return np.where(radius < rng.uniform(1.5, 4), 2500, star).astype(np.float32)

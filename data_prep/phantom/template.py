@@ -30,6 +30,8 @@ from data_prep.phantom.painting_grid import (
 )
 from hgisam.errors import InputError
 
+INSIDE_MM = 0.75  # voxels of the cavity, with half a voxel beyond its edge
+WIDEST_GAP_MM = 3.0  # between the brain and the inner table; patients have less
 TEMPLATE_ORIGIN_MM = (-72.0, -134.0, -98.0)  # z, y, x of the first template voxel; 1 mm pitch
 
 CISTERNS: tuple[tuple[Point, Point], ...] = (
@@ -42,7 +44,8 @@ CISTERNS: tuple[tuple[Point, Point], ...] = (
 BONES_INTO_CAVITY: tuple[tuple[Point, Point, float, float], ...] = (  # start, end, radius there, mirrored in x
     ((13, -17, -37), (60, -42, -34), 5.0, 10.0),  # petrous ridge
     ((8, 6, -25), (50, 22, -12), 3.0, 3.0),  # lesser and greater sphenoid wing
-    ((0, -8, -26), (0, -20, -52), 5.0, 7.0),  # dorsum sellae and clivus
+    ((7, -7, -23), (8, -7, -30), 1.6, 2.4),  # posterior clinoids and dorsum sellae
+    ((0, -9, -34), (0, -20, -54), 3.0, 6.0),  # clivus
 )
 
 
@@ -103,7 +106,7 @@ def mirrored(point: Point, side: int) -> Point:
 def _cavity(brain: Bools) -> Bools:
     """Mask [Z, Y, X] of the intracranial cavity."""
     from_brain = ndimage.distance_transform_edt(~brain) * STEP_MM
-    cavity = ndimage.distance_transform_edt(from_brain < 9) * STEP_MM > 7
+    cavity = ndimage.distance_transform_edt(from_brain < 9) * STEP_MM > 9 - WIDEST_GAP_MM
     cavity |= _dome(brain)
     for centre, radii in CISTERNS:
         where, norm = ellipsoid(centre, radii)
@@ -175,7 +178,7 @@ def load_template() -> Template:
     cord = ndimage.gaussian_filter(((x**2 + (y + 46) ** 2 < 6**2) & (z < -66)).astype(np.float32), 0.7)
     white = np.maximum(white, cord)
     outside_mm = signed_distance(_cavity(brain))
-    inside = np.flatnonzero(outside_mm < 0.75)
+    inside = np.flatnonzero(outside_mm < INSIDE_MM)
     csf = np.clip(1 - grey - white, 0, 1)
     ventricles = _ventricles(csf, -outside_mm)
     box = tuple(slice(s.start - 14, s.stop + 14) for s in ndimage.find_objects(ventricles.astype(np.uint8))[0])

@@ -18,8 +18,9 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 MethodName = Literal[
-    "hgi_sam", "swin_sam", "grad_cam", "hires_cam", "layer_cam", "rollout", "relevance", "gradient_input"
-]
+    "hgi_sam", "swin_sam", "hgi_sam_averaged", "swin_sam_averaged", "grad_cam", "hires_cam", "layer_cam", "rollout",
+    "relevance", "gradient_input",
+]  # fmt: skip
 
 
 class _Section(BaseModel):
@@ -65,6 +66,7 @@ class Augment(_Section):
     hide_cells: Annotated[int, Field(gt=0, le=256)]  # along a side
     gamma: Annotated[float, Field(ge=0, le=5)]  # 0.3: gamma transform with exponents from exp(-0.3) to exp(0.3)
     low_resolution: Annotated[float, Field(ge=0, lt=1)]  # 0.3: half of the slices are downsampled by up to 0.3
+    rim_hu: Annotated[float, Field(ge=0, le=500)] = 0  # brightness of the rim under the skull, at the skull
 
 
 class Train(_Section):

@@ -17,6 +17,8 @@ from hgisam.config.profile import Augment
 from hgisam.data.preprocess import gaussian_blur
 
 AIR_HU = -1000.0  # outside the field of view
+RIM_PX, RIM_REACH_PX = (1.0, 6.0), 14  # standard deviations of the rim's fall into the brain; where it ends
+RIM_CELLS = 5  # along a side, of the field that makes the rim uneven
 SOFT_HU = 150.0  # upper bound of soft tissue, whose lower bound is its negative; HU above have a separate gain
 
 
@@ -34,6 +36,8 @@ class Augmentation:
     visible: Tensor  # [B, cells, cells], 0 for a hidden cell
     gamma: Tensor  # exponent of the gamma transform of soft tissue
     zoom: Tensor  # factor on the number of pixels per side, for low resolution
+    rim_hu: Tensor  # [B, cells, cells], HU added at the skull
+    rim_px: Tensor  # standard deviation of the rim's fall into the brain
 
 
 def sample_augmentation(rows: npt.NDArray[np.int64], settings: Augment, seed: int, epoch: int) -> Augmentation:
@@ -64,6 +68,8 @@ def _sample(rng: np.random.Generator, settings: Augment) -> dict[str, Any]:
         "gamma": np.exp(rng.uniform(-settings.gamma, settings.gamma)),
         # half of the slices keep their resolution
         "zoom": 1 - max(0.0, rng.uniform(-settings.low_resolution, settings.low_resolution)),
+        "rim_hu": settings.rim_hu * rng.uniform(-0.5, 1) * (1 + 0.6 * rng.standard_normal((RIM_CELLS, RIM_CELLS))),
+        "rim_px": rng.uniform(*RIM_PX),
     }
 
 
@@ -71,6 +77,8 @@ def augment(hu: Tensor, brain: Tensor, changes: Augmentation, mask: Tensor | Non
     """Apply sampled augmentation on the device of `hu`.
 
     Hidden cells count as outside the brain, so that a network can't rely on the most conspicuous spot of a bleed alone.
+    The rim is what a scanner leaves of beam hardening and off-focal radiation under the skull: no two scanners, and no
+    two places of a head, have the same.
 
     Args:
         hu: [B, H, W] HU.
@@ -89,7 +97,7 @@ def augment(hu: Tensor, brain: Tensor, changes: Augmentation, mask: Tensor | Non
     grid = _sampling_grid(changes.affine.to(device), *size)
     layers = [hu.float() - AIR_HU, (brain > 0).float(), *([(mask > 0).float()] if mask is not None else [])]
     moved, inside, *masks = F.grid_sample(torch.stack(layers, dim=1), grid, align_corners=False).unbind(dim=1)
-    moved = gaussian_blur(moved + AIR_HU, changes.blur_px.to(device))
+    moved = gaussian_blur(moved + AIR_HU, changes.blur_px.to(device)) + _rim(inside, changes)
     soft = moved.clamp(-SOFT_HU, SOFT_HU)
     dense = (moved - soft) * _per_slice(changes.dense_gain, hu)
     changed = _gamma_transform(soft, changes.gamma) * _per_slice(changes.soft_gain, hu) + dense + _noise(changes, hu)
@@ -103,6 +111,15 @@ def _sampling_grid(affine: Tensor, rows: int, cols: int) -> Tensor:
     along_x, along_y, shift = affine.unbind(dim=2)  # [B, 2] each
     column = along_y[:, None] * y[:, None] + shift[:, None]  # [B, rows, 2]
     return along_x[:, None, None] * x[:, None] + column[:, :, None]
+
+
+def _rim(inside: Tensor, changes: Augmentation) -> Tensor:
+    """HU [B, H, W] of a rim that falls from the edge of the brain [B, H, W] inwards, unevenly around the head."""
+    if not changes.rim_hu.any():
+        return torch.zeros_like(inside)
+    from_skull = gaussian_blur((inside < 0.5).float(), changes.rim_px.to(inside.device), radius=RIM_REACH_PX)
+    cells = changes.rim_hu[:, None].to(inside.device)
+    return 2 * from_skull * F.interpolate(cells, inside.shape[1:], mode="bicubic", align_corners=False)[:, 0]
 
 
 def _gamma_transform(soft: Tensor, gamma: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ PROGRESS = "progress.zarr"
 
 def methods_of(settings: Maps, names: Iterable[str] | None = None) -> dict[str, Method]:
     """Name → method with the options of the section `maps`; without names, the methods it lists."""
-    options = {"hgi_sam": {"gradient_at": settings.gradient_at, "stages": tuple(settings.stages)}}
+    chosen = {"gradient_at": settings.gradient_at, "stages": tuple(settings.stages)}
+    options = {"hgi_sam": chosen, "hgi_sam_averaged": chosen}
     return {name: partial(METHODS[name], **options.get(name, {})) for name in names or settings.methods}
 
 

@@ -85,9 +85,13 @@ class SlicePredictor:
         The scores come from the forward pass of the first method.
         """
         images = self.images(hu, brain)
-        with record_outputs(self.model) as logits:
-            maps = {name: self.maps(images, method, hu.shape[1]) for name, method in methods.items()}
-        scores = self.task.score(torch.cat(logits)[: len(images)])  # every method classifies all of them
+        maps, logits = {}, []
+        for name, method in methods.items():
+            with record_outputs(self.model) as outputs:
+                maps[name] = self.maps(images, method, hu.shape[1])
+            passes = len(outputs) // -(-len(images) // self.batch_size)
+            logits = logits or outputs[::passes]  # a method may look at the images more than once, first as they are
+        scores = self.task.score(torch.cat(logits))
         return maps, scores.double().cpu().numpy()
 
 

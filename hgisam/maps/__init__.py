@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from hgisam.maps.averaged import hgi_sam_averaged, swin_sam_averaged
 from hgisam.maps.grad_cam import grad_cam
 from hgisam.maps.gradient_input import gradient_input
 from hgisam.maps.hgi_sam import hgi_sam
@@ -20,6 +21,8 @@ from hgisam.maps.swin_sam import swin_sam
 METHODS: dict[str, Callable[..., Tensor]] = {
     "hgi_sam": hgi_sam,
     "swin_sam": swin_sam,
+    "hgi_sam_averaged": hgi_sam_averaged,
+    "swin_sam_averaged": swin_sam_averaged,
     "grad_cam": grad_cam,
     "hires_cam": hires_cam,
     "layer_cam": layer_cam,
@@ -29,5 +32,6 @@ METHODS: dict[str, Callable[..., Tensor]] = {
 }
 
 __all__ = [
-    "METHODS", "grad_cam", "gradient_input", "hgi_sam", "hires_cam", "layer_cam", "relevance", "rollout", "swin_sam",
+    "METHODS", "grad_cam", "gradient_input", "hgi_sam", "hgi_sam_averaged", "hires_cam", "layer_cam", "relevance",
+    "rollout", "swin_sam", "swin_sam_averaged",
 ]  # fmt: skip

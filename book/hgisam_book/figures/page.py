@@ -36,6 +36,8 @@ METHOD_COLOURS = {
 METHOD_NAMES = {
     "hgi_sam": "HGI-SAM",
     "swin_sam": "Swin-SAM",
+    "hgi_sam_averaged": "HGI-SAM, averaged",
+    "swin_sam_averaged": "Swin-SAM, averaged",
     "grad_cam": "GradCAM",
     "hires_cam": "HiResCAM",
     "layer_cam": "LayerCAM",

@@ -68,7 +68,7 @@ def recorded_training(profile: Profile, take_from: str | Path, step: str) -> Pat
         raise InputError("take_from", str(take_from), "a folder", remedy)
     settings = _settings_of(profile.model_dump(mode="json"))
     folders = (about.parent for about in sorted(take_from.glob(f"*/{step}/model.json")))
-    return next((folder for folder in folders if _settings_of(_about(folder)["profile"]) == settings), None)
+    return next((folder for folder in folders if _settings_of(_recorded_profile(folder)) == settings), None)
 
 
 def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Path, folder: str | Path) -> bool:

@@ -16,10 +16,16 @@ from hgisam.errors import InputError
 from hgisam.evaluation.masks import HU_GRID, Brain, Floats, Grid, Masks, best_threshold, dice_curve, smoothed_hu
 from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
 from hgisam.inference.predictor import Method, SlicePredictor
-from hgisam.maps import grad_cam, hgi_sam, swin_sam
+from hgisam.maps import grad_cam, hgi_sam, hgi_sam_averaged, swin_sam, swin_sam_averaged
 from hgisam_book.studies.realism import soft_hu
 
-METHODS: dict[str, Method] = {"hgi_sam": hgi_sam, "swin_sam": swin_sam, "grad_cam": grad_cam}
+METHODS: dict[str, Method] = {
+    "hgi_sam": hgi_sam,
+    "swin_sam": swin_sam,
+    "hgi_sam_averaged": hgi_sam_averaged,
+    "swin_sam_averaged": swin_sam_averaged,
+    "grad_cam": grad_cam,
+}
 MAP_GRID = np.geomspace(1e-7, 1, 150)  # products of maps concentrate near 0
 MIN_BRAIN_CM2 = 20.0
 USEFUL_AUROC = 0.9  # below it we do not call a separation reliable

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_prep.phantom import bleeds, confounders
-from data_prep.phantom.anatomy import brain_hu, sample_build
+from data_prep.phantom.anatomy import brain_hu, fit_cavity, sample_build
 from data_prep.phantom.canvas import (
     EPIDURAL,
     INTRAPARENCHYMAL,
@@ -25,7 +25,8 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture
 def canvas(rng: np.random.Generator) -> Canvas:
-    template, build = load_template(), sample_build(rng)
+    build = sample_build(rng)
+    template = fit_cavity(load_template(), build, rng)
     hu, sulci, ventricles = brain_hu(template, build, rng)
     return Canvas(template, build, hu, ventricles, sulci, volume_scale=1.0)
 

@@ -87,9 +87,23 @@ def test_low_resolution_averages_pixels() -> None:
     assert 0.4 < zoom.min() < 0.42
 
 
+def test_the_rim_lies_along_the_edge_of_the_brain_and_is_uneven() -> None:
+    at = torch.arange(64) - 31.5
+    radius = torch.hypot(at[:, None], at)
+    hu, brain = torch.full((200, 64, 64), 35.0), (radius < 28).float().expand(200, 64, 64)
+    added = augment(hu, brain, changes_of(hu, rim_hu=40))[0] - 35
+    assert added[:, radius < 12].abs().max() < 0.5  # the middle of the brain keeps its density
+    edge, inner = (added[:, ring] for ring in ((radius > 26) & (radius < 27), (radius > 22) & (radius < 23)))
+    assert edge.mean(dim=1).min() < -5  # a dark ring of fluid in some
+    assert 20 < edge.mean(dim=1).max() < 60  # a bright rim in others
+    assert edge.abs().mean() > 2 * inner.abs().mean() > 0
+    assert (edge.std(dim=1) / edge.mean(dim=1).abs()).median() > 0.2  # more here, less there
+    assert not augment(hu, torch.ones_like(hu), changes_of(hu, rim_hu=40))[0].sub(35).abs().gt(0.01).any()
+
+
 def test_ranges_of_zero_leave_other_random_numbers_unchanged() -> None:
-    settings = load_profile("laptop").train.augment
-    wider = settings.model_copy(update={"gamma": 0.5, "low_resolution": 0.5})
+    settings = load_profile("laptop").train.augment.model_copy(update={"rim_hu": 0})
+    wider = settings.model_copy(update={"gamma": 0.5, "low_resolution": 0.5, "rim_hu": 9})
     sampled, other = (sample_augmentation(np.arange(4), chosen, 1, 2) for chosen in (settings, wider))
     assert sampled.gamma.tolist() == sampled.zoom.tolist() == [1.0] * 4
     assert torch.equal(sampled.affine, other.affine)

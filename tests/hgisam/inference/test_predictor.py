@@ -7,7 +7,7 @@ import torch
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
 from hgisam.inference.predictor import SlicePredictor, resize
-from hgisam.maps import swin_sam
+from hgisam.maps import swin_sam, swin_sam_averaged
 from hgisam.models.checkpoint import Checkpoint
 
 
@@ -18,6 +18,15 @@ def test_maps_and_scores_do_not_depend_on_the_batch_size(checkpoint: Checkpoint,
     )
     np.testing.assert_allclose(one[0]["swin_sam"], all_of[0]["swin_sam"], atol=2e-3)
     np.testing.assert_allclose(one[1], all_of[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8])
+def test_scores_are_of_the_images_as_they_are(checkpoint: Checkpoint, prepared: PreparedDataset, size: int) -> None:
+    """Also where the first method shifts and mirrors the images."""
+    predictor, hu, brain = SlicePredictor(checkpoint, batch_size=size), prepared.hu[:5], prepared.brain[:5]
+    _, scores = predictor.predict(hu, brain, {"swin_sam_averaged": swin_sam_averaged, "swin_sam": swin_sam})
+    _, expected = predictor.predict(hu, brain, {"swin_sam": swin_sam})
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
 
 
 def test_logits_give_the_scores(checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset) -> None:
