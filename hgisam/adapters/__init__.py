@@ -1,0 +1,10 @@
+"""Swin transformers of other libraries, as the recording of attention sees them: one adapter file per library.
+
+`protocol` says what is asked of a Swin; `timm`, `torchvision`, `transformers` and `monai` answer it, each imported only
+if a model has modules of that library. `wrappers` takes a model out of its wrapper, or refuses the wrapper by name.
+"""
+
+from hgisam.adapters.protocol import SwinAdapter, adapters_of
+from hgisam.adapters.wrappers import refuse_wrappers, unwrapped
+
+__all__ = ["SwinAdapter", "adapters_of", "refuse_wrappers", "unwrapped"]
