@@ -217,6 +217,11 @@ def _output(model: nn.Module, images: Tensor, *, headless: bool) -> Any:
             raise InputError("model", "a Swin without a head, which returns features", "a classifier", remedy)
     try:
         return unwrapped(model)(images)
+    except ValueError as error:
+        if isinstance(error, InputError) or "divisible" not in str(error):  # MONAI's SwinUNETR checks before its Swin
+            raise
+        got, expected = f"shape {list(images.shape)}", f"a size that fits: {error}".rstrip(".")
+        raise InputError("images", got, expected, "Pad or resize the images.") from error
     except RuntimeError as error:
         kinds = {f"{str(t.dtype)[6:]} on {t.device}" for t in (images, *model.parameters())}
         if len(kinds) == 1 or not ("type" in str(error) or "device" in str(error)):
