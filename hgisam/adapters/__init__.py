@@ -4,7 +4,7 @@
 if a model has modules of that library. `wrappers` takes a model out of its wrapper, or refuses the wrapper by name.
 """
 
-from hgisam.adapters.protocol import SwinAdapter, adapters_of
-from hgisam.adapters.wrappers import refuse_wrappers, unwrapped
+from hgisam.adapters.protocol import SwinAdapter, adapters_of, find_adapter
+from hgisam.adapters.wrappers import unwrapped
 
-__all__ = ["SwinAdapter", "adapters_of", "refuse_wrappers", "unwrapped"]
+__all__ = ["SwinAdapter", "adapters_of", "find_adapter", "unwrapped"]

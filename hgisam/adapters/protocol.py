@@ -5,7 +5,10 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
+
+from hgisam.adapters.wrappers import refuse_wrappers, unwrapped
+from hgisam.errors import InputError
 
 LIBRARIES = ("timm", "torchvision", "transformers", "monai")  # one module of this package each
 Size = tuple[int, ...]  # one number per axis: rows, cols; or slices, rows, cols
@@ -26,7 +29,7 @@ class SwinAdapter(ABC):
 
     Example:
         >>> from timm.models import SwinTransformer
-        >>> (adapter,) = adapters_of(SwinTransformer(img_size=64, window_size=2, embed_dim=24))
+        >>> adapter = find_adapter(SwinTransformer(img_size=64, window_size=2, embed_dim=24))
         >>> adapter.patch_size, [len(blocks) for blocks in adapter.stages]
         ((4, 4), [2, 2, 6, 2])
     """
@@ -69,6 +72,31 @@ class SwinAdapter(ABC):
         fits = all(px >= patch for px, patch in zip(size, self.patch_size, strict=True))
         return None if fits else ", ".join(f"{patch} or more" for patch in self.patch_size)
 
+    def block_indices(self, stages: Sequence[int]) -> list[tuple[int, int]]:
+        """(stage, block) of every block of some stages, in forward order; an InputError for none or an unknown one."""
+        depths = list(map(len, self.stages))
+        if not stages or not set(stages) <= set(range(len(depths))):
+            expected = f"some of 0 to {len(depths) - 1}"
+            raise InputError("stages", list(stages), expected, "Choose stages of the model, from 0.")
+        return [(stage, block) for stage in sorted(set(stages)) for block in range(depths[stage])]
+
+    def resolve_index(self, stage: int, block: int) -> tuple[int, int]:
+        """(stage, block) from 0, where -1 was allowed for the last; an InputError for a block that does not exist."""
+        depths = list(map(len, self.stages))
+        for what, got, count in (("stage", stage, len(depths)), ("block", block, depths[stage % len(depths)])):
+            if not -count <= got < count:
+                raise InputError(what, got, f"0 to {count - 1}, or -1 for the last", f"Choose a {what} of the model.")
+        return stage % len(depths), block % depths[stage]
+
+    def check_input(self, images: Tensor) -> None:
+        """Raise an InputError for channels or sizes that do not fit the Swin, whose wrapper may change its input."""
+        channels, size, axes = int(self.projection.in_channels), tuple(images.shape[2:]), len(self.patch_size)
+        expected = self.expected_size(size) if len(size) == axes else ", ".join("DHW"[-axes:])
+        if expected or images.shape[1] != channels:
+            remedy = "Resize the images, or build the Swin with their size (img_size) or for any (dynamic_img_size)."
+            got = f"shape {list(images.shape)} at the Swin"
+            raise InputError("images", got, f"[B, {channels}, {expected or ', '.join(map(str, size))}]", remedy)
+
     def grid(self, given: tuple[Any, ...]) -> Size:
         """Tokens along each axis, from the arguments of a block."""
         return tuple(given[0].shape[1:-1])  # of [B, *grid, C]
@@ -105,3 +133,18 @@ def adapters_of(model: nn.Module) -> list[SwinAdapter]:
     tops = {cls.__module__.partition(".")[0] for cls in classes}
     adapters = [import_module(f"hgisam.adapters.{name}").Adapter for name in LIBRARIES if name in tops]
     return [adapter(module) for module in modules for adapter in adapters if isinstance(module, adapter.found_by)]
+
+
+def find_adapter(model: nn.Module) -> SwinAdapter:
+    """The adapter for the one Swin that `model` is or contains.
+
+    Raises:
+        InputError: If there is none, or more than one, or the model is wrapped in a way that hides it.
+    """
+    refuse_wrappers(model)
+    found = adapters_of(model)
+    if len(found) != 1:
+        got, expected = f"{len(found)} Swin transformers in {type(unwrapped(model)).__name__}", "one"
+        remedy = "Give a model with one Swin of timm, torchvision, transformers or MONAI; a CNN or ViT has no windows."
+        raise InputError("model", got, expected, remedy)
+    return found[0]

@@ -11,18 +11,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from hgisam.adapters import SwinAdapter
-from hgisam.attention.swin import (
-    BlockAttention,
-    BlockGeometry,
-    block_indices,
-    check_swin_input,
-    find_adapter,
-    geometry_of,
-    inspection_mode,
-    resolve_index,
-    spatial_size,
-)
+from hgisam.adapters import SwinAdapter, find_adapter
+from hgisam.attention.swin import BlockAttention, BlockGeometry, geometry_of, inspection_mode, spatial_size
 from hgisam.errors import InputError
 
 Visit = Callable[[BlockAttention], None]
@@ -85,7 +75,7 @@ class ForwardHooks(TorchFunctionMode):
 
     def on_attention(self, stages: Sequence[int], visit: Visit) -> None:
         """Call `visit` with the attention of every block of some stages as it is computed."""
-        for stage, index in block_indices(self.swin, stages):
+        for stage, index in self.swin.block_indices(stages):
             attention = self.swin.attention_of(self._hooked_block(stage, index))
             if not isinstance(attention, self.swin.attention):
                 got, remedy = type(attention).__name__, "Use a Swin whose blocks are those of its library."
@@ -95,7 +85,7 @@ class ForwardHooks(TorchFunctionMode):
 
     def on_activation(self, stage: int, index: int, at: str, visit: Callable[[BlockGeometry, Tensor], None]) -> None:
         """Call `visit` with the output of a block or of one of its norms; index -1 is the last."""
-        stage, index = resolve_index(self.swin, stage, index)
+        stage, index = self.swin.resolve_index(stage, index)
         block = self._hooked_block(stage, index)
 
         def record(_: nn.Module, __: Any, output: Any) -> Any:
@@ -111,7 +101,7 @@ class ForwardHooks(TorchFunctionMode):
         self.callbacks.callback(handle.remove)
 
     def _image(self, _: nn.Module, given: tuple[Tensor]) -> None:
-        check_swin_input(self.swin, given[0])
+        self.swin.check_input(given[0])
         self.size = spatial_size(given[0])
 
     def _hooked_block(self, stage: int, index: int) -> Any:

@@ -1,7 +1,7 @@
 """The Swin transformer in a model: finding it, the geometry of its blocks, and checked forward passes."""
 
 import numbers
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hgisam.adapters import SwinAdapter, adapters_of, refuse_wrappers, unwrapped
+from hgisam.adapters import SwinAdapter, adapters_of, find_adapter, unwrapped
 from hgisam.errors import InputError
 
 Logit = Callable[[Any], Tensor]  # output of a model → logits [B, classes]
@@ -82,40 +82,6 @@ def find_swin(model: nn.Module) -> nn.Module:
     return swin
 
 
-def find_adapter(model: nn.Module) -> SwinAdapter:
-    """The adapter for the one Swin in a model; raises as `find_swin` does."""
-    refuse_wrappers(model)
-    found = adapters_of(model)
-    if len(found) != 1:
-        got, expected = f"{len(found)} Swin transformers in {type(unwrapped(model)).__name__}", "one"
-        remedy = "Give a model with one Swin of timm, torchvision, transformers or MONAI; a CNN or ViT has no windows."
-        raise InputError("model", got, expected, remedy)
-    return found[0]
-
-
-def stage_indices(model: nn.Module) -> range:
-    """Indices of all stages of the Swin in a model, from 0."""
-    return range(len(find_adapter(model).stages))
-
-
-def block_indices(swin: SwinAdapter, stages: Sequence[int]) -> list[tuple[int, int]]:
-    """(stage, block) of every block of some stages, in forward order; an InputError for no stage or an unknown one."""
-    depths = list(map(len, swin.stages))
-    if not stages or not set(stages) <= set(range(len(depths))):
-        expected = f"some of 0 to {len(depths) - 1}"
-        raise InputError("stages", list(stages), expected, "Choose stages of the model, from 0.")
-    return [(stage, block) for stage in sorted(set(stages)) for block in range(depths[stage])]
-
-
-def resolve_index(swin: SwinAdapter, stage: int, block: int) -> tuple[int, int]:
-    """(stage, block) from 0, where -1 was allowed for the last; an InputError for a block that does not exist."""
-    depths = list(map(len, swin.stages))
-    for what, got, count in (("stage", stage, len(depths)), ("block", block, depths[stage % len(depths)])):
-        if not -count <= got < count:
-            raise InputError(what, got, f"0 to {count - 1}, or -1 for the last", f"Choose a {what} of the model.")
-    return stage % len(depths), block % depths[stage]
-
-
 def spatial_size(images: Tensor) -> tuple[int, ...]:
     """(rows, cols) of images [B, C, H, W]; (slices, rows, cols) of volumes [B, C, D, H, W]."""
     return tuple(images.shape[2:])
@@ -145,16 +111,6 @@ def check_finite(what: str, tensor: Tensor, remedy: str) -> None:
         raise InputError(what, "values that are not finite", "finite values", remedy)
 
 
-def check_swin_input(swin: SwinAdapter, images: Tensor) -> None:
-    """Raise an InputError for channels or sizes that do not fit the Swin, whose wrapper may change its input first."""
-    channels, size, axes = int(swin.projection.in_channels), spatial_size(images), len(swin.patch_size)
-    expected = swin.expected_size(size) if len(size) == axes else ", ".join("DHW"[-axes:])
-    if expected or images.shape[1] != channels:
-        remedy = "Resize the images, or build the Swin with their size (img_size) or for any size (dynamic_img_size)."
-        got = f"shape {list(images.shape)} at the Swin"
-        raise InputError("images", got, f"[B, {channels}, {expected or ', '.join(map(str, size))}]", remedy)
-
-
 @contextmanager
 def inspection_mode(model: nn.Module) -> Iterator[ExitStack]:
     """Evaluation mode with frozen parameters and attention that can be recorded; afterwards the model is as it was.
@@ -171,18 +127,15 @@ def inspection_mode(model: nn.Module) -> Iterator[ExitStack]:
     settings += find_adapter(model).settings()
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in settings]
     try:
-        _set(settings)
+        for owner, name, value in settings:
+            setattr(owner, name, value)
         with ExitStack() as callbacks:
             if any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules()):
                 callbacks.enter_context(torch.compiler.set_stance("force_eager"))
             yield callbacks
     finally:
-        _set(before)
-
-
-def _set(settings: Sequence[tuple[Any, str, Any]]) -> None:
-    for owner, name, value in settings:
-        setattr(owner, name, value)
+        for owner, name, value in before:
+            setattr(owner, name, value)
 
 
 def target_logit(model: nn.Module, images: Tensor, target: int, logit: Logit | None = None) -> Tensor:

@@ -29,36 +29,27 @@ def to_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
         tensor([[[7, 4, 5, 6],
                  [3, 0, 1, 2]]])
     """
-    axes = len(block.grid)
-    grid = rearrange(received, f"{WINDOWS[axes]} -> {GRID[axes]}", **_window_sizes(block))
+    axes, kept = tuple(range(1, 1 + len(block.grid))), (slice(None), *map(slice, block.grid))
+    grid = rearrange(received, f"{WINDOWS[len(axes)]} -> {GRID[len(axes)]}", **_window_sizes(block))
     if block.pads_first:
-        return _crop(_roll(grid, block, +1), block.grid)
-    return _roll(_crop(grid, block.grid), block, +1)
+        return torch.roll(grid, block.shift, axes)[kept]
+    return torch.roll(grid[kept], block.shift, axes)
 
 
 def to_windows(grid: Tensor, block: BlockGeometry) -> Tensor:
     """Cyclic shift and window partition, padded with 0: [B, *grid] → [B·nW, N]; inverse of `to_token_grid`."""
-    axes, missing = len(block.grid), [-tokens % width for tokens, width in zip(block.grid, block.window, strict=True)]
+    axes, back = tuple(range(1, grid.ndim)), tuple(-by for by in block.shift)
+    missing = [-tokens % width for tokens, width in zip(block.grid, block.window, strict=True)]
     padding = [side for end in reversed(missing) for side in (0, end)]
-    shifted = _roll(F.pad(grid, padding), block, -1) if block.pads_first else F.pad(_roll(grid, block, -1), padding)
-    return rearrange(shifted, f"{GRID[axes]} -> {WINDOWS[axes]}", **_window_sizes(block))
+    shifted = torch.roll(F.pad(grid, padding) if block.pads_first else grid, back, axes)
+    padded = shifted if block.pads_first else F.pad(shifted, padding)
+    return rearrange(padded, f"{GRID[len(axes)]} -> {WINDOWS[len(axes)]}", **_window_sizes(block))
 
 
 def _window_sizes(block: BlockGeometry) -> dict[str, int]:
     """Number (n) and width (w) of the windows along slices (d), rows (r) and cols (c)."""
-    sizes: dict[str, int] = {}
-    for axis, tokens, width in zip("drc"[-len(block.grid) :], block.grid, block.window, strict=True):
-        sizes |= {f"n{axis}": -(-tokens // width), f"w{axis}": width}
-    return sizes
-
-
-def _roll(grid: Tensor, block: BlockGeometry, direction: int) -> Tensor:
-    shifts = tuple(direction * by for by in block.shift)
-    return torch.roll(grid, shifts=shifts, dims=tuple(range(1, grid.ndim)))
-
-
-def _crop(grid: Tensor, size: Sequence[int]) -> Tensor:
-    return grid[(slice(None), *map(slice, size))]
+    axes = list(zip("drc"[-len(block.grid) :], block.grid, block.window, strict=True))
+    return {f"n{axis}": -(-tokens // w) for axis, tokens, w in axes} | {f"w{axis}": w for axis, _, w in axes}
 
 
 def combine_blocks(grids: Sequence[Tensor]) -> Tensor:

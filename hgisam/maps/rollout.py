@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+from hgisam.adapters import find_adapter
 from hgisam.attention.gradients import reduce_attention
-from hgisam.attention.swin import BlockGeometry, Logit, spatial_size, stage_indices
+from hgisam.attention.swin import BlockGeometry, Logit, spatial_size
 from hgisam.maps.combine import min_max, to_token_grid, to_unit_range, to_windows, upsample
 
 
@@ -28,7 +29,7 @@ def rollout(
     Source: Abnar and Zuidema, ACL 2020. Departs from it where Swin has patch merging and no class token: the mean over
     the last tokens is propagated, as in the average pooling of the head (also for a head with a maximum).
     """
-    stages = stage_indices(model)
+    stages = range(len(find_adapter(model).stages))
     matrices = reduce_attention(
         model, images, target, lambda block: block.attention.mean(dim=1), stages=stages, logit=logit
     )

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hgisam.attention.swin import BlockGeometry, block_indices, find_adapter, find_swin, geometry_of, spatial_size
+from hgisam.adapters import find_adapter
+from hgisam.attention.swin import BlockGeometry, find_swin, geometry_of, spatial_size
 from hgisam.maps import METHODS, hgi_sam
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 from hgisam.maps.hgi_sam import head_weights, weighted_attention
@@ -34,7 +35,7 @@ def naive_hgi_sam(model: nn.Module, image: Tensor, target: int) -> Tensor:
     swin, handles = find_adapter(model), []
     attention: dict[BlockGeometry, Tensor] = {}
     gradient: dict[BlockGeometry, Tensor] = {}
-    for stage, number in block_indices(swin, (0, 1, 2)):
+    for stage, number in swin.block_indices((0, 1, 2)):
         block = swin.stages[stage][number]
         place = geometry_of(swin, stage, number, tuple(block.input_resolution), spatial_size(image))
         softmax = block.attn.softmax

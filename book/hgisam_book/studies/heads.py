@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from hgisam.adapters import find_adapter
 from hgisam.attention.gradients import reduce_gradients
-from hgisam.attention.swin import BlockAttention, BlockGeometry, stage_indices
+from hgisam.attention.swin import BlockAttention, BlockGeometry
 from hgisam.maps.combine import attention_received, min_max, to_token_grid
 from hgisam.maps.hgi_sam import head_weights
 
@@ -63,7 +64,7 @@ def head_maps(
         grids = to_token_grid(rearrange(both, "two w heads n -> (two heads w) n"), block)
         return rearrange(grids, "(two heads b) r c -> two b heads r c", two=2, b=len(images))
 
-    stages = stage_indices(model)
+    stages = range(len(find_adapter(model).stages))
     found = reduce_gradients(model, images, target, by_head, stages=stages, gradient_at=gradient_at)
     return {block: HeadMaps(*both) for block, both in found.items()}
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from hgisam.adapters import find_adapter
 from hgisam.adapters.protocol import LIBRARIES
 from hgisam.attention import attention_gradients, find_swin, record_attention
-from hgisam.attention.swin import find_adapter
 from hgisam.errors import InputError
 from hgisam.maps import METHODS, hgi_sam
 from hgisam.maps.combine import to_token_grid, to_windows

@@ -6,15 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hgisam.adapters import find_adapter
 from hgisam.attention.gradients import record_attention
-from hgisam.attention.swin import (
-    block_indices,
-    find_adapter,
-    find_swin,
-    inspection_mode,
-    resolve_index,
-    target_logit,
-)
+from hgisam.attention.swin import find_swin, inspection_mode, target_logit
 from hgisam.errors import InputError
 from hgisam.maps.combine import to_token_grid, to_windows, upsample
 from tests.swins import FLAGS, GEOMETRIES, V1, blocks, build
@@ -62,14 +56,14 @@ def test_upsampling_keeps_padded_tokens_in_place() -> None:
 
 def test_blocks_are_indexed_from_either_end() -> None:
     model = find_adapter(build("v1 odd depth")[0])
-    assert block_indices(model, (3, 0, 0)) == [(0, 0), (0, 1), (0, 2), (3, 0)]
-    assert resolve_index(model, -1, -1) == (3, 0)
-    assert resolve_index(model, 0, -1) == (0, 2)
+    assert model.block_indices((3, 0, 0)) == [(0, 0), (0, 1), (0, 2), (3, 0)]
+    assert model.resolve_index(-1, -1) == (3, 0)
+    assert model.resolve_index(0, -1) == (0, 2)
     for where, message in [((4, 0), "stage: got 4"), ((-5, 0), "stage: got -5"), ((1, 1), "block: got 1")]:
         with pytest.raises(InputError, match=message):
-            resolve_index(model, *where)
+            model.resolve_index(*where)
     with pytest.raises(InputError, match="stages: got"):
-        block_indices(model, ())
+        model.block_indices(())
 
 
 def test_inspection_mode_restores_a_model_of_mixed_modes() -> None:
