@@ -4,7 +4,7 @@
 if a model has modules of that library. `wrappers` takes a model out of its wrapper, or refuses the wrapper by name.
 """
 
-from hgisam.adapters.protocol import SwinAdapter, adapters_of, find_adapter
-from hgisam.adapters.wrappers import unwrapped
+from hgisam.adapters.protocol import Size, SwinAdapter, check_head, find_adapter
+from hgisam.adapters.wrappers import call
 
-__all__ = ["SwinAdapter", "adapters_of", "find_adapter", "unwrapped"]
+__all__ = ["Size", "SwinAdapter", "call", "check_head", "find_adapter"]

@@ -40,7 +40,7 @@ class SwinAdapter(ABC):
     pads_first: ClassVar[bool] = True
 
     def __init__(self, swin: Any) -> None:
-        self.swin = swin
+        self.swin: Any = swin
 
     @property
     @abstractmethod
@@ -148,3 +148,11 @@ def find_adapter(model: nn.Module) -> SwinAdapter:
         remedy = "Give a model with one Swin of timm, torchvision, transformers or MONAI; a CNN or ViT has no windows."
         raise InputError("model", got, expected, remedy)
     return found[0]
+
+
+def check_head(model: nn.Module) -> None:
+    """Raise an InputError for a model that is a Swin without a head, and nothing that could be one around it."""
+    weights = len(list(model.parameters()))
+    if any(swin.returns_features and len(list(swin.swin.parameters())) == weights for swin in adapters_of(model)):
+        remedy = "Build it with classes, put a trained head behind it, or give logit=, a function of its output."
+        raise InputError("model", "a Swin without a head, which returns features", "a classifier", remedy)

@@ -1,6 +1,8 @@
 """Wrapped models: understood, or refused by name with what to do."""
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from hgisam.errors import InputError
@@ -19,6 +21,17 @@ REFUSED = {  # class of the wrapper → what it makes of the model, remedy
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside DataParallel or DistributedDataParallel: a map needs one copy and no communication."""
     return unwrapped(model.module) if isinstance(model, DataParallel | DistributedDataParallel) else model
+
+
+def call(model: nn.Module, images: Tensor) -> Any:
+    """Output of the model without its wrapper; an InputError where MONAI's SwinUNETR refuses a size before its Swin."""
+    try:
+        return unwrapped(model)(images)
+    except ValueError as error:
+        if isinstance(error, InputError) or "divisible" not in str(error):
+            raise
+        got, expected = f"shape {list(images.shape)}", f"a size that fits: {error}".rstrip(".")
+        raise InputError("images", got, expected, "Pad or resize the images.") from error
 
 
 def refuse_wrappers(model: nn.Module) -> None:

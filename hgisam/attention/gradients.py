@@ -9,15 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.attention.hooks import forward_hooks
-from hgisam.attention.swin import (
-    BlockAttention,
-    BlockGeometry,
-    Logit,
-    check_finite,
-    logit_scale,
-    target_logit,
-    upcast,
-)
+from hgisam.attention.swin import BlockAttention, BlockGeometry, Logit, check_finite, logit_scale, target_logit, upcast
 from hgisam.errors import InputError, check_choice
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hgisam.adapters import SwinAdapter, adapters_of, find_adapter, unwrapped
+from hgisam.adapters import Size, SwinAdapter, call, check_head, find_adapter
 from hgisam.errors import InputError
 
 Logit = Callable[[Any], Tensor]  # output of a model → logits [B, classes]
@@ -78,8 +78,7 @@ def find_swin(model: nn.Module) -> nn.Module:
         >>> find_swin(nn.Sequential(swin, nn.Softmax(dim=1))) is swin
         True
     """
-    swin: nn.Module = find_adapter(model).swin
-    return swin
+    return find_adapter(model).swin
 
 
 def spatial_size(images: Tensor) -> tuple[int, ...]:
@@ -87,9 +86,7 @@ def spatial_size(images: Tensor) -> tuple[int, ...]:
     return tuple(images.shape[2:])
 
 
-def geometry_of(
-    swin: SwinAdapter, stage: int, block: int, grid: tuple[int, ...], size: tuple[int, ...]
-) -> BlockGeometry:
+def geometry_of(swin: SwinAdapter, stage: int, block: int, grid: Size, size: Size) -> BlockGeometry:
     """Geometry of a block with `grid` tokens, for an image of `size` pixels."""
     window, shift = swin.partition(swin.stages[stage][block], grid)
     token_px = (px * 2**stage for px in swin.patch_size)
@@ -145,7 +142,9 @@ def target_logit(model: nn.Module, images: Tensor, target: int, logit: Logit | N
     `.logits`; or anything else, of which `logit` makes them.
     """
     check_images(images)
-    output = _output(model, images, headless=logit is not None)
+    if logit is None:
+        check_head(model)
+    output = _output(model, images)
     logits = logit(output) if logit else getattr(output, "logits", output)
     if isinstance(logits, Tensor) and logits.ndim == 1:
         logits = logits[:, None]
@@ -162,19 +161,10 @@ def target_logit(model: nn.Module, images: Tensor, target: int, logit: Logit | N
     return upcast(logits[:, target])
 
 
-def _output(model: nn.Module, images: Tensor, *, headless: bool) -> Any:
-    """Output of a model; an InputError for a Swin without a head, and for sizes, dtypes or devices that do not fit."""
-    for swin in () if headless else adapters_of(model):
-        if swin.returns_features and len(list(swin.swin.parameters())) == len(list(model.parameters())):
-            remedy = "Build it with classes, put a trained head behind it, or give logit=, a function of its output."
-            raise InputError("model", "a Swin without a head, which returns features", "a classifier", remedy)
+def _output(model: nn.Module, images: Tensor) -> Any:
+    """Output of a model; an InputError for dtypes or devices that differ."""
     try:
-        return unwrapped(model)(images)
-    except ValueError as error:
-        if isinstance(error, InputError) or "divisible" not in str(error):  # MONAI's SwinUNETR checks before its Swin
-            raise
-        got, expected = f"shape {list(images.shape)}", f"a size that fits: {error}".rstrip(".")
-        raise InputError("images", got, expected, "Pad or resize the images.") from error
+        return call(model, images)
     except RuntimeError as error:
         kinds = {f"{str(t.dtype)[6:]} on {t.device}" for t in (images, *model.parameters())}
         if len(kinds) == 1 or not ("type" in str(error) or "device" in str(error)):

@@ -12,7 +12,6 @@ from hgisam.errors import InputError
 
 GRID = {2: "b (nr wr) (nc wc)", 3: "b (nd wd) (nr wr) (nc wc)"}  # axes → tokens, padded to whole windows
 WINDOWS = {2: "(b nr nc) (wr wc)", 3: "(b nd nr nc) (wd wr wc)"}
-MODE = {2: "bilinear", 3: "trilinear"}
 
 
 def attention_received(attention: Tensor) -> Tensor:
@@ -97,7 +96,7 @@ def to_unit_range(maps: Tensor, brain: Tensor | None) -> Tensor:
 def upsample(grid: Tensor, size: tuple[int, ...], extent: tuple[float, ...] | None = None) -> Tensor:
     """Bilinear or trilinear upsampling [B, *grid] → [B, *size]; cropped where it exceeds the image, 0 where it ends."""
     covered = tuple(round(px * part) for px, part in zip(size, extent or (1.0,) * len(size), strict=True))
-    whole = F.interpolate(grid[:, None], covered, mode=MODE[len(size)], align_corners=False)[:, 0]
+    whole = F.interpolate(grid[:, None], covered, mode="trilinear" if len(size) == 3 else "bilinear")[:, 0]
     beyond = [px - seen for px, seen in zip(size, covered, strict=True)]
     return F.pad(whole, [side for end in reversed(beyond) for side in (0, end)]) if any(beyond) else whole
 
