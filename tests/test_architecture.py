@@ -25,11 +25,11 @@ PREPARED = "hgisam.data.prepared"
 # module or package → what else of our own it may import
 KNOWS: dict[str, set[str]] = {
     "hgisam.adapters": set(),
-    "hgisam.attention.swin": {"hgisam.adapters"},
-    "hgisam.attention.hooks": {"hgisam.adapters", "hgisam.attention.swin"},
+    "hgisam.attention.swin": {"hgisam.adapters.protocol", "hgisam.adapters.wrappers"},
+    "hgisam.attention.hooks": {"hgisam.adapters.protocol", "hgisam.adapters.wrappers", "hgisam.attention.swin"},
     "hgisam.attention.gradients": {"hgisam.attention.hooks", "hgisam.attention.swin"},
     "hgisam.maps.combine": {"hgisam.attention.swin"},
-    "hgisam.maps": {"hgisam.adapters", "hgisam.attention.gradients", "hgisam.attention.swin"},
+    "hgisam.maps": {"hgisam.attention.gradients", "hgisam.attention.swin"},
     "hgisam.config.networks": set(),
     "hgisam.config.overrides": set(),
     "hgisam.config.profile": {"hgisam.config.networks", "hgisam.config.overrides"},
@@ -87,7 +87,7 @@ KNOWS: dict[str, set[str]] = {
     "hgisam_book.parameters": set(),
     "hgisam_book.benchmarks.memory": set(),
     "hgisam_book.benchmarks.map_cost": {
-        "hgisam.adapters",
+        "hgisam.adapters.protocol",
         "hgisam.attention.swin",
         "hgisam.maps",
         "hgisam.maps.combine",
@@ -126,7 +126,7 @@ KNOWS: dict[str, set[str]] = {
         "hgisam.evaluation.score_maps",
     },
     "hgisam_book.studies.heads": {
-        "hgisam.adapters",
+        "hgisam.adapters.protocol",
         "hgisam.attention.gradients",
         "hgisam.attention.swin",
         "hgisam.maps.combine",

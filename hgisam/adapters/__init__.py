@@ -3,8 +3,3 @@
 `protocol` says what is asked of a Swin; `timm`, `torchvision`, `transformers` and `monai` answer it, each imported only
 if a model has modules of that library. `wrappers` takes a model out of its wrapper, or refuses the wrapper by name.
 """
-
-from hgisam.adapters.protocol import Size, SwinAdapter, check_head, find_adapter
-from hgisam.adapters.wrappers import call
-
-__all__ = ["Size", "SwinAdapter", "call", "check_head", "find_adapter"]

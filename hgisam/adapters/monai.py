@@ -30,5 +30,5 @@ class Adapter(SwinAdapter):
         return self.swin.patch_embed.proj
 
     def partition(self, block: Any, grid: Size) -> tuple[Size, Size]:
-        window, shift = get_window_size(grid, block.window_size, block.shift_size)
+        window, shift = get_window_size(grid, block.window_size, block.shift_size)  # type: ignore[no-untyped-call]
         return tuple(window), tuple(shift)

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from hgisam.adapters.wrappers import refuse_wrappers, unwrapped
 from hgisam.errors import InputError
 
 LIBRARIES = ("timm", "torchvision", "transformers", "monai")  # one module of this package each
@@ -72,9 +71,10 @@ class SwinAdapter(ABC):
         fits = all(px >= patch for px, patch in zip(size, self.patch_size, strict=True))
         return None if fits else ", ".join(f"{patch} or more" for patch in self.patch_size)
 
-    def block_indices(self, stages: Sequence[int]) -> list[tuple[int, int]]:
-        """(stage, block) of every block of some stages, in forward order; an InputError for none or an unknown one."""
+    def block_indices(self, stages: Sequence[int] | None) -> list[tuple[int, int]]:
+        """(stage, block) of every block of some stages (None: all), in forward order; an InputError for unknown ones."""
         depths = list(map(len, self.stages))
+        stages = range(len(depths)) if stages is None else stages
         if not stages or not set(stages) <= set(range(len(depths))):
             expected = f"some of 0 to {len(depths) - 1}"
             raise InputError("stages", list(stages), expected, "Choose stages of the model, from 0.")
@@ -139,12 +139,11 @@ def find_adapter(model: nn.Module) -> SwinAdapter:
     """The adapter for the one Swin that `model` is or contains.
 
     Raises:
-        InputError: If there is none, or more than one, or the model is wrapped in a way that hides it.
+        InputError: If there is none, or more than one.
     """
-    refuse_wrappers(model)
     found = adapters_of(model)
     if len(found) != 1:
-        got, expected = f"{len(found)} Swin transformers in {type(unwrapped(model)).__name__}", "one"
+        got, expected = f"{len(found)} Swin transformers in {type(model).__name__}", "one"
         remedy = "Give a model with one Swin of timm, torchvision, transformers or MONAI; a CNN or ViT has no windows."
         raise InputError("model", got, expected, remedy)
     return found[0]

@@ -22,7 +22,7 @@ class Adapter(SwinAdapter):
 
     @property
     def stages(self) -> list[Sequence[Any]]:
-        stages = self.swin.stages if isinstance(self.swin, SwinTransformerV2Cr) else self.swin.layers
+        stages: Any = self.swin.stages if isinstance(self.swin, SwinTransformerV2Cr) else self.swin.layers
         return [stage.blocks for stage in stages]
 
     @property

@@ -14,7 +14,7 @@ from hgisam.errors import InputError, check_choice
 
 
 @contextmanager
-def record_attention(model: nn.Module, stages: Sequence[int]) -> Iterator[list[BlockAttention]]:
+def record_attention(model: nn.Module, stages: Sequence[int] | None = None) -> Iterator[list[BlockAttention]]:
     """Record scores and attention of every block of some stages during one forward pass in the `with` block.
 
     Inside, the model is in evaluation mode with frozen parameters and without fused attention, which never forms the
@@ -22,7 +22,7 @@ def record_attention(model: nn.Module, stages: Sequence[int]) -> Iterator[list[B
 
     Args:
         model: Is or contains one Swin of timm, torchvision, transformers or MONAI.
-        stages: Indices of the stages to record, from 0.
+        stages: Indices of the stages to record, from 0; None for all.
 
     Yields:
         The list that the forward pass fills, in forward order.
@@ -50,7 +50,7 @@ def reduce_attention(
     target: int,
     reduce: Callable[[BlockAttention], Tensor],
     *,
-    stages: Sequence[int],
+    stages: Sequence[int] | None,
     logit: Logit | None = None,
 ) -> dict[BlockGeometry, Tensor]:
     """Reduce the attention of each block as it is computed, in one forward pass without gradients.
@@ -60,7 +60,7 @@ def reduce_attention(
         images: [B, C, H, W], or volumes [B, C, D, H, W].
         target: Class index; validated only.
         reduce: Called with each block, its attention in float32 or better; only its result is kept.
-        stages: Indices of the stages, from 0.
+        stages: Indices of the stages, from 0; None for all.
         logit: Makes logits [B, classes] of the model's output, where that is something else.
 
     Returns:
@@ -94,7 +94,7 @@ def reduce_gradients(
     target: int,
     reduce: Callable[[BlockAttention, Tensor], Tensor],
     *,
-    stages: Sequence[int],
+    stages: Sequence[int] | None,
     gradient_at: str,
     logit: Logit | None = None,
 ) -> dict[BlockGeometry, Tensor]:
@@ -109,7 +109,7 @@ def reduce_gradients(
         images: [B, C, H, W], or volumes [B, C, D, H, W].
         target: Class whose raw logit is differentiated; 0 for a head with one logit.
         reduce: Called with each block and its gradient [B·nW, heads, N, N], both float32 or better.
-        stages: Indices of the stages, from 0.
+        stages: Indices of the stages, from 0; None for all.
         gradient_at: "scores" (softmax input, as in the released code) or "weights" (softmax output, as in the figure of
             its repository).
         logit: As in `reduce_attention`.
@@ -153,7 +153,7 @@ def reduce_gradients(
 
 
 def attention_gradients(
-    model: nn.Module, images: Tensor, target: int, *, stages: Sequence[int], gradient_at: str
+    model: nn.Module, images: Tensor, target: int, *, stages: Sequence[int] | None, gradient_at: str
 ) -> tuple[list[BlockAttention], list[Tensor]]:
     """Attention of every block and the gradient of the target logit there, all kept: for inspection, not for speed.
 

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from hgisam.adapters import SwinAdapter, find_adapter
+from hgisam.adapters.protocol import SwinAdapter, find_adapter
+from hgisam.adapters.wrappers import refuse_wrappers
 from hgisam.attention.swin import BlockAttention, BlockGeometry, geometry_of, inspection_mode, spatial_size
 from hgisam.errors import InputError
 
@@ -25,6 +26,7 @@ def forward_hooks(model: nn.Module, *, start_graph: bool = False) -> Iterator["F
 
     With `start_graph` the autograd graph starts at the first recorded tensor, so that a backward pass ends there.
     """
+    refuse_wrappers(model)
     swin = find_adapter(model)
     with inspection_mode(model) as callbacks:
         hooks = callbacks.enter_context(ForwardHooks(swin, callbacks, start_graph))
@@ -73,7 +75,7 @@ class ForwardHooks(TorchFunctionMode):
             self.scores = None
         return func(*args, **(kwargs or {}))
 
-    def on_attention(self, stages: Sequence[int], visit: Visit) -> None:
+    def on_attention(self, stages: Sequence[int] | None, visit: Visit) -> None:
         """Call `visit` with the attention of every block of some stages as it is computed."""
         for stage, index in self.swin.block_indices(stages):
             attention = self.swin.attention_of(self._hooked_block(stage, index))

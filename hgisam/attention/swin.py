@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hgisam.adapters import Size, SwinAdapter, call, check_head, find_adapter
+from hgisam.adapters.protocol import Size, SwinAdapter, check_head, find_adapter
+from hgisam.adapters.wrappers import call, refuse_wrappers
 from hgisam.errors import InputError
 
 Logit = Callable[[Any], Tensor]  # output of a model → logits [B, classes]
@@ -78,7 +79,9 @@ def find_swin(model: nn.Module) -> nn.Module:
         >>> find_swin(nn.Sequential(swin, nn.Softmax(dim=1))) is swin
         True
     """
-    return find_adapter(model).swin
+    refuse_wrappers(model)
+    swin: nn.Module = find_adapter(model).swin
+    return swin
 
 
 def spatial_size(images: Tensor) -> tuple[int, ...]:

@@ -51,6 +51,21 @@ def _window_sizes(block: BlockGeometry) -> dict[str, int]:
     return {f"n{axis}": -(-tokens // w) for axis, tokens, w in axes} | {f"w{axis}": w for axis, _, w in axes}
 
 
+def propagate(share: Tensor, matrix: Tensor, block: BlockGeometry) -> Tensor:
+    """share · A within a block, [B, *grid] → [B, *grid], with A [B·nW, N, N] query × key."""
+    windows = to_windows(share, block)  # [B·nW, N]
+    return to_token_grid((windows[:, None] @ matrix.to(windows))[:, 0], block)
+
+
+def unmerge(share: Tensor, block: BlockGeometry) -> Tensor:
+    """Reverse of patch merging: [B, *coarser grid] → the grid of a block, each token's value copied to its 2 × 2."""
+    if share.shape[1:] == block.grid:
+        return share
+    for axis, tokens in enumerate(block.grid, start=1):
+        share = share.repeat_interleave(2, dim=axis).narrow(axis, 0, tokens)
+    return share
+
+
 def combine_blocks(grids: Sequence[Tensor]) -> Tensor:
     """Multiply pairs of consecutive blocks (W-MSA × SW-MSA) [B, *grid] of a stage and average the products.
 

@@ -3,11 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from hgisam.adapters import find_adapter
 from hgisam.attention.gradients import reduce_gradients
 from hgisam.attention.swin import BlockAttention, Logit, spatial_size
-from hgisam.maps.combine import min_max, to_unit_range, upsample
-from hgisam.maps.rollout import propagate, unmerge
+from hgisam.maps.combine import min_max, propagate, to_unit_range, unmerge, upsample
 
 
 def relevance(
@@ -32,8 +30,7 @@ def relevance(
     def positive(block: BlockAttention, gradient: Tensor) -> Tensor:
         return (gradient * block.attention).relu().mean(dim=1)  # [B·nW, N, N]
 
-    stages = range(len(find_adapter(model).stages))
-    matrices = reduce_gradients(model, images, target, positive, stages=stages, gradient_at="weights", logit=logit)
+    matrices = reduce_gradients(model, images, target, positive, stages=None, gradient_at="weights", logit=logit)
     gained = torch.zeros(len(images), *list(matrices)[-1].grid, device=images.device)
     for block, matrix in reversed(matrices.items()):
         gained = unmerge(gained, block)

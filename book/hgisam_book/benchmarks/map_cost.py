@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hgisam.adapters import find_adapter
+from hgisam.adapters.protocol import find_adapter
 from hgisam.attention.swin import BlockGeometry, find_swin, geometry_of, spatial_size
 from hgisam.maps import METHODS, hgi_sam
 from hgisam.maps.combine import attention_received, combine, to_token_grid

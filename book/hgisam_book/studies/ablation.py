@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from torch import nn
 
-from hgisam.adapters import find_adapter
+from hgisam.adapters.protocol import find_adapter
 from hgisam.config.profile import Maps as MapSettings
 from hgisam.config.profile import Profile, Window
 from hgisam.data.prepared import PreparedDataset

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hgisam.adapters import find_adapter
+from hgisam.adapters.protocol import find_adapter
 from hgisam.attention.gradients import reduce_gradients
 from hgisam.attention.swin import BlockAttention, BlockGeometry
 from hgisam.maps.combine import attention_received, min_max, to_token_grid

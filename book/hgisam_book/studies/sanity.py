@@ -12,7 +12,7 @@ import torch
 from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
-from hgisam.adapters import find_adapter
+from hgisam.adapters.protocol import find_adapter
 from hgisam.data.prepared import PreparedDataset
 from hgisam.evaluation.masks import dice_curve
 from hgisam.evaluation.metrics import hit

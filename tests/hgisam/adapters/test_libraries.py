@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from hgisam.adapters import find_adapter
-from hgisam.adapters.protocol import LIBRARIES
+from hgisam.adapters.protocol import LIBRARIES, find_adapter
 from hgisam.attention import attention_gradients, find_swin, record_attention
 from hgisam.errors import InputError
 from hgisam.maps import METHODS, hgi_sam

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hgisam.adapters import find_adapter
+from hgisam.adapters.protocol import find_adapter
 from hgisam.attention.gradients import record_attention
 from hgisam.attention.swin import find_swin, inspection_mode, target_logit
 from hgisam.errors import InputError
