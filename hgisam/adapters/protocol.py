@@ -72,7 +72,7 @@ class SwinAdapter(ABC):
         return None if fits else ", ".join(f"{patch} or more" for patch in self.patch_size)
 
     def block_indices(self, stages: Sequence[int] | None) -> list[tuple[int, int]]:
-        """(stage, block) of every block of some stages (None: all), in forward order; an InputError for unknown ones."""
+        """(stage, block) of every block of some stages, None for all, in forward order; or an InputError."""
         depths = list(map(len, self.stages))
         stages = range(len(depths)) if stages is None else stages
         if not stages or not set(stages) <= set(range(len(depths))):
