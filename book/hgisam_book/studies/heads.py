@@ -45,7 +45,7 @@ def head_maps(
     """Attention of every head of every block, from one forward and one backward pass.
 
     Args:
-        model: Is or contains one timm Swin, and returns logits; left as it was.
+        model: Is or contains one Swin, and returns logits; left as it was.
         images: [B, C, H, W], standardised as in training.
         target: Class whose logit weighs the heads; 0 for a classification head with one logit.
         gradient_at: "scores" or "weights", see `hgi_sam`.

@@ -24,7 +24,9 @@ def test_a_code_block_runs_and_gives_a_map(section: str) -> None:
     names: dict[str, Any] = {}
     exec(compile(IMPORTS + SECTIONS[section], section, "exec"), names)
     given = names["volumes"] if "volumes" in names else names["images"]
-    maps: list[Tensor] = [names["maps"]] if "maps" in names else [*names["per_label"], *names["others"].values()]
+    maps: list[Tensor] = (
+        [names["maps"]] if "maps" in names else [*names["per_label"].values(), *names["others"].values()]
+    )
     for each in maps:
         assert each.shape == (len(given), *given.shape[2:])
         assert torch.isfinite(each).all()
