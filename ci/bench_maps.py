@@ -2,8 +2,8 @@
 
 python ci/bench_maps.py --batch 1 8 --json book/recorded/bench_maps_NAME.json
 
-With --libraries also a Swin-T of each library, and a small Swin in three dimensions. Weights are random, because they do
-not affect the time. The chapter on performance shows the records in book/recorded/.
+With --libraries also a Swin-T of each library, and a small Swin in three dimensions. Weights are random, because they
+do not affect the time. The chapter on performance shows the records in book/recorded/.
 """
 
 import argparse
