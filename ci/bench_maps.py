@@ -2,19 +2,27 @@
 
 python ci/bench_maps.py --batch 1 8 --json book/recorded/bench_maps_NAME.json
 
-Weights are random, because they do not affect the time. The chapter on performance shows the records in book/recorded/.
+With --libraries also a Swin-T of each library, and a small Swin in three dimensions. Weights are random, because they
+do not affect the time. The chapter on performance shows the records in book/recorded/.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from monai.networks.nets.swin_unetr import SwinTransformer as MonaiSwin
+from torch import Tensor, nn
+from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSwin
+from transformers import SwinConfig, SwinForImageClassification
 
-from hgisam_book.benchmarks.map_cost import machine, measure_map_cost
+from hgisam.attention.swin import Logit
+from hgisam.maps import hgi_sam
+from hgisam_book.benchmarks.map_cost import machine, measure_map_cost, milliseconds
 from hgisam_book.recorded.benchmarks import record_table
 
 
@@ -26,6 +34,49 @@ def measure_architecture(name: str, img_size: int, batches: Sequence[int], repea
     return measure_map_cost(model, images, 1, batches=batches, repeat=repeat)
 
 
+def build_libraries(px: int) -> dict[str, tuple[nn.Module, Tensor, Logit | None]]:
+    """Swin-T of each library for `px` pixels, a small Swin in three dimensions, and inputs; random weights."""
+    window, sizes = px // 32, (96, (2, 2, 6, 2), (3, 6, 12, 24))
+    image, side = torch.randn(1, 3, px, px), 32 * max(1, px // 112)
+    config = SwinConfig(image_size=px, window_size=window, num_labels=2)
+
+    def pool(features: Any) -> Tensor:
+        pooled: Tensor = features[-1].flatten(2).mean(dim=2)
+        return pooled
+
+    def monai_swin(channels: int, dim: int, width: int, patch: int, axes: int) -> nn.Module:
+        windows, patches = (width,) * axes, (patch,) * axes
+        return MonaiSwin(channels, dim, windows, patches, *sizes[1:], spatial_dims=axes)
+
+    return {
+        "timm": (timm.create_model("swin_tiny_patch4_window7_224", img_size=px, window_size=window), image, None),
+        "torchvision": (TorchvisionSwin([4, 4], *map(_listed, sizes), [window, window]), image, None),
+        "transformers": (SwinForImageClassification(config), image, None),
+        "monai": (monai_swin(3, 96, window, 4, axes=2), image, pool),
+        "monai, 3-D": (monai_swin(1, 24, 4, 2, axes=3), torch.randn(1, 1, side, side, side), pool),
+    }
+
+
+def measure_libraries(px: int, repeat: int) -> list[dict[str, Any]]:
+    """ms of a forward pass and of a map of one image, and the map in forward passes, on the CPU in fp32."""
+    calls: dict[tuple[str, str], Any] = {}
+    for library, (model, images, logit) in build_libraries(px).items():
+        model.eval()
+        calls[library, "forward pass"] = torch.no_grad()(partial(model, images))
+        calls[library, "hgi_sam"] = partial(hgi_sam, model, images, 1, logit=logit)
+    taken = milliseconds(calls, repeat, "cpu")
+    rows = []
+    for library in dict.fromkeys(library for library, _ in calls):
+        forward_ms, map_ms = taken[library, "forward pass"], taken[library, "hgi_sam"]
+        passes = map_ms / forward_ms
+        rows.append({"library": library, "forward_ms": forward_ms, "map_ms": map_ms, "forward_passes": passes})
+    return rows
+
+
+def _listed(size: Any) -> Any:
+    return list(size) if isinstance(size, tuple) else size
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the CPU, and the GPU if there is one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeat", type=int, default=5, help="timed rounds; the shortest counts")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CPU, and GPU if any")
+    parser.add_argument("--libraries", action="store_true", help="also a Swin-T of each library, on the CPU")
     parser.add_argument("--json", type=Path, help="write the record to this file")
     options = parser.parse_args(arguments)
     gpu = torch.cuda.is_available() and options.device != "cpu"
@@ -50,8 +102,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(*(f"| {' | '.join(cells)} |" for cells in [table.columns, ["---"] * table.shape[1], *table.values]), sep="\n")
     for device, result in found.items():
         print(f"{device}: mean absolute difference of fp32 and bf16 maps {result['mean_change_fp32_to_bf16']:.1e}")
+    libraries = measure_libraries(options.img_size, options.repeat) if options.libraries else []
+    for row in libraries:
+        print(
+            "{library}: forward pass {forward_ms:.0f} ms, map {map_ms:.0f} ms, {forward_passes:.2f} passes".format(
+                **row
+            )
+        )
     if options.json:
         record = about | {"repeat": options.repeat, "devices": found, "rows": rows}
+        record |= {"libraries": libraries} if libraries else {}
         options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

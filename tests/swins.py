@@ -27,6 +27,7 @@ GEOMETRIES: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
     "v2-cr padded": (CR, {"img_size": (28, 44), "window_size": 4, "init_values": 1.0}, (28, 44)),
 }
 ONE_OF_EACH = ("v1", "v2", "v2-cr")
+FLAGS = ("training", "fused_attn", "grad_checkpointing")  # what recording sets in a timm model, and sets back
 
 
 def build(name: str) -> tuple[Any, Tensor]:

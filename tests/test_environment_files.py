@@ -26,6 +26,9 @@ WANTED = sorted(
     {text for group in (PROJECT["dependencies"], *EXTRAS.values()) for text in group if "hgisam[" not in text}
 )
 CORE = ("__init__.py", "__main__.py", "errors.py", "lazy.py", "attention", "maps")  # what maps of any Swin need
+ADAPTERS = (
+    "adapters"  # beside torch each imports the library of the model, which the user has; only tests need them all
+)
 # declared, though nothing imports them: programs, plugins, and what another package loads by its name
 TOOLS = {
     "pyarrow": "pandas reads and writes parquet with it",
@@ -92,10 +95,10 @@ OWN = {"hgisam", "hgisam_book", "data_prep", "tests"} | {
 }
 PLACES = {  # extra → what needs no more than it
     None: tuple(f"hgisam/{name}" for name in CORE),
-    "train": tuple(f"hgisam/{path.name}" for path in (ROOT / "hgisam").iterdir() if path.name not in CORE),
+    "train": tuple(f"hgisam/{path.name}" for path in (ROOT / "hgisam").iterdir() if path.name not in (*CORE, ADAPTERS)),
     "prep": ("data_prep",),
     "book": ("book",),
-    "dev": ("ci", "tests"),
+    "dev": ("ci", "tests", f"hgisam/{ADAPTERS}"),
 }
 
 

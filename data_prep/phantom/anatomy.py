@@ -70,7 +70,7 @@ def sample_build(rng: np.random.Generator) -> Build:
 
 
 def fit_cavity(template: Template, build: Build, rng: np.random.Generator) -> Template:
-    """The template with the patient's inner table: the vault as far from the brain as the gap, here more, there less."""
+    """The template with the patient's inner table: the vault as far from the brain as the gap, unevenly."""
     closer_mm = WIDEST_GAP_MM - build.gap_mm * (1 + 0.6 * smooth_noise(rng, 60))
     vault = np.clip((axes_mm()[2] + 20) / 25, 0, 1)  # not the base, with its cisterns
     outside_mm = template.outside_mm + np.clip(closer_mm, 0, WIDEST_GAP_MM) * vault

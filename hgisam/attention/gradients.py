@@ -9,21 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.attention.hooks import forward_hooks
-from hgisam.attention.swin import BlockAttention, BlockGeometry, check_finite, logit_scale, target_logit, upcast
+from hgisam.attention.swin import BlockAttention, BlockGeometry, Logit, check_finite, logit_scale, target_logit, upcast
 from hgisam.errors import InputError, check_choice
 
 
 @contextmanager
-def record_attention(model: nn.Module, stages: Sequence[int]) -> Iterator[list[BlockAttention]]:
+def record_attention(model: nn.Module, stages: Sequence[int] | None = None) -> Iterator[list[BlockAttention]]:
     """Record scores and attention of every block of some stages during one forward pass in the `with` block.
 
     Inside, the model is in evaluation mode with frozen parameters and without fused attention, which never forms the
-    matrix. Recorded tensors belong to the autograd graph, if there is one. The softmax of Swin v2-CR can't be hooked:
-    its scores are recorded as the logarithm of attention, equal but for a constant per row, with the same gradient.
+    matrix; otherwise logits are bit-equal. Recorded tensors belong to the autograd graph, if there is one.
 
     Args:
-        model: Is or contains one timm Swin.
-        stages: Indices of the stages to record, from 0.
+        model: Is or contains one Swin of timm, torchvision, transformers or MONAI.
+        stages: Indices of the stages to record, from 0; None for all.
 
     Yields:
         The list that the forward pass fills, in forward order.
@@ -46,16 +45,23 @@ def record_attention(model: nn.Module, stages: Sequence[int]) -> Iterator[list[B
 
 
 def reduce_attention(
-    model: nn.Module, images: Tensor, target: int, reduce: Callable[[BlockAttention], Tensor], *, stages: Sequence[int]
+    model: nn.Module,
+    images: Tensor,
+    target: int,
+    reduce: Callable[[BlockAttention], Tensor],
+    *,
+    stages: Sequence[int] | None,
+    logit: Logit | None = None,
 ) -> dict[BlockGeometry, Tensor]:
     """Reduce the attention of each block as it is computed, in one forward pass without gradients.
 
     Args:
-        model: Is or contains one timm Swin, and returns logits.
-        images: [B, C, H, W].
+        model: Is or contains one Swin, and returns logits.
+        images: [B, C, H, W], or volumes [B, C, D, H, W].
         target: Class index; validated only.
         reduce: Called with each block, its attention in float32 or better; only its result is kept.
-        stages: Indices of the stages, from 0.
+        stages: Indices of the stages, from 0; None for all.
+        logit: Makes logits [B, classes] of the model's output, where that is something else.
 
     Returns:
         BlockGeometry → result of `reduce`, in forward order.
@@ -78,7 +84,7 @@ def reduce_attention(
 
     with torch.no_grad(), forward_hooks(model) as hooks:
         hooks.on_attention(stages, visit)
-        target_logit(model, images, target)
+        target_logit(model, images, target, logit)
     return reduced
 
 
@@ -88,8 +94,9 @@ def reduce_gradients(
     target: int,
     reduce: Callable[[BlockAttention, Tensor], Tensor],
     *,
-    stages: Sequence[int],
+    stages: Sequence[int] | None,
     gradient_at: str,
+    logit: Logit | None = None,
 ) -> dict[BlockGeometry, Tensor]:
     """Reduce each block's attention and the gradient of the target logit there, in one forward and one backward pass.
 
@@ -98,13 +105,14 @@ def reduce_gradients(
     the gradient scaled back in float32.
 
     Args:
-        model: Is or contains one timm Swin, and returns logits.
-        images: [B, C, H, W].
+        model: Is or contains one Swin, and returns logits.
+        images: [B, C, H, W], or volumes [B, C, D, H, W].
         target: Class whose raw logit is differentiated; 0 for a head with one logit.
         reduce: Called with each block and its gradient [B·nW, heads, N, N], both float32 or better.
-        stages: Indices of the stages, from 0.
+        stages: Indices of the stages, from 0; None for all.
         gradient_at: "scores" (softmax input, as in the released code) or "weights" (softmax output, as in the figure of
             its repository).
+        logit: As in `reduce_attention`.
 
     Returns:
         BlockGeometry → result of `reduce`, in forward order.
@@ -137,15 +145,15 @@ def reduce_gradients(
 
     with torch.enable_grad(), forward_hooks(model, start_graph=True) as hooks:
         hooks.on_attention(stages, visit)
-        logit = target_logit(model, images, target).sum() * scale
-    if logit.requires_grad and hooks.start is not None:
-        torch.autograd.grad(logit, hooks.start, allow_unused=True)
+        explained = target_logit(model, images, target, logit).sum() * scale
+    if explained.requires_grad and hooks.start is not None:
+        torch.autograd.grad(explained, hooks.start, allow_unused=True)
     _check_gradients(reduced.values(), missing=len(pending))
     return dict(sorted(reduced.items(), key=lambda item: item[0]))
 
 
 def attention_gradients(
-    model: nn.Module, images: Tensor, target: int, *, stages: Sequence[int], gradient_at: str
+    model: nn.Module, images: Tensor, target: int, *, stages: Sequence[int] | None, gradient_at: str
 ) -> tuple[list[BlockAttention], list[Tensor]]:
     """Attention of every block and the gradient of the target logit there, all kept: for inspection, not for speed.
 
@@ -172,7 +180,13 @@ def attention_gradients(
 
 
 def activation_gradients(
-    model: nn.Module, images: Tensor, target: int, *, layers: Sequence[tuple[int, int]], at: str
+    model: nn.Module,
+    images: Tensor,
+    target: int,
+    *,
+    layers: Sequence[tuple[int, int]],
+    at: str,
+    logit: Logit | None = None,
 ) -> dict[BlockGeometry, tuple[Tensor, Tensor]]:
     """Activations of some blocks and the gradient of the target logit there, for the CAM family.
 
@@ -181,9 +195,10 @@ def activation_gradients(
         layers: (stage, block) of each, from 0; -1 is the last.
         at: "norm1", "norm2" or "output" of the block. The norms precede attention and MLP in version 1 (pre-norm) and
             follow them in versions 2 and 2-CR (res-post-norm).
+        logit: As in `reduce_attention`.
 
     Returns:
-        BlockGeometry → activation and gradient, both [B, rows, cols, channels], float32 or better.
+        BlockGeometry → activation and gradient, both [B, *grid, channels], float32 or better.
 
     Raises:
         InputError: For a model, images or options that do not fit, or where no finite gradient arrives.
@@ -203,15 +218,15 @@ def activation_gradients(
     with torch.enable_grad(), forward_hooks(model, start_graph=True) as hooks:
         for stage, block in layers:
             hooks.on_activation(stage, block, at, outputs.__setitem__)
-        logit = target_logit(model, images, target).sum() * scale
-    gradients = _gradients(logit, list(outputs.values()), scale)
+        explained = target_logit(model, images, target, logit).sum() * scale
+    gradients = _gradients(explained, list(outputs.values()), scale)
     activations = [upcast(t.detach()).reshape(len(images), *g.grid, -1) for g, t in outputs.items()]
     pairs = ((a, gradient.reshape(a.shape)) for a, gradient in zip(activations, gradients, strict=True))
     return dict(zip(outputs, pairs, strict=True))
 
 
-def image_gradients(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Gradient [B, C, H, W] of the target logit with respect to the image, float32 or better.
+def image_gradients(model: nn.Module, images: Tensor, target: int, *, logit: Logit | None = None) -> Tensor:
+    """Gradient, shaped as the images, of the target logit with respect to the image, float32 or better.
 
     Args and Raises: those of `reduce_gradients`.
 
@@ -224,8 +239,8 @@ def image_gradients(model: nn.Module, images: Tensor, target: int) -> Tensor:
     scale = logit_scale(model, images)
     with torch.enable_grad(), forward_hooks(model):
         leaf = images.detach().clone().requires_grad_(images.is_floating_point())
-        logit = target_logit(model, leaf, target).sum() * scale
-    return _gradients(logit, [leaf], scale)[0]
+        explained = target_logit(model, leaf, target, logit).sum() * scale
+    return _gradients(explained, [leaf], scale)[0]
 
 
 def _detached(block: BlockAttention) -> BlockAttention:

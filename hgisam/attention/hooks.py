@@ -1,4 +1,4 @@
-"""Forward hooks on a Swin: registered and removed here alone."""
+"""Forward hooks on a Swin, and the softmax of its attention: registered and removed here alone."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -6,27 +6,18 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models.swin_transformer_v2_cr import WindowMultiHeadAttention
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from hgisam.attention.swin import (
-    BlockAttention,
-    BlockGeometry,
-    Swin,
-    block_indices,
-    block_of,
-    check_swin_input,
-    find_swin,
-    geometry_of,
-    inspection_mode,
-    pair,
-    resolve_index,
-    upcast,
-)
+from hgisam.adapters.protocol import SwinAdapter, find_adapter
+from hgisam.adapters.wrappers import refuse_wrappers
+from hgisam.attention.swin import BlockAttention, BlockGeometry, geometry_of, inspection_mode, spatial_size
 from hgisam.errors import InputError
 
 Visit = Callable[[BlockAttention], None]
+SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 
 
 @contextmanager
@@ -35,9 +26,10 @@ def forward_hooks(model: nn.Module, *, start_graph: bool = False) -> Iterator["F
 
     With `start_graph` the autograd graph starts at the first recorded tensor, so that a backward pass ends there.
     """
-    swin = find_swin(model)
+    refuse_wrappers(model)
+    swin = find_adapter(model)
     with inspection_mode(model) as callbacks:
-        hooks = ForwardHooks(swin, callbacks, start_graph)
+        hooks = callbacks.enter_context(ForwardHooks(swin, callbacks, start_graph))
         yield hooks
     if hooks.recorded != hooks.expected:
         got = f"recorded attention for {hooks.recorded} of {hooks.expected} blocks"
@@ -56,56 +48,71 @@ def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-class ForwardHooks:
-    """The hooks of one forward pass, and the image size and token grid in it."""
+class ForwardHooks(TorchFunctionMode):
+    """The hooks of one forward pass, and the image size and token grid in it.
 
-    def __init__(self, swin: Swin, callbacks: ExitStack, start_graph: bool) -> None:
+    As a mode of torch functions it sees, inside the attention of a block, the input of softmax and that of the dropout
+    which follows it: the libraries call one as a module, another as a function or a method. Both run unchanged.
+    """
+
+    def __init__(self, swin: SwinAdapter, callbacks: ExitStack, start_graph: bool) -> None:
+        super().__init__()
         self.swin, self.callbacks, self.start_graph = swin, callbacks, start_graph
-        self.size = self.grid = (0, 0)
+        self.size: tuple[int, ...] = ()
+        self.grid: tuple[int, ...] = ()
         self.start: Tensor | None = None
         self.expected = self.recorded = 0
+        self.record: Callable[[Tensor, Tensor], None] | None = None  # inside the attention of a block
+        self.scores: Tensor | None = None  # between its softmax and its dropout
         self._remove_later(swin.patch_embed.register_forward_pre_hook(self._image))
 
-    def on_attention(self, stages: Sequence[int], visit: Visit) -> None:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.record and func in SOFTMAX:
+            self.scores = self._start(args[0])
+            args = (self.scores, *args[1:])
+        elif self.record and self.scores is not None and func is F.dropout:
+            self.record(self.scores, args[0])
+            self.scores = None
+        return func(*args, **(kwargs or {}))
+
+    def on_attention(self, stages: Sequence[int] | None, visit: Visit) -> None:
         """Call `visit` with the attention of every block of some stages as it is computed."""
-        for stage, index in block_indices(self.swin, stages):
-            attn = self._hooked_block(stage, index).attn
-            record = partial(self._record, visit, stage, index)
-            if isinstance(getattr(attn, "softmax", None), nn.Softmax):
-                self._remove_later(attn.softmax.register_forward_pre_hook(lambda _, given: (self._start(given[0]),)))
-                self._remove_later(attn.softmax.register_forward_hook(record))
-            elif isinstance(attn, WindowMultiHeadAttention):
-                self._remove_later(attn.attn_drop.register_forward_pre_hook(partial(self._softmax_again, record)))
-            else:
-                got, remedy = type(attn).__name__, "Use a Swin whose blocks are timm's."
+        for stage, index in self.swin.block_indices(stages):
+            attention = self.swin.attention_of(self._hooked_block(stage, index))
+            if not isinstance(attention, self.swin.attention):
+                got, remedy = type(attention).__name__, "Use a Swin whose blocks are those of its library."
                 raise InputError(f"attention of stage {stage}, block {index}", got, "a softmax to record", remedy)
+            self._remove_later(attention.register_forward_pre_hook(partial(self._enter, visit, stage, index)))
+            self._remove_later(attention.register_forward_hook(self._leave))
 
     def on_activation(self, stage: int, index: int, at: str, visit: Callable[[BlockGeometry, Tensor], None]) -> None:
         """Call `visit` with the output of a block or of one of its norms; index -1 is the last."""
-        stage, index = resolve_index(self.swin, stage, index)
+        stage, index = self.swin.resolve_index(stage, index)
         block = self._hooked_block(stage, index)
 
-        def record(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            output = self._start(output)
-            visit(self._geometry(stage, index), output)
-            return output
+        def record(_: nn.Module, __: Any, output: Any) -> Any:
+            first, *others = output if isinstance(output, tuple) else (output,)
+            first = self._start(first)
+            visit(self._geometry(stage, index), first)
+            return (first, *others) if isinstance(output, tuple) else first
 
-        self._remove_later((block if at == "output" else getattr(block, at)).register_forward_hook(record))
+        module = block if at == "output" else self.swin.norm(block, at)
+        self._remove_later(module.register_forward_hook(record))
 
     def _remove_later(self, handle: RemovableHandle) -> None:
         self.callbacks.callback(handle.remove)
 
     def _image(self, _: nn.Module, given: tuple[Tensor]) -> None:
-        check_swin_input(self.swin, given[0])
-        self.size = pair(given[0].shape[2:])
+        self.swin.check_input(given[0])
+        self.size = spatial_size(given[0])
 
     def _hooked_block(self, stage: int, index: int) -> Any:
         """A block with a hook that reads its token grid."""
 
-        def read_grid(_: nn.Module, given: tuple[Tensor]) -> None:
-            self.grid = pair(given[0].shape[1:3])  # of [B, rows, cols, C]
+        def read_grid(_: nn.Module, given: tuple[Any, ...]) -> None:
+            self.grid = self.swin.grid(given)
 
-        block = block_of(self.swin, stage, index)
+        block = self.swin.stages[stage][index]
         self.expected += 1
         self._remove_later(block.register_forward_pre_hook(read_grid))
         return block
@@ -121,15 +128,11 @@ class ForwardHooks:
         self.start = tensor.detach().requires_grad_()
         return self.start
 
-    def _record(
-        self, visit: Visit, stage: int, index: int, _: nn.Module, scores: tuple[Tensor], attention: Tensor
-    ) -> None:
-        visit(BlockAttention(**vars(self._geometry(stage, index)), scores=scores[0], attention=attention))
+    def _enter(self, visit: Visit, stage: int, index: int, *_: Any) -> None:
+        def record(scores: Tensor, attention: Tensor) -> None:
+            visit(BlockAttention(**vars(self._geometry(stage, index)), scores=scores, attention=attention))
 
-    def _softmax_again(self, record: Callable[..., None], module: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
-        """Recover scores from the attention of v2-CR, whose softmax is a function and takes no hook."""
-        tiny = torch.finfo(torch.float32).tiny  # masked pairs underflow to 0, whose logarithm has no gradient
-        scores = self._start(upcast(given[0]).clamp(min=tiny).log())
-        attention = scores.softmax(dim=-1)
-        record(module, (scores,), attention)
-        return (attention.to(given[0].dtype),)
+        self.record = record
+
+    def _leave(self, *_: Any) -> None:
+        self.record = None

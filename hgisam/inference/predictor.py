@@ -85,7 +85,8 @@ class SlicePredictor:
         The scores come from the forward pass of the first method.
         """
         images = self.images(hu, brain)
-        maps, logits = {}, []
+        maps: dict[str, HalfMaps] = {}
+        logits: list[Tensor] = []
         for name, method in methods.items():
             with record_outputs(self.model) as outputs:
                 maps[name] = self.maps(images, method, hu.shape[1])

@@ -1,7 +1,7 @@
 """Saliency maps: where in a slice a classifier finds its evidence for a bleed.
 
-Every method has one signature, `method(model, images, target, *, brain=None, ...) -> maps`: images [B, C, H, W],
-`target` a class, maps [B, H, W] in [0, 1], float32. A new method is a file here and a line in `METHODS`.
+Every method has one signature, `method(model, images, target, *, brain=None, logit=None, ...) -> maps`: images
+[B, C, H, W], `target` a class, maps [B, H, W] in [0, 1], float32. A new method is a file here and a line in `METHODS`.
 """
 
 from collections.abc import Callable

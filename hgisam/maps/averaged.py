@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from hgisam.attention.swin import Logit
 from hgisam.maps.combine import to_unit_range
 from hgisam.maps.hgi_sam import hgi_sam
 from hgisam.maps.swin_sam import swin_sam
@@ -18,9 +19,9 @@ def averaged(
 ) -> Tensor:  # fmt: skip
     """Mean map of a method over shifts of the images and their mirror images, moved back; [B, H, W] in [0, 1].
 
-    A map depends on where the grids of patches and windows happen to lie, and its scale on its largest token alone. Both
-    are chance, and the mean over positions of the grid removes most of it. Images are shifted cyclically: the margin of
-    a slice is air.
+    A map depends on where the grids of patches and windows happen to lie, and its scale on its largest token alone.
+    Both are chance, and the mean over positions of the grid removes most of it. Images are shifted cyclically, rows and
+    columns only: the margin of a slice is air.
 
     Args:
         method: Of `hgisam.maps`.
@@ -40,7 +41,7 @@ def averaged(
 
 
 def hgi_sam_averaged(
-    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None,
+    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None, logit: Logit | None = None,
     shifts_px: Sequence[tuple[int, int]] = SHIFTS_PX, gradient_at: str = "scores", stages: Sequence[int] = (0, 1, 2),
 ) -> Tensor:  # fmt: skip
     """HGI-SAM averaged over shifted and mirrored images.
@@ -55,12 +56,12 @@ def hgi_sam_averaged(
 
     Source: ours; the map itself is that of the paper.
     """
-    options = {"gradient_at": gradient_at, "stages": stages}
+    options = {"gradient_at": gradient_at, "stages": stages, "logit": logit}
     return averaged(hgi_sam, model, images, target, brain=brain, shifts_px=shifts_px, **options)
 
 
 def swin_sam_averaged(
-    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None,
+    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None, logit: Logit | None = None,
     shifts_px: Sequence[tuple[int, int]] = SHIFTS_PX, stages: Sequence[int] = (0, 1, 2, 3),
 ) -> Tensor:  # fmt: skip
     """Swin-SAM averaged over shifted and mirrored images.
@@ -75,4 +76,4 @@ def swin_sam_averaged(
 
     Source: ours; the map itself is that of its paper.
     """
-    return averaged(swin_sam, model, images, target, brain=brain, shifts_px=shifts_px, stages=stages)
+    return averaged(swin_sam, model, images, target, brain=brain, shifts_px=shifts_px, stages=stages, logit=logit)

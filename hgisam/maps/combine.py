@@ -10,6 +10,9 @@ from torch import Tensor
 from hgisam.attention.swin import BlockGeometry
 from hgisam.errors import InputError
 
+GRID = {2: "b (nr wr) (nc wc)", 3: "b (nd wd) (nr wr) (nc wc)"}  # axes → tokens, padded to whole windows
+WINDOWS = {2: "(b nr nc) (wr wc)", 3: "(b nd nr nc) (wd wr wc)"}
+
 
 def attention_received(attention: Tensor) -> Tensor:
     """Attention that each key token receives: the mean over queries, [..., N, N] query × key → [..., N]."""
@@ -17,7 +20,7 @@ def attention_received(attention: Tensor) -> Tensor:
 
 
 def to_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
-    """Window reverse, then the reverse cyclic shift of the block: [B·nW, N] → [B, rows, cols] without padding.
+    """Window reverse, then the reverse cyclic shift of the block: [B·nW, N] → [B, *grid] without padding.
 
     Example:
         >>> block = BlockGeometry(0, 1, window=(2, 2), shift=(1, 1), grid=(2, 4))
@@ -25,22 +28,46 @@ def to_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
         tensor([[[7, 4, 5, 6],
                  [3, 0, 1, 2]]])
     """
-    (window_rows, window_cols), (rows, cols) = block.window, block.grid
-    windows = {"nr": -(-rows // window_rows), "nc": -(-cols // window_cols), "wr": window_rows, "wc": window_cols}
-    grid = rearrange(received, "(b nr nc) (wr wc) -> b (nr wr) (nc wc)", **windows)
-    return torch.roll(grid[:, :rows, :cols], shifts=block.shift, dims=(1, 2))
+    axes, kept = tuple(range(1, 1 + len(block.grid))), (slice(None), *map(slice, block.grid))
+    grid = rearrange(received, f"{WINDOWS[len(axes)]} -> {GRID[len(axes)]}", **_window_sizes(block))
+    if block.pads_first:
+        return torch.roll(grid, block.shift, axes)[kept]
+    return torch.roll(grid[kept], block.shift, axes)
 
 
 def to_windows(grid: Tensor, block: BlockGeometry) -> Tensor:
-    """Cyclic shift and window partition, padded with 0: [B, rows, cols] → [B·nW, N]; inverse of `to_token_grid`."""
-    (window_rows, window_cols), (rows, cols) = block.window, block.grid
-    shifted = torch.roll(grid, shifts=(-block.shift[0], -block.shift[1]), dims=(1, 2))
-    padded = F.pad(shifted, (0, -cols % window_cols, 0, -rows % window_rows))
-    return rearrange(padded, "b (nr wr) (nc wc) -> (b nr nc) (wr wc)", wr=window_rows, wc=window_cols)
+    """Cyclic shift and window partition, padded with 0: [B, *grid] → [B·nW, N]; inverse of `to_token_grid`."""
+    axes, back = tuple(range(1, grid.ndim)), tuple(-by for by in block.shift)
+    missing = [-tokens % width for tokens, width in zip(block.grid, block.window, strict=True)]
+    padding = [side for end in reversed(missing) for side in (0, end)]
+    shifted = torch.roll(F.pad(grid, padding) if block.pads_first else grid, back, axes)
+    padded = shifted if block.pads_first else F.pad(shifted, padding)
+    return rearrange(padded, f"{GRID[len(axes)]} -> {WINDOWS[len(axes)]}", **_window_sizes(block))
+
+
+def _window_sizes(block: BlockGeometry) -> dict[str, int]:
+    """Number (n) and width (w) of the windows along slices (d), rows (r) and cols (c)."""
+    axes = list(zip("drc"[-len(block.grid) :], block.grid, block.window, strict=True))
+    return {f"n{axis}": -(-tokens // w) for axis, tokens, w in axes} | {f"w{axis}": w for axis, _, w in axes}
+
+
+def propagate(share: Tensor, matrix: Tensor, block: BlockGeometry) -> Tensor:
+    """share · A within a block, [B, *grid] → [B, *grid], with A [B·nW, N, N] query × key."""
+    windows = to_windows(share, block)  # [B·nW, N]
+    return to_token_grid((windows[:, None] @ matrix.to(windows))[:, 0], block)
+
+
+def unmerge(share: Tensor, block: BlockGeometry) -> Tensor:
+    """Reverse of patch merging: [B, *coarser grid] → the grid of a block, each token's value copied to its 2 × 2."""
+    if share.shape[1:] == block.grid:
+        return share
+    for axis, tokens in enumerate(block.grid, start=1):
+        share = share.repeat_interleave(2, dim=axis).narrow(axis, 0, tokens)
+    return share
 
 
 def combine_blocks(grids: Sequence[Tensor]) -> Tensor:
-    """Multiply pairs of consecutive blocks (W-MSA × SW-MSA) [B, rows, cols] of a stage and average the products.
+    """Multiply pairs of consecutive blocks (W-MSA × SW-MSA) [B, *grid] of a stage and average the products.
 
     A last block without a pair stays as it is.
     """
@@ -50,29 +77,29 @@ def combine_blocks(grids: Sequence[Tensor]) -> Tensor:
 
 def combine_stages(
     stages: Sequence[Tensor],
-    size: tuple[int, int],
+    size: tuple[int, ...],
     brain: Tensor | None = None,
     *,
-    extents: Sequence[tuple[float, float]] | None = None,
+    extents: Sequence[tuple[float, ...]] | None = None,
 ) -> Tensor:
-    """Min-max normalize each stage [B, rows, cols], upsample it to `size`, and multiply them → [B, H, W] in [0, 1].
+    """Min-max normalize each stage [B, *grid], upsample it to `size`, and multiply them → [B, *size] in [0, 1].
 
     The map is 0 outside `brain`. Each stage covers its extent, see `BlockGeometry`; by default exactly the image.
     """
-    extents = extents or [(1.0, 1.0)] * len(stages)
+    extents = extents or [(1.0,) * len(size)] * len(stages)
     upsampled = [upsample(min_max(stage), size, extent) for stage, extent in zip(stages, extents, strict=True)]
     return to_unit_range(torch.stack(upsampled).prod(dim=0), brain)
 
 
-def combine(grids: Mapping[BlockGeometry, Tensor], size: tuple[int, int], brain: Tensor | None) -> Tensor:
-    """Multiply blocks within stages, then stages: [B, rows, cols] of each block → [B, H, W] in [0, 1]."""
+def combine(grids: Mapping[BlockGeometry, Tensor], size: tuple[int, ...], brain: Tensor | None) -> Tensor:
+    """Multiply blocks within stages, then stages: [B, *grid] of each block → [B, *size] in [0, 1]."""
     extents = {block.stage: block.extent for block in grids}
     stages = [combine_blocks([grid for block, grid in grids.items() if block.stage == stage]) for stage in extents]
     return combine_stages(stages, size, brain, extents=list(extents.values()))
 
 
 def to_unit_range(maps: Tensor, brain: Tensor | None) -> Tensor:
-    """Mask maps [B, H, W] by the brain, then min-max normalize each, float32; an InputError for a mask unlike them."""
+    """Mask maps [B, *size] by the brain, then min-max normalize each, float32; an InputError for a mask unlike them."""
     if brain is not None:
         if brain.shape != maps.shape or not torch.isfinite(brain).all():
             got = f"shape {list(brain.shape)}" if brain.shape != maps.shape else "values that are not finite"
@@ -81,21 +108,23 @@ def to_unit_range(maps: Tensor, brain: Tensor | None) -> Tensor:
     return min_max(maps).float()
 
 
-def upsample(grid: Tensor, size: tuple[int, int], extent: tuple[float, float] = (1.0, 1.0)) -> Tensor:
-    """Bilinear upsampling [B, rows, cols] → [B, *size]; cropped where the grid exceeds the image, 0 where it ends."""
-    rows, cols = (round(px * covered) for px, covered in zip(size, extent, strict=True))
-    whole = F.interpolate(grid[:, None], (rows, cols), mode="bilinear", align_corners=False)[:, 0]
-    return whole if (rows, cols) == size else F.pad(whole, (0, size[1] - cols, 0, size[0] - rows))
+def upsample(grid: Tensor, size: tuple[int, ...], extent: tuple[float, ...] | None = None) -> Tensor:
+    """Bilinear or trilinear upsampling [B, *grid] → [B, *size]; cropped where it exceeds the image, 0 where it ends."""
+    covered = tuple(round(px * part) for px, part in zip(size, extent or (1.0,) * len(size), strict=True))
+    whole = F.interpolate(grid[:, None], covered, mode="trilinear" if len(size) == 3 else "bilinear")[:, 0]
+    beyond = [px - seen for px, seen in zip(size, covered, strict=True)]
+    return F.pad(whole, [side for end in reversed(beyond) for side in (0, end)]) if any(beyond) else whole
 
 
 def min_max(maps: Tensor) -> Tensor:
-    """Min-max normalization of each image of [B, rows, cols]; a constant one, but for rounding, becomes 0.
+    """Min-max normalization of each image of [B, *size]; a constant one, but for rounding, becomes 0.
 
     Example:
         >>> min_max(torch.tensor([[[1.0, 3.0, 5.0]]]))
         tensor([[[0.0000, 0.5000, 1.0000]]])
     """
-    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    axes = tuple(range(1, maps.ndim))
+    low, high = maps.amin(dim=axes, keepdim=True), maps.amax(dim=axes, keepdim=True)
     span = high - low
     varies = span > 1e-6 * torch.maximum(high.abs(), low.abs())
     return torch.where(varies, (maps - low) / span.where(varies, 1.0), 0.0)

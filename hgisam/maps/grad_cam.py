@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import activation_gradients
-from hgisam.attention.swin import pair
+from hgisam.attention.swin import Logit, spatial_size
 from hgisam.maps.combine import min_max, to_unit_range, upsample
 
 
@@ -13,6 +13,7 @@ def grad_cam(
     target: int,
     *,
     brain: Tensor | None = None,
+    logit: Logit | None = None,
     stage: int = -1,
     block: int = -1,
     at: str = "norm1",
@@ -20,7 +21,7 @@ def grad_cam(
     """Channels of one layer, each weighted by the mean of its gradient, summed and rectified.
 
     Args:
-        model, images, target, brain: As in `hgi_sam`.
+        model, images, target, brain, logit: As in `hgi_sam`.
         stage: Stage of the layer, from 0; -1 is the last.
         block: Block of that stage, likewise.
         at: "norm1", "norm2" or "output" of the block. The norms precede attention and MLP in version 1 and follow them
@@ -38,8 +39,8 @@ def grad_cam(
     Source: Selvaraju et al., Grad-CAM, ICCV 2017; the default layer is that of the released HGI-SAM code, which
     explains the predicted class.
     """
-    layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at)
+    layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at, logit=logit)
     ((geometry, (activation, gradient)),) = layers.items()
-    weights = gradient.mean(dim=(1, 2), keepdim=True)  # [B, 1, 1, channels]
-    cam = (weights * activation).sum(dim=3).relu()
-    return to_unit_range(upsample(min_max(cam), pair(images.shape[2:]), geometry.extent), brain)
+    weights = gradient.mean(dim=tuple(range(1, gradient.ndim - 1)), keepdim=True)  # [B, 1, …, channels]
+    cam = (weights * activation).sum(dim=-1).relu()
+    return to_unit_range(upsample(min_max(cam), spatial_size(images), geometry.extent), brain)

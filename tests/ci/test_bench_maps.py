@@ -24,3 +24,9 @@ def test_a_tiny_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert len(set(ways)) == 9
     made = [row for row in found["rows"] if row["way"] == "hgi_sam, eager"]
     assert all(row["forward_passes"] > 0 and row["times_faster"] > 0 for row in made)
+
+
+def test_every_library_and_three_dimensions_have_a_row() -> None:
+    rows = bench_maps.measure_libraries(64, 1)
+    assert [row["library"] for row in rows] == ["timm", "torchvision", "transformers", "monai", "monai, 3-D"]
+    assert all(row["forward_passes"] == row["map_ms"] / row["forward_ms"] > 0 for row in rows)

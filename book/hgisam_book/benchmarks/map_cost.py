@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hgisam.attention.swin import BlockGeometry, block_indices, block_of, find_swin, geometry_of, pair
+from hgisam.adapters.protocol import find_adapter
+from hgisam.attention.swin import BlockGeometry, find_swin, geometry_of, spatial_size
 from hgisam.maps import METHODS, hgi_sam
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 from hgisam.maps.hgi_sam import head_weights, weighted_attention
@@ -31,12 +32,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 def naive_hgi_sam(model: nn.Module, image: Tensor, target: int) -> Tensor:
     """Naive HGI-SAM with gradients at the attention scores, for Swin v1 and v2: [1, C, H, W] → [1, H, W]."""
-    swin, handles = find_swin(model), []
+    swin, handles = find_adapter(model), []
     attention: dict[BlockGeometry, Tensor] = {}
     gradient: dict[BlockGeometry, Tensor] = {}
-    for stage, number in block_indices(swin, (0, 1, 2)):
-        block = block_of(swin, stage, number)
-        place = geometry_of(swin, stage, number, pair(block.input_resolution), pair(image.shape[2:]))
+    for stage, number in swin.block_indices((0, 1, 2)):
+        block = swin.stages[stage][number]
+        place = geometry_of(swin, stage, number, tuple(block.input_resolution), spatial_size(image))
         softmax = block.attn.softmax
         handles += [
             softmax.register_forward_hook(lambda _, __, out, place=place: attention.update({place: out.detach()})),
@@ -50,7 +51,7 @@ def naive_hgi_sam(model: nn.Module, image: Tensor, target: int) -> Tensor:
         infused = attention_received(weighted_attention(weights, head_weights(gradient[place])))
         grids[place] = to_token_grid(infused, place)
     model.zero_grad(set_to_none=True)
-    return combine(grids, pair(image.shape[2:]), None)
+    return combine(grids, spatial_size(image), None)
 
 
 def milliseconds(calls: Mapping[K, Call], repeat: int, device: str) -> dict[K, float]:

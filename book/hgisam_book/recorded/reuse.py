@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from hgisam.config.profile import Profile
 from hgisam.data.batches import SliceDataset
@@ -162,6 +162,15 @@ def _about(folder: Path) -> dict[str, Any]:
     remedy = "Restore it, or record the run again."
     check_content(_About, about, str(folder / "model.json"), "the description of a recorded training", remedy)
     return about
+
+
+def _recorded_profile(folder: Path) -> dict[str, Any]:
+    """Profile of a recorded training; keys that are newer than it have their defaults."""
+    profile: dict[str, Any] = _about(folder)["profile"]
+    try:
+        return Profile.model_validate(profile).model_dump(mode="json")
+    except ValidationError:  # of a profile that is no longer valid: no training has the same settings
+        return profile
 
 
 def _settings_of(profile: dict[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import hgisam
-from hgisam.attention.swin import FLAGS
 from hgisam.config.profile import MethodName
 from hgisam.errors import InputError
 from hgisam.maps import METHODS, hgi_sam
 from hgisam_book.figures import METHOD_NAMES
-from tests.swins import GEOMETRIES, ONE_OF_EACH, build
+from tests.swins import FLAGS, GEOMETRIES, ONE_OF_EACH, build
 
 REGISTERED = timm.list_models("*swin*")
 
@@ -40,7 +39,7 @@ def test_every_registered_swin_gets_a_map_or_an_error_that_names_it(name: str) -
     torch.manual_seed(0)
     model = small(name)
     if not name.startswith("swin"):
-        with pytest.raises(InputError, match=f"0 timm Swin transformers in {type(model).__name__}"):
+        with pytest.raises(InputError, match=f"0 Swin transformers in {type(model).__name__}"):
             hgi_sam(model, torch.randn(1, 3, 64, 64), 1)
         return
     maps = hgi_sam(model, torch.randn(2, 3, 64, 64), 1)

@@ -1,4 +1,4 @@
-"""The phantom generator held to values of real heads. Scans are simulated for it, so it takes longer than other tests."""
+"""The phantom generator held to values of real heads. It simulates scans, so it takes longer."""
 
 from pathlib import Path
 
@@ -32,7 +32,10 @@ def test_the_rim_falls_as_in_real_heads(statistics: pd.DataFrame) -> None:
 
 def test_no_dark_ring_beside_the_skull(statistics: pd.DataFrame) -> None:
     profiles = pd.DataFrame(read_real_heads().rim.profiles, index=read_real_heads().rim.from_mm)
-    for mm in (1, 2):  # where heads differ most: between the lowest and the highest real head, give or take the tolerance
+    for mm in (
+        1,
+        2,
+    ):  # where heads differ most: between the lowest and the highest real one
         low, high = profiles.loc[mm].min() - 3, profiles.loc[mm].max() + 3
         assert low < statistics.loc[f"rim_{mm}", "mean"] < high
     assert statistics.loc["rim_2", "mean"] > statistics.loc["rim_5", "mean"]
