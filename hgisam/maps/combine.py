@@ -10,8 +10,8 @@ from torch import Tensor
 from hgisam.attention.swin import BlockGeometry
 from hgisam.errors import InputError
 
-GRID = {2: "b (nr wr) (nc wc)", 3: "b (nd wd) (nr wr) (nc wc)"}  # axes → tokens, padded to whole windows
-WINDOWS = {2: "(b nr nc) (wr wc)", 3: "(b nd nr nc) (wd wr wc)"}
+GRID = {2: "b (nr wr) (nc wc)", 3: "b (ns ws) (nr wr) (nc wc)"}  # axes → tokens, padded to whole windows
+WINDOWS = {2: "(b nr nc) (wr wc)", 3: "(b ns nr nc) (ws wr wc)"}
 
 
 def attention_received(attention: Tensor) -> Tensor:
@@ -46,8 +46,8 @@ def to_windows(grid: Tensor, block: BlockGeometry) -> Tensor:
 
 
 def _window_sizes(block: BlockGeometry) -> dict[str, int]:
-    """Number (n) and width (w) of the windows along slices (d), rows (r) and cols (c)."""
-    axes = list(zip("drc"[-len(block.grid) :], block.grid, block.window, strict=True))
+    """Number (n) and width (w) of the windows along slices (s), rows (r) and cols (c)."""
+    axes = list(zip("src"[-len(block.grid) :], block.grid, block.window, strict=True))
     return {f"n{axis}": -(-tokens // w) for axis, tokens, w in axes} | {f"w{axis}": w for axis, _, w in axes}
 
 
