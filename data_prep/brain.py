@@ -25,7 +25,7 @@ GROW_MM = 3.0  # reach of the growth to the bone, on the coarse grid
 FIT_MM = 1.5  # reach of the growth to the bone, on the prepared grid
 PEAK_MM = 4.0  # radius in which the peak density of the bone is searched
 EDGE_FRACTION = 0.75  # edge between tissue (0) and that peak (1); above 0.5, to keep blood beside the skull
-TABLE_HU = 300.0  # a coarse voxel above holds more of the inner table than of the brain: beyond it lies the diploe
+TABLE_HU = 500.0  # a coarse voxel above holds more of the inner table than of the brain: beyond it lies the diploe
 MIN_SLICE_MM = 3.0  # thinner slices are averaged in groups
 
 

@@ -41,7 +41,7 @@ TRAINED = {
     "train.augment.rotate_deg": 0, "train.augment.scale": 0, "train.augment.shift": 0, "train.augment.gain": 0.5,
     "train.augment.noise_hu": 0, "train.augment.blur_px": 0, "train.augment.hide": 0, "train.augment.hide_cells": 2,
     "train.augment.gamma": 0.5, "train.augment.low_resolution": 0.5,
-    "train.augment.rim_hu": 0, "train.passes": 2,
+    "train.augment.rim_hu": 60, "train.passes": 2,
     "train.patients": 1, "train.shuffle_labels": True, "compute.precision": "bf16-mixed",
 }  # fmt: skip
 REFUSED = {

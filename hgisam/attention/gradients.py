@@ -198,7 +198,7 @@ def activation_gradients(
         logit: As in `reduce_attention`.
 
     Returns:
-        BlockGeometry → activation and gradient, both [B, *grid, channels], float32 or better.
+        BlockGeometry → activation and gradient, both [B, rows, cols, channels], float32 or better.
 
     Raises:
         InputError: For a model, images or options that do not fit, or where no finite gradient arrives.

@@ -8,15 +8,14 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from hgisam.maps.averaged import hgi_sam_averaged, swin_sam_averaged
 from hgisam.maps.grad_cam import grad_cam
 from hgisam.maps.gradient_input import gradient_input
-from hgisam.maps.hgi_sam import hgi_sam
+from hgisam.maps.hgi_sam import hgi_sam, hgi_sam_averaged
 from hgisam.maps.hires_cam import hires_cam
 from hgisam.maps.layer_cam import layer_cam
 from hgisam.maps.relevance import relevance
 from hgisam.maps.rollout import rollout
-from hgisam.maps.swin_sam import swin_sam
+from hgisam.maps.swin_sam import swin_sam, swin_sam_averaged
 
 METHODS: dict[str, Callable[..., Tensor]] = {
     "hgi_sam": hgi_sam,

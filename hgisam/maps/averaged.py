@@ -5,10 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention.swin import Logit
 from hgisam.maps.combine import to_unit_range
-from hgisam.maps.hgi_sam import hgi_sam
-from hgisam.maps.swin_sam import swin_sam
 
 SHIFTS_PX = ((-5, 2), (2, 5), (5, -2))  # no two of them move a patch of 4 px onto another
 
@@ -38,42 +35,3 @@ def averaged(
         moved = torch.roll(images, (rows, cols), dims=(-2, -1))
         total = total + torch.roll(of_both(moved), (-rows, -cols), dims=(-2, -1))
     return to_unit_range(total, brain)
-
-
-def hgi_sam_averaged(
-    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None, logit: Logit | None = None,
-    shifts_px: Sequence[tuple[int, int]] = SHIFTS_PX, gradient_at: str = "scores", stages: Sequence[int] = (0, 1, 2),
-) -> Tensor:  # fmt: skip
-    """HGI-SAM averaged over shifted and mirrored images.
-
-    Args, Returns and Raises: those of `hgi_sam` and `averaged`.
-
-    Example:
-        >>> from timm.models import SwinTransformer
-        >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
-        >>> hgi_sam_averaged(model, torch.randn(1, 3, 64, 64), 0).shape
-        torch.Size([1, 64, 64])
-
-    Source: ours; the map itself is that of the paper.
-    """
-    options = {"gradient_at": gradient_at, "stages": stages, "logit": logit}
-    return averaged(hgi_sam, model, images, target, brain=brain, shifts_px=shifts_px, **options)
-
-
-def swin_sam_averaged(
-    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None, logit: Logit | None = None,
-    shifts_px: Sequence[tuple[int, int]] = SHIFTS_PX, stages: Sequence[int] = (0, 1, 2, 3),
-) -> Tensor:  # fmt: skip
-    """Swin-SAM averaged over shifted and mirrored images.
-
-    Args, Returns and Raises: those of `swin_sam` and `averaged`.
-
-    Example:
-        >>> from timm.models import SwinTransformer
-        >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
-        >>> swin_sam_averaged(model, torch.randn(1, 3, 64, 64), 0).shape
-        torch.Size([1, 64, 64])
-
-    Source: ours; the map itself is that of its paper.
-    """
-    return averaged(swin_sam, model, images, target, brain=brain, shifts_px=shifts_px, stages=stages, logit=logit)

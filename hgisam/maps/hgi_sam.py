@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from hgisam.attention.gradients import reduce_gradients
 from hgisam.attention.swin import BlockAttention, BlockGeometry, Logit, spatial_size
+from hgisam.maps.averaged import SHIFTS_PX, averaged
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 
 
@@ -88,3 +89,23 @@ def infused_grids(
         return grid(weighted_attention(received, head_weights(gradient)), block)  # [B·nW, N] → [B, *grid]
 
     return reduce_gradients(model, images, target, infuse, stages=stages, gradient_at=gradient_at, logit=logit)
+
+
+def hgi_sam_averaged(
+    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None, logit: Logit | None = None,
+    shifts_px: Sequence[tuple[int, int]] = SHIFTS_PX, gradient_at: str = "scores", stages: Sequence[int] = (0, 1, 2),
+) -> Tensor:  # fmt: skip
+    """HGI-SAM averaged over shifted and mirrored images.
+
+    Args, Returns and Raises: those of `hgi_sam` and `averaged`.
+
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
+        >>> hgi_sam_averaged(model, torch.randn(1, 3, 64, 64), 0).shape
+        torch.Size([1, 64, 64])
+
+    Source: ours; the map itself is that of the paper.
+    """
+    options = {"gradient_at": gradient_at, "stages": stages, "logit": logit}
+    return averaged(hgi_sam, model, images, target, brain=brain, shifts_px=shifts_px, **options)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from hgisam.attention.gradients import reduce_attention
 from hgisam.attention.swin import BlockAttention, Logit, spatial_size
+from hgisam.maps.averaged import SHIFTS_PX, averaged
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 
 
@@ -40,3 +41,22 @@ def swin_sam(
     return combine(
         reduce_attention(model, images, target, receive, stages=stages, logit=logit), spatial_size(images), brain
     )
+
+
+def swin_sam_averaged(
+    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None, logit: Logit | None = None,
+    shifts_px: Sequence[tuple[int, int]] = SHIFTS_PX, stages: Sequence[int] = (0, 1, 2, 3),
+) -> Tensor:  # fmt: skip
+    """Swin-SAM averaged over shifted and mirrored images.
+
+    Args, Returns and Raises: those of `swin_sam` and `averaged`.
+
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
+        >>> swin_sam_averaged(model, torch.randn(1, 3, 64, 64), 0).shape
+        torch.Size([1, 64, 64])
+
+    Source: ours; the map itself is that of its paper.
+    """
+    return averaged(swin_sam, model, images, target, brain=brain, shifts_px=shifts_px, stages=stages, logit=logit)
