@@ -52,6 +52,7 @@ def swin_sam_averaged(
     Args, Returns and Raises: those of `swin_sam` and `averaged`.
 
     Example:
+        >>> import torch
         >>> from timm.models import SwinTransformer
         >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
         >>> swin_sam_averaged(model, torch.randn(1, 3, 64, 64), 0).shape
