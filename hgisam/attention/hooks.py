@@ -1,4 +1,8 @@
-"""Forward hooks on a Swin: registered and removed here alone."""
+"""Hooks on a Swin, of any library: registered and removed here alone.
+
+All libraries call a softmax of torch in their attention, some through a module, some in a function where no hook can
+be. So the softmax itself is watched: a `TorchFunctionMode` sees each call, while forward hooks say which block it is.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -6,39 +10,35 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.models.swin_transformer_v2_cr import WindowMultiHeadAttention
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch.overrides import TorchFunctionMode
 
-from hgisam.attention.swin import (
-    BlockAttention,
-    BlockGeometry,
-    Swin,
-    block_indices,
-    block_of,
-    check_swin_input,
-    find_swin,
-    geometry_of,
-    inspection_mode,
-    pair,
-    resolve_index,
-    upcast,
-)
+from hgisam.attention.adapters import find_swin
+from hgisam.attention.inspection import Logit, check_model, inspection_mode, target_logit, unwrapped
+from hgisam.attention.swin import BlockAttention, BlockGeometry, Swin
 from hgisam.errors import InputError
 
 Visit = Callable[[BlockAttention], None]
+Change = Callable[[BlockGeometry, Tensor], Tensor | None]
+SOFTMAX: set[Any] = {F.softmax, torch.softmax, Tensor.softmax}
 
 
 @contextmanager
-def forward_hooks(model: nn.Module, *, start_graph: bool = False) -> Iterator["ForwardHooks"]:
+def forward_hooks(
+    model: nn.Module, *, logit: Logit | None = None, start_graph: bool = False
+) -> Iterator["ForwardHooks"]:
     """Hooks on the Swin of a model in inspection mode, removed afterwards; an InputError unless each block ran once.
 
     With `start_graph` the autograd graph starts at the first recorded tensor, so that a backward pass ends there.
     """
+    model = unwrapped(model)
+    check_model(model)
     swin = find_swin(model)
-    with inspection_mode(model) as callbacks:
-        hooks = ForwardHooks(swin, callbacks, start_graph)
-        yield hooks
+    with inspection_mode(model, swin.settings()) as callbacks:
+        hooks = ForwardHooks(model, swin, callbacks, logit, start_graph)
+        with hooks:
+            yield hooks
     if hooks.recorded != hooks.expected:
         got = f"recorded attention for {hooks.recorded} of {hooks.expected} blocks"
         remedy = "Call the model once in it."
@@ -56,63 +56,89 @@ def record_outputs(model: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-class ForwardHooks:
-    """The hooks of one forward pass, and the image size and token grid in it."""
+class ForwardHooks(TorchFunctionMode):
+    """The hooks of one forward pass, and the image size, token grid and block in it."""
 
-    def __init__(self, swin: Swin, callbacks: ExitStack, start_graph: bool) -> None:
-        self.swin, self.callbacks, self.start_graph = swin, callbacks, start_graph
-        self.size = self.grid = (0, 0)
+    def __init__(
+        self, model: nn.Module, swin: Swin, callbacks: ExitStack, logit: Logit | None, start_graph: bool
+    ) -> None:
+        super().__init__()
+        self.model, self.swin, self.callbacks, self.logit = model, swin, callbacks, logit
+        self.start_graph = start_graph
+        self.size: tuple[int, ...] = ()
+        self.grid: tuple[int, ...] = ()
         self.start: Tensor | None = None
+        self.record: Callable[[Tensor, Tensor], None] | None = None  # of the block whose attention runs
         self.expected = self.recorded = 0
-        self._remove_later(swin.patch_embed.register_forward_pre_hook(self._image))
+        self._register(swin.embed.register_forward_pre_hook, self._image)
+
+    def target_logit(self, images: Tensor, target: int) -> Tensor:
+        """`target_logit` of the model; an InputError for a Swin without a head, and for images of other axes."""
+        swin, axes = self.swin, len(self.swin.patch)
+        if self.logit is None and _parameters(swin.module) == _parameters(self.model) and not _parameters(swin.head):
+            got = f"a Swin without a head, which returns features, in {type(self.model).__name__}"
+            remedy = "Build it with classes, put a trained head behind it, or give logit=, features to logits."
+            raise InputError("model", got, "a classifier", remedy)
+        if images.ndim in (4, 5) and images.ndim != axes + 2:
+            got, expected = f"shape {list(images.shape)}", f"[B, C, {', '.join('DHW'[-axes:])}], as the Swin takes"
+            raise InputError("images", got, expected, "Give slices to a 2-D Swin, volumes to a 3-D one.")
+        return target_logit(self.model, images, target, self.logit)
 
     def on_attention(self, stages: Sequence[int], visit: Visit) -> None:
         """Call `visit` with the attention of every block of some stages as it is computed."""
-        for stage, index in block_indices(self.swin, stages):
-            attn = self._hooked_block(stage, index).attn
-            record = partial(self._record, visit, stage, index)
-            if isinstance(getattr(attn, "softmax", None), nn.Softmax):
-                self._remove_later(attn.softmax.register_forward_pre_hook(lambda _, given: (self._start(given[0]),)))
-                self._remove_later(attn.softmax.register_forward_hook(record))
-            elif isinstance(attn, WindowMultiHeadAttention):
-                self._remove_later(attn.attn_drop.register_forward_pre_hook(partial(self._softmax_again, record)))
-            else:
-                got, remedy = type(attn).__name__, "Use a Swin whose blocks are timm's."
+        for stage, index in self.swin.block_indices(stages):
+            block = self._hooked_block(stage, index)
+            attention = self.swin.attention(block)
+            if not isinstance(attention, self.swin.attention_types):
+                got, remedy = type(attention).__name__, "Use a Swin whose blocks are its library's."
                 raise InputError(f"attention of stage {stage}, block {index}", got, "a softmax to record", remedy)
+            self._register(attention.register_forward_pre_hook, partial(self._enter, visit, stage, index))
+            self._register(attention.register_forward_hook, self._leave)
 
-    def on_activation(self, stage: int, index: int, at: str, visit: Callable[[BlockGeometry, Tensor], None]) -> None:
-        """Call `visit` with the output of a block or of one of its norms; index -1 is the last."""
-        stage, index = resolve_index(self.swin, stage, index)
+    def on_activation(self, stage: int, index: int, at: str, change: Change) -> None:
+        """Call `change` with the output of a block or of one of its norms, and use what it returns; -1 is the last."""
+        stage, index = self.swin.resolve_index(stage, index)
         block = self._hooked_block(stage, index)
 
-        def record(_: nn.Module, __: Any, output: Tensor) -> Tensor:
-            output = self._start(output)
-            visit(self._geometry(stage, index), output)
-            return output
+        def record(_: nn.Module, __: Any, output: Any) -> Any:
+            tokens = self._start(output[0] if isinstance(output, tuple) else output)
+            changed = change(self._geometry(stage, index), tokens)
+            tokens = tokens if changed is None else changed
+            return (tokens, *output[1:]) if isinstance(output, tuple) else tokens
 
-        self._remove_later((block if at == "output" else getattr(block, at)).register_forward_hook(record))
+        module = block if at == "output" else getattr(block, self.swin.norms[at])
+        self._register(module.register_forward_hook, record)
 
-    def _remove_later(self, handle: RemovableHandle) -> None:
-        self.callbacks.callback(handle.remove)
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.record is None or func not in SOFTMAX:
+            return func(*args, **(kwargs or {}))
+        record, self.record = self.record, None
+        scores = self._start(args[0])
+        attention = func(scores, *args[1:], **(kwargs or {}))
+        record(scores, attention)
+        return attention
 
-    def _image(self, _: nn.Module, given: tuple[Tensor]) -> None:
-        check_swin_input(self.swin, given[0])
-        self.size = pair(given[0].shape[2:])
+    def _register(self, register: Callable[..., Any], hook: Callable[..., Any]) -> None:
+        self.callbacks.callback(register(hook).remove)
+
+    def _image(self, _: nn.Module, given: tuple[Tensor, ...]) -> None:
+        self.swin.check_images(given[0])
+        self.size = tuple(given[0].shape[2:])
 
     def _hooked_block(self, stage: int, index: int) -> Any:
         """A block with a hook that reads its token grid."""
 
-        def read_grid(_: nn.Module, given: tuple[Tensor]) -> None:
-            self.grid = pair(given[0].shape[1:3])  # of [B, rows, cols, C]
+        def read_grid(_: nn.Module, given: tuple[Any, ...]) -> None:
+            self.grid = self.swin.grid(given)
 
-        block = block_of(self.swin, stage, index)
+        block = self.swin.stages[stage][index]
         self.expected += 1
-        self._remove_later(block.register_forward_pre_hook(read_grid))
+        self._register(block.register_forward_pre_hook, read_grid)
         return block
 
     def _geometry(self, stage: int, index: int) -> BlockGeometry:
         self.recorded += 1
-        return geometry_of(self.swin, stage, index, self.grid, self.size)
+        return self.swin.geometry(stage, index, self.grid, self.size)
 
     def _start(self, tensor: Tensor) -> Tensor:
         """The tensor; the first one as a leaf where the graph starts."""
@@ -121,15 +147,15 @@ class ForwardHooks:
         self.start = tensor.detach().requires_grad_()
         return self.start
 
-    def _record(
-        self, visit: Visit, stage: int, index: int, _: nn.Module, scores: tuple[Tensor], attention: Tensor
-    ) -> None:
-        visit(BlockAttention(**vars(self._geometry(stage, index)), scores=scores[0], attention=attention))
+    def _enter(self, visit: Visit, stage: int, index: int, _: nn.Module, __: Any) -> None:
+        def record(scores: Tensor, attention: Tensor) -> None:
+            visit(BlockAttention(**vars(self._geometry(stage, index)), scores=scores, attention=attention))
 
-    def _softmax_again(self, record: Callable[..., None], module: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
-        """Recover scores from the attention of v2-CR, whose softmax is a function and takes no hook."""
-        tiny = torch.finfo(torch.float32).tiny  # masked pairs underflow to 0, whose logarithm has no gradient
-        scores = self._start(upcast(given[0]).clamp(min=tiny).log())
-        attention = scores.softmax(dim=-1)
-        record(module, (scores,), attention)
-        return (attention.to(given[0].dtype),)
+        self.record = record
+
+    def _leave(self, _: nn.Module, __: Any, ___: Any) -> None:
+        self.record = None
+
+
+def _parameters(module: nn.Module | None) -> int:
+    return 0 if module is None else len(list(module.parameters()))

@@ -18,7 +18,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 MethodName = Literal[
-    "hgi_sam", "swin_sam", "grad_cam", "hires_cam", "layer_cam", "rollout", "relevance", "gradient_input"
+    "hgi_sam", "swin_sam", "grad_cam", "hires_cam", "layer_cam", "rollout", "relevance", "gradient_input",
+    "ablation_cam", "score_cam", "integrated_gradients", "attn_lrp",
 ]
 
 

@@ -1,20 +1,26 @@
 """Saliency maps: where in a slice a classifier finds its evidence for a bleed.
 
-Every method has one signature, `method(model, images, target, *, brain=None, ...) -> maps`: images [B, C, H, W],
-`target` a class, maps [B, H, W] in [0, 1], float32. A new method is a file here and a line in `METHODS`.
+Every method has one signature, `method(model, images, target, *, brain=None, logit=None, ...) -> maps`: images
+[B, C, H, W] or volumes [B, C, D, H, W], `target` a class, maps [B, H, W] or [B, D, H, W] in [0, 1], float32. A new
+method is a file here and a line in `METHODS`.
 """
 
 from collections.abc import Callable
 
 from torch import Tensor
 
+from hgisam.maps.ablation_cam import ablation_cam
+from hgisam.maps.attn_lrp import attn_lrp
 from hgisam.maps.grad_cam import grad_cam
 from hgisam.maps.gradient_input import gradient_input
 from hgisam.maps.hgi_sam import hgi_sam
 from hgisam.maps.hires_cam import hires_cam
+from hgisam.maps.integrated_gradients import integrated_gradients
 from hgisam.maps.layer_cam import layer_cam
 from hgisam.maps.relevance import relevance
 from hgisam.maps.rollout import rollout
+from hgisam.maps.score_cam import score_cam
+from hgisam.maps.sliding_windows import sliding_windows
 from hgisam.maps.swin_sam import swin_sam
 
 METHODS: dict[str, Callable[..., Tensor]] = {
@@ -26,8 +32,13 @@ METHODS: dict[str, Callable[..., Tensor]] = {
     "rollout": rollout,
     "relevance": relevance,
     "gradient_input": gradient_input,
+    "ablation_cam": ablation_cam,
+    "score_cam": score_cam,
+    "integrated_gradients": integrated_gradients,
+    "attn_lrp": attn_lrp,
 }
 
 __all__ = [
-    "METHODS", "grad_cam", "gradient_input", "hgi_sam", "hires_cam", "layer_cam", "relevance", "rollout", "swin_sam",
+    "METHODS", "ablation_cam", "attn_lrp", "grad_cam", "gradient_input", "hgi_sam", "hires_cam", "integrated_gradients",
+    "layer_cam", "relevance", "rollout", "score_cam", "sliding_windows", "swin_sam",
 ]  # fmt: skip

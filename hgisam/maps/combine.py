@@ -17,7 +17,7 @@ def attention_received(attention: Tensor) -> Tensor:
 
 
 def to_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
-    """Window reverse, then the reverse cyclic shift of the block: [B·nW, N] → [B, rows, cols] without padding.
+    """Window reverse, then the reverse cyclic shift of the block: [B·nW, N] → [B, *grid] without padding.
 
     Example:
         >>> block = BlockGeometry(0, 1, window=(2, 2), shift=(1, 1), grid=(2, 4))
@@ -25,22 +25,46 @@ def to_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
         tensor([[[7, 4, 5, 6],
                  [3, 0, 1, 2]]])
     """
-    (window_rows, window_cols), (rows, cols) = block.window, block.grid
-    windows = {"nr": -(-rows // window_rows), "nc": -(-cols // window_cols), "wr": window_rows, "wc": window_cols}
-    grid = rearrange(received, "(b nr nc) (wr wc) -> b (nr wr) (nc wc)", **windows)
-    return torch.roll(grid[:, :rows, :cols], shifts=block.shift, dims=(1, 2))
+    windows, grid = _patterns(block)
+    whole = rearrange(received, f"{windows} -> {grid}", **_lengths(block))
+    whole = whole if block.pads_first else _cropped(whole, block)
+    return _cropped(torch.roll(whole, block.shift, dims=_axes(whole)), block)
 
 
 def to_windows(grid: Tensor, block: BlockGeometry) -> Tensor:
-    """Cyclic shift and window partition, padded with 0: [B, rows, cols] → [B·nW, N]; inverse of `to_token_grid`."""
-    (window_rows, window_cols), (rows, cols) = block.window, block.grid
-    shifted = torch.roll(grid, shifts=(-block.shift[0], -block.shift[1]), dims=(1, 2))
-    padded = F.pad(shifted, (0, -cols % window_cols, 0, -rows % window_rows))
-    return rearrange(padded, "b (nr wr) (nc wc) -> (b nr nc) (wr wc)", wr=window_rows, wc=window_cols)
+    """Cyclic shift and window partition, padded with 0: [B, *grid] → [B·nW, N]; inverse of `to_token_grid`."""
+    sides = zip(block.windows, block.window, block.grid, strict=True)
+    pad = [(0, count * window - tokens) for count, window, tokens in sides]
+    padding = [side for axis in reversed(pad) for side in axis]  # last axis first
+    whole = F.pad(grid, padding) if block.pads_first else grid
+    whole = torch.roll(whole, [-by for by in block.shift], dims=_axes(whole))
+    windows, whole_grid = _patterns(block)
+    return rearrange(whole if block.pads_first else F.pad(whole, padding), f"{whole_grid} -> {windows}", **_lengths(block))
+
+
+def _patterns(block: BlockGeometry) -> tuple[str, str]:
+    """Windows and grid for einops, here for two axes: "(b n0 n1) (w0 w1)" and "b (n0 w0) (n1 w1)"."""
+    axes = range(len(block.grid))
+    count, inside = " ".join(f"n{axis}" for axis in axes), " ".join(f"w{axis}" for axis in axes)
+    return f"(b {count}) ({inside})", "b " + " ".join(f"(n{axis} w{axis})" for axis in axes)
+
+
+def _lengths(block: BlockGeometry) -> dict[str, int]:
+    counts = {f"n{axis}": count for axis, count in enumerate(block.windows)}
+    return counts | {f"w{axis}": tokens for axis, tokens in enumerate(block.window)}
+
+
+def _cropped(whole: Tensor, block: BlockGeometry) -> Tensor:
+    return whole[(slice(None), *(slice(tokens) for tokens in block.grid))]
+
+
+def _axes(maps: Tensor) -> tuple[int, ...]:
+    """Dimensions of [B, *grid] without the first."""
+    return tuple(range(1, maps.ndim))
 
 
 def combine_blocks(grids: Sequence[Tensor]) -> Tensor:
-    """Multiply pairs of consecutive blocks (W-MSA × SW-MSA) [B, rows, cols] of a stage and average the products.
+    """Multiply pairs of consecutive blocks (W-MSA × SW-MSA) [B, *grid] of a stage and average the products.
 
     A last block without a pair stays as it is.
     """
@@ -50,52 +74,54 @@ def combine_blocks(grids: Sequence[Tensor]) -> Tensor:
 
 def combine_stages(
     stages: Sequence[Tensor],
-    size: tuple[int, int],
+    size: Sequence[int],
     brain: Tensor | None = None,
     *,
-    extents: Sequence[tuple[float, float]] | None = None,
+    extents: Sequence[tuple[float, ...]] | None = None,
 ) -> Tensor:
-    """Min-max normalize each stage [B, rows, cols], upsample it to `size`, and multiply them → [B, H, W] in [0, 1].
+    """Min-max normalize each stage [B, *grid], upsample it to `size`, and multiply them → [B, *size] in [0, 1].
 
     The map is 0 outside `brain`. Each stage covers its extent, see `BlockGeometry`; by default exactly the image.
     """
-    extents = extents or [(1.0, 1.0)] * len(stages)
+    extents = extents or [(1.0,) * len(size)] * len(stages)
     upsampled = [upsample(min_max(stage), size, extent) for stage, extent in zip(stages, extents, strict=True)]
     return to_unit_range(torch.stack(upsampled).prod(dim=0), brain)
 
 
-def combine(grids: Mapping[BlockGeometry, Tensor], size: tuple[int, int], brain: Tensor | None) -> Tensor:
-    """Multiply blocks within stages, then stages: [B, rows, cols] of each block → [B, H, W] in [0, 1]."""
+def combine(grids: Mapping[BlockGeometry, Tensor], size: Sequence[int], brain: Tensor | None) -> Tensor:
+    """Multiply blocks within stages, then stages: [B, *grid] of each block → [B, *size] in [0, 1]."""
     extents = {block.stage: block.extent for block in grids}
     stages = [combine_blocks([grid for block, grid in grids.items() if block.stage == stage]) for stage in extents]
     return combine_stages(stages, size, brain, extents=list(extents.values()))
 
 
 def to_unit_range(maps: Tensor, brain: Tensor | None) -> Tensor:
-    """Mask maps [B, H, W] by the brain, then min-max normalize each, float32; an InputError for a mask unlike them."""
+    """Mask maps [B, *size] by the brain, then min-max normalize each, float32; an InputError for a mask unlike them."""
     if brain is not None:
         if brain.shape != maps.shape or not torch.isfinite(brain).all():
             got = f"shape {list(brain.shape)}" if brain.shape != maps.shape else "values that are not finite"
-            raise InputError("brain", got, f"a mask of shape {list(maps.shape)}", "Give one mask per slice.")
+            raise InputError("brain", got, f"a mask of shape {list(maps.shape)}", "Give one mask per image.")
         maps = maps * brain.to(maps)
     return min_max(maps).float()
 
 
-def upsample(grid: Tensor, size: tuple[int, int], extent: tuple[float, float] = (1.0, 1.0)) -> Tensor:
-    """Bilinear upsampling [B, rows, cols] → [B, *size]; cropped where the grid exceeds the image, 0 where it ends."""
-    rows, cols = (round(px * covered) for px, covered in zip(size, extent, strict=True))
-    whole = F.interpolate(grid[:, None], (rows, cols), mode="bilinear", align_corners=False)[:, 0]
-    return whole if (rows, cols) == size else F.pad(whole, (0, size[1] - cols, 0, size[0] - rows))
+def upsample(grid: Tensor, size: Sequence[int], extent: tuple[float, ...] | None = None) -> Tensor:
+    """Bi- or trilinear upsampling [B, *grid] → [B, *size]; cropped where the grid exceeds the image, 0 where it ends."""
+    covered = [round(px * part) for px, part in zip(size, extent or (1.0,) * len(size), strict=True)]
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    whole = F.interpolate(grid[:, None], covered, mode=mode, align_corners=False)[:, 0]
+    missing = [(0, px - tokens) for px, tokens in zip(size, covered, strict=True)]  # negative: cropped
+    return F.pad(whole, [side for axis in reversed(missing) for side in axis]) if any(map(any, missing)) else whole
 
 
 def min_max(maps: Tensor) -> Tensor:
-    """Min-max normalization of each image of [B, rows, cols]; a constant one, but for rounding, becomes 0.
+    """Min-max normalization of each image of [B, *size]; a constant one, but for rounding, becomes 0.
 
     Example:
         >>> min_max(torch.tensor([[[1.0, 3.0, 5.0]]]))
         tensor([[[0.0000, 0.5000, 1.0000]]])
     """
-    low, high = maps.amin(dim=(1, 2), keepdim=True), maps.amax(dim=(1, 2), keepdim=True)
+    low, high = maps.amin(dim=_axes(maps), keepdim=True), maps.amax(dim=_axes(maps), keepdim=True)
     span = high - low
     varies = span > 1e-6 * torch.maximum(high.abs(), low.abs())
     return torch.where(varies, (maps - low) / span.where(varies, 1.0), 0.0)

@@ -1,9 +1,10 @@
 """GradCAM on Swin: the baseline without attention."""
 
+import torch
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import activation_gradients
-from hgisam.attention.swin import pair
+from hgisam.attention.inspection import Logit
 from hgisam.maps.combine import min_max, to_unit_range, upsample
 
 
@@ -13,6 +14,7 @@ def grad_cam(
     target: int,
     *,
     brain: Tensor | None = None,
+    logit: Logit | None = None,
     stage: int = -1,
     block: int = -1,
     at: str = "norm1",
@@ -20,7 +22,7 @@ def grad_cam(
     """Channels of one layer, each weighted by the mean of its gradient, summed and rectified.
 
     Args:
-        model, images, target, brain: As in `hgi_sam`.
+        model, images, target, brain, logit: As in `hgi_sam`.
         stage: Stage of the layer, from 0; -1 is the last.
         block: Block of that stage, likewise.
         at: "norm1", "norm2" or "output" of the block. The norms precede attention and MLP in version 1 and follow them
@@ -29,7 +31,6 @@ def grad_cam(
     Returns and Raises: those of `hgi_sam`; zeros where nothing is evidence for the class.
 
     Example:
-        >>> import torch
         >>> from timm.models import SwinTransformer
         >>> model = SwinTransformer(img_size=64, window_size=2, embed_dim=24)
         >>> grad_cam(model, torch.randn(1, 3, 64, 64), target=0, stage=2, at="output").shape
@@ -38,8 +39,8 @@ def grad_cam(
     Source: Selvaraju et al., Grad-CAM, ICCV 2017; the default layer is that of the released HGI-SAM code, which
     explains the predicted class.
     """
-    layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at)
+    layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at, logit=logit)
     ((geometry, (activation, gradient)),) = layers.items()
-    weights = gradient.mean(dim=(1, 2), keepdim=True)  # [B, 1, 1, channels]
-    cam = (weights * activation).sum(dim=3).relu()
-    return to_unit_range(upsample(min_max(cam), pair(images.shape[2:]), geometry.extent), brain)
+    weights = gradient.flatten(1, -2).mean(dim=1)  # [B, channels]
+    cam = torch.einsum("bc,b...c->b...", weights, activation).relu()
+    return to_unit_range(upsample(min_max(cam), images.shape[2:], geometry.extent), brain)

@@ -3,10 +3,13 @@
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import image_gradients
+from hgisam.attention.inspection import Logit
 from hgisam.maps.combine import to_unit_range
 
 
-def gradient_input(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None) -> Tensor:
+def gradient_input(
+    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None, logit: Logit | None = None
+) -> Tensor:
     """Gradient of the logit × image, summed over channels and rectified.
 
     Standardised channels are 0 at the mean of the brain: the product is the linear effect of replacing a pixel by it.
@@ -21,5 +24,5 @@ def gradient_input(model: nn.Module, images: Tensor, target: int, *, brain: Tens
 
     Source: Shrikumar et al., arXiv 1605.01713; negative sums are 0 here.
     """
-    gradient = image_gradients(model, images, target)
+    gradient = image_gradients(model, images, target, logit=logit)
     return to_unit_range((gradient * images.detach()).sum(dim=1).relu(), brain)

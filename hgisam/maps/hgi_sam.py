@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import reduce_gradients
-from hgisam.attention.swin import BlockAttention, BlockGeometry, pair
+from hgisam.attention.inspection import Logit
+from hgisam.attention.swin import BlockAttention, BlockGeometry
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 
 
@@ -31,6 +32,7 @@ def hgi_sam(
     target: int,
     *,
     brain: Tensor | None = None,
+    logit: Logit | None = None,
     gradient_at: str = "scores",
     stages: Sequence[int] = (0, 1, 2),
 ) -> Tensor:
@@ -40,15 +42,17 @@ def hgi_sam(
     float16 the logit is scaled before the backward pass, since its gradients would vanish.
 
     Args:
-        model: Is or contains one timm Swin (v1, v2 or v2-CR), and returns logits; left as it was.
-        images: [B, C, H, W], standardised as in training.
+        model: Is or contains one Swin of timm, torchvision, transformers or MONAI; left as it was.
+        images: [B, C, H, W], or volumes [B, C, D, H, W] for a Swin of three axes; standardised as in training.
         target: Class whose logit is explained; 0 for a head with one logit.
-        brain: [B, H, W] mask; the map is 0 outside. None for the whole image.
+        brain: Mask of the shape of the maps, which are 0 outside. None for the whole image.
+        logit: From the model's output to logits [B, classes], for a model that returns features or a segmentation. None
+            where it returns logits, or an object with `logits`.
         gradient_at: "scores" for the gradient at the softmax input, as in the released code; "weights" at its output.
         stages: Stages that are multiplied, from 0; the last is left out by default.
 
     Returns:
-        [B, H, W] in [0, 1], float32; zeros where the map is constant, as with an empty brain mask.
+        [B, H, W] or [B, D, H, W] in [0, 1], float32; zeros where the map is constant, as with an empty brain mask.
 
     Raises:
         InputError: For a model, images or options that do not fit, or where no finite gradient arrives.
@@ -64,8 +68,8 @@ def hgi_sam(
     block, and only its own shift reversed; the backward pass runs through activations only, down to the first block of
     `stages`; a constant map is 0, not NaN.
     """
-    grids = infused_grids(model, images, target, gradient_at=gradient_at, stages=stages)
-    return combine(grids, pair(images.shape[2:]), brain)
+    grids = infused_grids(model, images, target, gradient_at=gradient_at, stages=stages, logit=logit)
+    return combine(grids, images.shape[2:], brain)
 
 
 def infused_grids(
@@ -75,12 +79,15 @@ def infused_grids(
     *,
     gradient_at: str,
     stages: Sequence[int],
+    logit: Logit | None = None,
     grid: Callable[[Tensor, BlockGeometry], Tensor] = to_token_grid,
 ) -> dict[BlockGeometry, Tensor]:
-    """Weighted attention received [B, rows, cols] per block, before `hgi_sam` combines; `grid` reverses windows."""
+    """Weighted attention received [B, *grid] per block, before `hgi_sam` combines; `grid` reverses windows."""
 
     def infuse(block: BlockAttention, gradient: Tensor) -> Tensor:
         received = attention_received(block.attention)  # [B·nW, heads, N]
-        return grid(weighted_attention(received, head_weights(gradient)), block)  # [B·nW, N] → [B, rows, cols]
+        return grid(weighted_attention(received, head_weights(gradient)), block)  # [B·nW, N] → [B, *grid]
 
-    return reduce_gradients(model, images, target, infuse, stages=stages, gradient_at=gradient_at)
+    return reduce_gradients(
+        model, images, target, infuse, stages=stages, gradient_at=gradient_at, logit=logit
+    )

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import activation_gradients
-from hgisam.attention.swin import pair
+from hgisam.attention.inspection import Logit
 from hgisam.maps.combine import min_max, to_unit_range, upsample
 
 
@@ -13,6 +13,7 @@ def hires_cam(
     target: int,
     *,
     brain: Tensor | None = None,
+    logit: Logit | None = None,
     stage: int = -1,
     block: int = -1,
     at: str = "norm1",
@@ -32,7 +33,7 @@ def hires_cam(
 
     Source: Draelos and Carin, HiResCAM, arXiv 2011.08891; negative sums, evidence against the class, are 0 here.
     """
-    layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at)
+    layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at, logit=logit)
     ((geometry, (activation, gradient)),) = layers.items()
-    cam = (gradient * activation).sum(dim=3).relu()
-    return to_unit_range(upsample(min_max(cam), pair(images.shape[2:]), geometry.extent), brain)
+    cam = (gradient * activation).sum(dim=-1).relu()
+    return to_unit_range(upsample(min_max(cam), images.shape[2:], geometry.extent), brain)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import activation_gradients
-from hgisam.attention.swin import pair
+from hgisam.attention.inspection import Logit
 from hgisam.maps.combine import to_unit_range, upsample
 
 
@@ -16,13 +16,14 @@ def layer_cam(
     target: int,
     *,
     brain: Tensor | None = None,
+    logit: Logit | None = None,
     stages: Sequence[int] = (0, 1, 2, 3),
     at: str = "output",
 ) -> Tensor:
     """Positive gradient × activation of each stage's last block; the maximum over stages.
 
     Args:
-        model, images, target, brain: As in `hgi_sam`.
+        model, images, target, brain, logit: As in `hgi_sam`.
         stages: Stages that are fused, from 0.
         at: "norm1", "norm2" or "output" of each stage's last block, as in `grad_cam`.
 
@@ -36,11 +37,12 @@ def layer_cam(
     Source: Jiang et al., LayerCAM, IEEE TIP 2021: element-wise maximum of tanh(2 · map / its maximum). There only
     shallow layers are scaled, here all are, since Swin's deepest stage is as weak.
     """
-    layers = activation_gradients(model, images, target, layers=[(stage, -1) for stage in sorted(set(stages))], at=at)
+    last = [(stage, -1) for stage in sorted(set(stages))]
+    layers = activation_gradients(model, images, target, layers=last, at=at, logit=logit)
     scaled = []
     for geometry, (activation, gradient) in layers.items():
-        cam = (gradient.relu() * activation).sum(dim=3).relu()  # [B, rows, cols]
-        peak = cam.amax(dim=(1, 2), keepdim=True)
+        cam = (gradient.relu() * activation).sum(dim=-1).relu()  # [B, *grid]
+        peak = cam.amax(dim=tuple(range(1, cam.ndim)), keepdim=True)
         cam = torch.tanh(2 * cam / peak.where(peak > 0, 1.0))
-        scaled.append(upsample(cam, pair(images.shape[2:]), geometry.extent))
+        scaled.append(upsample(cam, images.shape[2:], geometry.extent))
     return to_unit_range(torch.stack(scaled).amax(dim=0), brain)

@@ -3,13 +3,17 @@
 import torch
 from torch import Tensor, nn
 
+from hgisam.attention.adapters import find_swin
 from hgisam.attention.gradients import reduce_gradients
-from hgisam.attention.swin import BlockAttention, find_swin, pair, stages_of
+from hgisam.attention.inspection import Logit
+from hgisam.attention.swin import BlockAttention
 from hgisam.maps.combine import min_max, to_unit_range, upsample
 from hgisam.maps.rollout import propagate, unmerge
 
 
-def relevance(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None) -> Tensor:
+def relevance(
+    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None, logit: Logit | None = None
+) -> Tensor:
     """R ← R + Ā · R over all blocks, with Ā the mean over heads of the positive part of gradient × attention.
 
     As in `rollout`, one row vector is propagated backwards from the last grid, r ← r + r · Ā, initially ones. Its
@@ -29,10 +33,12 @@ def relevance(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | 
     def positive(block: BlockAttention, gradient: Tensor) -> Tensor:
         return (gradient * block.attention).relu().mean(dim=1)  # [B·nW, N, N]
 
-    stages = range(len(stages_of(find_swin(model))))
-    matrices = reduce_gradients(model, images, target, positive, stages=stages, gradient_at="weights")
+    stages = range(len(find_swin(model).stages))
+    matrices = reduce_gradients(
+        model, images, target, positive, stages=stages, gradient_at="weights", logit=logit
+    )
     gained = torch.zeros(len(images), *list(matrices)[-1].grid, device=images.device)
     for block, matrix in reversed(matrices.items()):
         gained = unmerge(gained, block)
         gained = gained + propagate(1 + gained, matrix, block)
-    return to_unit_range(upsample(min_max(gained), pair(images.shape[2:]), block.extent), brain)
+    return to_unit_range(upsample(min_max(gained), images.shape[2:], block.extent), brain)

@@ -3,17 +3,21 @@
 import torch
 from torch import Tensor, nn
 
+from hgisam.attention.adapters import find_swin
 from hgisam.attention.gradients import reduce_attention
-from hgisam.attention.swin import BlockGeometry, find_swin, pair, stages_of
+from hgisam.attention.inspection import Logit
+from hgisam.attention.swin import BlockAttention, BlockGeometry
 from hgisam.maps.combine import min_max, to_token_grid, to_unit_range, to_windows, upsample
 
 
-def rollout(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None) -> Tensor:
+def rollout(
+    model: nn.Module, images: Tensor, target: int, *, brain: Tensor | None = None, logit: Logit | None = None
+) -> Tensor:
     """Attention and residual connections multiplied through all blocks, from the last stage back to the first.
 
     One row vector r over the tokens, uniform on the last grid, is propagated backwards: r ← r · (A + I) / 2 in every
-    block, with A the mean attention over heads, block-diagonal over windows; at patch merging the 2 × 2 tokens get the
-    share of their merged token. No matrix over all tokens is formed. The map is the same for every class; `target` is
+    block, with A the mean attention over heads, block-diagonal over windows; at patch merging the 2 × 2 tokens (2 × 2 × 2 in a volume)
+    get the share of their merged token. No matrix over all tokens is formed. The map is the same for every class; `target` is
     validated only.
 
     Args, Returns and Raises: those of `hgi_sam`.
@@ -26,24 +30,29 @@ def rollout(model: nn.Module, images: Tensor, target: int, *, brain: Tensor | No
     Source: Abnar and Zuidema, ACL 2020. Departs from it where Swin has patch merging and no class token: the mean over
     the last tokens is propagated, as in the average pooling of the head (also for a head with a maximum).
     """
-    stages = range(len(stages_of(find_swin(model))))
-    matrices = reduce_attention(model, images, target, lambda block: block.attention.mean(dim=1), stages=stages)
+    stages = range(len(find_swin(model).stages))
+
+    def mean(block: BlockAttention) -> Tensor:
+        return block.attention.mean(dim=1)  # [B·nW, N, N]
+
+    matrices = reduce_attention(model, images, target, mean, stages=stages, logit=logit)
     share = torch.ones(len(images), *list(matrices)[-1].grid, device=images.device)
     for block, matrix in reversed(matrices.items()):
         share = unmerge(share, block)
         share = (share + propagate(share, matrix, block)) / 2
-    return to_unit_range(upsample(min_max(share), pair(images.shape[2:]), block.extent), brain)
+    return to_unit_range(upsample(min_max(share), images.shape[2:], block.extent), brain)
 
 
 def propagate(share: Tensor, matrix: Tensor, block: BlockGeometry) -> Tensor:
-    """share · A within a block, [B, rows, cols] → [B, rows, cols], with A [B·nW, N, N] query × key."""
+    """share · A within a block, [B, *grid] → [B, *grid], with A [B·nW, N, N] query × key."""
     windows = to_windows(share, block)  # [B·nW, N]
     return to_token_grid((windows[:, None] @ matrix.to(windows))[:, 0], block)
 
 
 def unmerge(share: Tensor, block: BlockGeometry) -> Tensor:
-    """Reverse of patch merging: [B, rows, cols] → the grid of a block, each token's value copied to its 2 × 2."""
+    """Reverse of patch merging: [B, *grid] → the grid of a block, each token's value copied to those it was merged from."""
     if share.shape[1:] == block.grid:
         return share
-    finer = share.repeat_interleave(2, dim=1).repeat_interleave(2, dim=2)
-    return finer[:, : block.grid[0], : block.grid[1]]
+    for axis, tokens in enumerate(block.grid, start=1):
+        share = share.repeat_interleave(2, dim=axis).narrow(axis, 0, tokens)
+    return share

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import reduce_attention
-from hgisam.attention.swin import BlockAttention, pair
+from hgisam.attention.inspection import Logit
+from hgisam.attention.swin import BlockAttention
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 
 
@@ -15,6 +16,7 @@ def swin_sam(
     target: int,
     *,
     brain: Tensor | None = None,
+    logit: Logit | None = None,
     stages: Sequence[int] = (0, 1, 2, 3),
 ) -> Tensor:
     """Attention that each token receives, averaged over heads and multiplied over blocks and stages.
@@ -36,4 +38,5 @@ def swin_sam(
     def receive(block: BlockAttention) -> Tensor:
         return to_token_grid(attention_received(block.attention.mean(dim=1)), block)
 
-    return combine(reduce_attention(model, images, target, receive, stages=stages), pair(images.shape[2:]), brain)
+    grids = reduce_attention(model, images, target, receive, stages=stages, logit=logit)
+    return combine(grids, images.shape[2:], brain)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from hgisam.attention.swin import BlockGeometry, block_indices, block_of, find_swin, geometry_of, pair
+from hgisam.attention import BlockGeometry, find_swin
 from hgisam.maps import METHODS, hgi_sam
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 from hgisam.maps.hgi_sam import head_weights, weighted_attention
@@ -34,9 +34,9 @@ def naive_hgi_sam(model: nn.Module, image: Tensor, target: int) -> Tensor:
     swin, handles = find_swin(model), []
     attention: dict[BlockGeometry, Tensor] = {}
     gradient: dict[BlockGeometry, Tensor] = {}
-    for stage, number in block_indices(swin, (0, 1, 2)):
-        block = block_of(swin, stage, number)
-        place = geometry_of(swin, stage, number, pair(block.input_resolution), pair(image.shape[2:]))
+    for stage, number in swin.block_indices((0, 1, 2)):
+        block = swin.stages[stage][number]
+        place = swin.geometry(stage, number, block.input_resolution, tuple(image.shape[2:]))
         softmax = block.attn.softmax
         handles += [
             softmax.register_forward_hook(lambda _, __, out, place=place: attention.update({place: out.detach()})),
@@ -50,7 +50,7 @@ def naive_hgi_sam(model: nn.Module, image: Tensor, target: int) -> Tensor:
         infused = attention_received(weighted_attention(weights, head_weights(gradient[place])))
         grids[place] = to_token_grid(infused, place)
     model.zero_grad(set_to_none=True)
-    return combine(grids, pair(image.shape[2:]), None)
+    return combine(grids, image.shape[2:], None)
 
 
 def milliseconds(calls: Mapping[K, Call], repeat: int, device: str) -> dict[K, float]:
@@ -102,7 +102,7 @@ def peak_memory_mb(call: Call, device: str) -> float:
 def compile_parts(model: nn.Module) -> None:
     """Compile the modules without hooks in place: norms, MLPs and patch merging."""
     swin = find_swin(model)
-    for module in swin.modules():
+    for module in swin.module.modules():
         if type(module).__name__ in {"Mlp", "LayerNorm", "PatchMerging"}:
             module.compile(dynamic=False)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from torch import nn
 
-from hgisam.attention.swin import find_swin, stages_of
+from hgisam.attention import find_swin
 from hgisam.config.profile import Maps as MapSettings
 from hgisam.config.profile import Profile, Window
 from hgisam.data.prepared import PreparedDataset
@@ -91,7 +91,7 @@ def variants_of(model: nn.Module, settings: MapSettings, *, pixel_mm: float) -> 
         settings: Of the default method.
         pixel_mm: Pixel pitch of the slices in mm.
     """
-    stages = tuple(range(len(stages_of(find_swin(model)))))
+    stages = tuple(range(len(find_swin(model).stages)))
     default = methods_of(settings, ["hgi_sam"])["hgi_sam"]
     used = ", ".join(str(stage + 1) for stage in settings.stages)
     words, augmented = f"gradient at {settings.gradient_at}, stages {used}", "test-time augmentation"

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from hgisam.attention.adapters import find_swin
 from hgisam.attention.gradients import reduce_gradients
-from hgisam.attention.swin import BlockAttention, BlockGeometry, find_swin, stages_of
+from hgisam.attention.swin import BlockAttention, BlockGeometry
 from hgisam.maps.combine import attention_received, min_max, to_token_grid
 from hgisam.maps.hgi_sam import head_weights
 
@@ -44,7 +45,7 @@ def head_maps(
     """Attention of every head of every block, from one forward and one backward pass.
 
     Args:
-        model: Is or contains one timm Swin, and returns logits; left as it was.
+        model: Is or contains one Swin, and returns logits; left as it was.
         images: [B, C, H, W], standardised as in training.
         target: Class whose logit weighs the heads; 0 for a classification head with one logit.
         gradient_at: "scores" or "weights", see `hgi_sam`.
@@ -63,7 +64,7 @@ def head_maps(
         grids = to_token_grid(rearrange(both, "two w heads n -> (two heads w) n"), block)
         return rearrange(grids, "(two heads b) r c -> two b heads r c", two=2, b=len(images))
 
-    stages = range(len(stages_of(find_swin(model))))
+    stages = range(len(find_swin(model).stages))
     found = reduce_gradients(model, images, target, by_head, stages=stages, gradient_at=gradient_at)
     return {block: HeadMaps(*both) for block, both in found.items()}
 

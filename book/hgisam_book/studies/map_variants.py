@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
-from hgisam.attention.swin import BlockGeometry, pair
+from hgisam.attention.swin import BlockGeometry
 from hgisam.errors import check_choice
 from hgisam.inference.predictor import Method
 from hgisam.maps.combine import min_max, to_token_grid, to_unit_range, upsample
@@ -61,7 +61,7 @@ def composed(
     check_choice("scale", scale, list(SCALES))
 
     def method(model: nn.Module, images: Tensor, target: int) -> Tensor:
-        size = pair(images.shape[2:])
+        size = tuple(images.shape[2:])
         grids = infused_grids(model, images, target, gradient_at=gradient_at, stages=stages, grid=grid)
         extents = {block.stage: block.extent for block in grids}
         resized = []

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgisam.attention import BlockAttention, BlockGeometry, reduce_attention
-from hgisam.attention.swin import pair
 from hgisam.maps.combine import combine, to_token_grid
 
 
@@ -42,4 +41,4 @@ def released_swin_sam(
         return released_token_grid(received, block)
 
     grids = reduce_attention(model, images, target, receive, stages=stages)
-    return combine(grids, pair(images.shape[2:]), brain)
+    return combine(grids, images.shape[2:], brain)

@@ -12,7 +12,7 @@ import torch
 from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
-from hgisam.attention.swin import find_swin, stages_of
+from hgisam.attention import find_swin
 from hgisam.data.prepared import PreparedDataset
 from hgisam.evaluation.masks import dice_curve
 from hgisam.evaluation.metrics import hit
@@ -74,7 +74,7 @@ def randomized_networks(checkpoint: Checkpoint, *, seed: int) -> Iterator[tuple[
         torch.manual_seed(seed)
         initial = build_network(checkpoint.profile).state_dict()
     weights = {key: value.clone() for key, value in checkpoint.model.state_dict().items()}
-    stages = range(len(stages_of(find_swin(checkpoint.model))))
+    stages = range(len(find_swin(checkpoint.model).stages))
     parts = {"head": ("head.", "norm."), **{f"stage {s + 1}": (f"layers.{s}.",) for s in reversed(stages)}}
     for name, prefixes in (parts | {"patches": ("patch_embed.",)}).items():
         weights |= {key: value for key, value in initial.items() if key.startswith(prefixes)}

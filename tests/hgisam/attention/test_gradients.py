@@ -84,9 +84,9 @@ def test_gradients_do_not_mix_images(tiny_model: SwinTransformer) -> None:
 
 def test_inputs_that_do_not_fit_are_errors(tiny_model: SwinTransformer) -> None:
     good = torch.zeros(1, 3, 32, 32)
-    with pytest.raises(InputError, match="0 timm Swin"):
+    with pytest.raises(InputError, match="0 Swin"):
         find_swin(nn.Linear(2, 2))
-    with pytest.raises(InputError, match="2 timm Swin"):
+    with pytest.raises(InputError, match="2 Swin"):
         find_swin(nn.ModuleList([tiny_model, SwinTransformer(img_size=32, window_size=1, num_classes=2)]))
     with (
         pytest.raises(InputError, match="recorded attention for 0 of 2"),

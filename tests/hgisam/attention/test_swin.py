@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import record_attention
-from hgisam.attention.swin import FLAGS, block_indices, find_swin, inspection_mode, resolve_index, target_logit
+from hgisam.attention.adapters import find_swin
+from hgisam.attention.inspection import FLAGS, inspection_mode, target_logit
 from hgisam.errors import InputError
 from hgisam.maps.combine import to_token_grid, to_windows, upsample
 from tests.swins import GEOMETRIES, V1, blocks, build
@@ -55,14 +56,15 @@ def test_upsampling_keeps_padded_tokens_in_place() -> None:
 
 def test_blocks_are_indexed_from_either_end() -> None:
     model, _ = build("v1 odd depth")
-    assert block_indices(model, (3, 0, 0)) == [(0, 0), (0, 1), (0, 2), (3, 0)]
-    assert resolve_index(model, -1, -1) == (3, 0)
-    assert resolve_index(model, 0, -1) == (0, 2)
+    swin = find_swin(model)
+    assert swin.block_indices((3, 0, 0)) == [(0, 0), (0, 1), (0, 2), (3, 0)]
+    assert swin.resolve_index(-1, -1) == (3, 0)
+    assert swin.resolve_index(0, -1) == (0, 2)
     for where, message in [((4, 0), "stage: got 4"), ((-5, 0), "stage: got -5"), ((1, 1), "block: got 1")]:
         with pytest.raises(InputError, match=message):
-            resolve_index(model, *where)
+            swin.resolve_index(*where)
     with pytest.raises(InputError, match="stages: got"):
-        block_indices(model, ())
+        swin.block_indices(())
 
 
 def test_inspection_mode_restores_a_model_of_mixed_modes() -> None:
@@ -89,10 +91,10 @@ def test_inspection_mode_restores_a_model_of_mixed_modes() -> None:
 
 def test_find_swin_inside_a_model_and_an_error_for_none_or_two() -> None:
     model, _ = build("v2")
-    assert find_swin(nn.Sequential(nn.Identity(), model)) is model
-    with pytest.raises(InputError, match="0 timm Swin transformers in Linear"):
+    assert find_swin(nn.Sequential(nn.Identity(), model)).module is model
+    with pytest.raises(InputError, match="0 Swin transformers in Linear"):
         find_swin(nn.Linear(2, 2))
-    with pytest.raises(InputError, match="2 timm Swin"):
+    with pytest.raises(InputError, match="2 Swin"):
         find_swin(nn.ModuleList([model, build("v1")[0]]))
 
 

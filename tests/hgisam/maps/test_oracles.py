@@ -10,11 +10,12 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from timm.models.swin_transformer import window_partition
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from hgisam.maps import grad_cam, gradient_input, hgi_sam, hires_cam, layer_cam, relevance, rollout, swin_sam
 from hgisam_book.studies.map_variants import composed
 from hgisam_book.studies.released_code import released_swin_sam, released_token_grid
-from tests.swins import CR, GEOMETRIES, ONE_OF_EACH, blocks, build
+from tests.swins import GEOMETRIES, ONE_OF_EACH, blocks, build
 
 
 def scaled(array: np.ndarray) -> np.ndarray:
@@ -232,25 +233,29 @@ def test_planted_attention_is_where_it_was_planted(name: str) -> None:
     geometry, (model, _) = recorded(model, images, 1), build(name)  # one without our hooks
     plan: dict[str, Any] = {}
 
-    def plant(attention: Tensor, where: tuple[int, int]) -> Tensor:
-        even = torch.full_like(attention, 1 / attention.shape[-1])
-        if where == plan["where"]:
-            even[plan["window"]] = 0
-            even[plan["window"], :, :, plan["key"]] = 1
-        return even
+    class Plant(TorchFunctionMode):
+        """Another softmax, below the one that is recorded."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            if func not in (F.softmax, Tensor.softmax):
+                return found
+            even = torch.full_like(found, 1 / found.shape[-1])
+            if plan["now"] == plan["where"]:
+                even[plan["window"]] = 0
+                even[plan["window"], :, :, plan["key"]] = 1
+            return even
 
     for stage, number, block in blocks(model):
-        if isinstance(model, CR):
-            block.attn.attn_drop.register_forward_pre_hook(lambda _, given, w=(stage, number): (plant(given[0], w),))
-        else:
-            block.attn.softmax.register_forward_hook(lambda _, __, out, w=(stage, number): plant(out, w))
+        block.register_forward_pre_hook(lambda _, __, now=(stage, number): plan.update(now=now))
     for record in geometry:
         rows, cols = record["grid"]
         token_px = 2 * 2 ** record["where"][0]
         for row, col in {(0, 0), (rows - 1, cols - 1), (rows // 2, cols // 3), (0, cols - 1)}:
             ((window, key),) = (record["places"] == row * cols + col).nonzero().tolist()
             plan.update(where=record["where"], window=window, key=key)
-            found = swin_sam(model, images, 0, stages=(record["where"][0],))[0]
+            with Plant():
+                found = swin_sam(model, images, 0, stages=(record["where"][0],))[0]
             if record["places"].shape[1] == 1:  # a window of one token: its attention is always 1
                 assert found.abs().sum() == 0
                 continue
