@@ -26,6 +26,7 @@ def randomized(model: nn.Module, seed: int = 0) -> Any:
         for module in model.modules():
             if isinstance(module, nn.LayerNorm):
                 module.weight.uniform_(0.5, 1.5)
+            if isinstance(module, nn.LayerNorm | nn.Linear) and module.bias is not None:
                 module.bias.normal_(std=0.1)
     return model.eval()
 
@@ -129,7 +130,7 @@ def to_torchvision(weights: dict[str, Tensor], version: int = 1) -> dict[str, Te
             )  # fmt: skip
         new = new.replace("mlp.fc1", "mlp.0").replace("mlp.fc2", "mlp.3").replace("head.fc", "head")
         converted[new] = value
-    if version == 2:
+    if version == 2:  # keys have no bias
         for key in [key for key in weights if key.endswith("attn.q_bias")]:
             q, v = weights[key], weights[key.replace("q_bias", "v_bias")]
             _, stage, _, block, *_ = key.split(".")

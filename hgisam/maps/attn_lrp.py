@@ -46,7 +46,7 @@ class LrpRules(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in MATMUL:
+        if func in MATMUL and all(factor.requires_grad for factor in args):  # weights are frozen
             return func(*(_halved(factor) for factor in args), **kwargs)
         output = func(*args, **kwargs)
         if func is F.gelu or func is F.relu:
