@@ -126,7 +126,6 @@ KNOWS: dict[str, set[str]] = {
         "hgisam.evaluation.score_maps",
     },
     "hgisam_book.studies.heads": {
-        "hgisam.adapters.protocol",
         "hgisam.attention.gradients",
         "hgisam.attention.swin",
         "hgisam.maps.combine",

@@ -26,9 +26,7 @@ WANTED = sorted(
     {text for group in (PROJECT["dependencies"], *EXTRAS.values()) for text in group if "hgisam[" not in text}
 )
 CORE = ("__init__.py", "__main__.py", "errors.py", "lazy.py", "attention", "maps")  # what maps of any Swin need
-ADAPTERS = (
-    "adapters"  # beside torch each imports the library of the model, which the user has; only tests need them all
-)
+ADAPTERS = "adapters"  # each imports the library of its models, which the user has; only tests need them all
 # declared, though nothing imports them: programs, plugins, and what another package loads by its name
 TOOLS = {
     "pyarrow": "pandas reads and writes parquet with it",

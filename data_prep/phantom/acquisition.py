@@ -142,15 +142,14 @@ def _add_metal(slabs: Slabs, scanner: Scanner, rng: np.random.Generator) -> None
     if rng.random() > METAL_FRACTION:
         return
     sample_mm = scanner.field_mm / slabs.hu.shape[1]
-    inside = np.argwhere(slabs.outside_mm[len(slabs.hu) // 4 :: 3] < -5)
-    at_vault = np.argwhere(np.abs(slabs.outside_mm[len(slabs.hu) // 4 :: 3] - 6) < 2)
-    for places in (inside, at_vault):
+    hu, outside_mm = (part[len(part) // 4 :: 3] for part in (slabs.hu, slabs.outside_mm))  # some slabs are enough
+    for places in map(np.argwhere, (outside_mm < -5, np.abs(outside_mm - 6) < 2)):  # inside, and at the vault
         if len(places) == 0 or rng.random() < 0.5:
             continue
         for _ in range(int(rng.integers(1, 5))):
             index, row, col = (int(v) for v in places[int(rng.integers(len(places)))])
             reach = max(1, round(rng.uniform(1, 4) / sample_mm))
-            slabs.hu[len(slabs.hu) // 4 + 3 * index, row : row + reach, col : col + reach] = rng.uniform(2500, 9000)
+            hu[index, row : row + reach, col : col + reach] = rng.uniform(2500, 9000)
 
 
 def _add_head_rest(hu: Floats, scanner: Scanner, rng: np.random.Generator) -> None:

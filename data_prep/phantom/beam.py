@@ -27,6 +27,7 @@ BONE_CM2_PER_G = np.array([1.331, 0.6655, 0.4242, 0.3148, 0.2229, 0.1855, 0.1480
 COMPACT_HU, COMPACT_G_PER_CM3 = 1900.0, 1.92  # compact bone
 SOFT_HU = 120.0  # denser pixels are a mixture of soft tissue and compact bone
 WATER_CM, BONE_G_PER_CM2 = np.linspace(0, 36, 73), np.linspace(0, 16, 65)  # axes of the tables
+WATER_PER_CM = 0.2  # attenuation of the beam behind a head
 HEAD_CM = 18.0  # path through the water-like part of a head, for which scanners are calibrated
 
 GRID_PX, VIEWS = 96, 144
@@ -92,10 +93,10 @@ def beam_errors(hu: Floats, scanner: Scanner) -> tuple[Floats, Floats]:
     error = rays.reconstruct(left) * np.float32(1000 / pixel_cm)
     edge_cm = (np.arange(GRID_PX, dtype=np.float32) - (GRID_PX - 1) / 2) * pixel_cm
     bowtie_cm = 2 * np.sqrt(np.maximum((HEAD_CM / 2) ** 2 - edge_cm**2, 0))  # makes up for a round head of water
-    variance = np.exp(np.minimum(seen + 0.2 * (HEAD_CM - bowtie_cm)[:, None], 9.0))
+    variance = np.exp(np.minimum(seen + WATER_PER_CM * (HEAD_CM - bowtie_cm)[:, None], 9.0))
     step = VIEWS // DIRECTIONS
     spread = np.stack([rays.back_project(variance, slice(k * step, (k + 1) * step)) for k in range(DIRECTIONS)])
-    typical = step * np.exp(0.2 * (HEAD_CM + 1))  # water, and two walls of the skull
+    typical = step * np.exp(WATER_PER_CM * (HEAD_CM + 1))  # water, and two walls of the skull
     return error, np.sqrt(spread / np.float32(typical))
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from monai.networks.nets.swin_unetr import SwinTransformer, WindowAttention, get_window_size
-from torch import nn
 
 from hgisam.adapters.protocol import Size, SwinAdapter
 
@@ -19,15 +18,6 @@ class Adapter(SwinAdapter):
     @property
     def stages(self) -> list[Sequence[Any]]:
         return [getattr(self.swin, f"layers{1 + stage}")[0].blocks for stage in range(self.swin.num_layers)]
-
-    @property
-    def patch_embed(self) -> nn.Module:
-        embed: nn.Module = self.swin.patch_embed
-        return embed
-
-    @property
-    def projection(self) -> Any:
-        return self.swin.patch_embed.proj
 
     def partition(self, block: Any, grid: Size) -> tuple[Size, Size]:
         window, shift = get_window_size(grid, block.window_size, block.shift_size)  # type: ignore[no-untyped-call]

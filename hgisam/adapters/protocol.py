@@ -47,14 +47,14 @@ class SwinAdapter(ABC):
         """Blocks of each stage, fine to coarse."""
 
     @property
-    @abstractmethod
-    def patch_embed(self) -> nn.Module:
+    def patch_embed(self) -> Any:
         """The module that is called with the images [B, C, *size]."""
+        return self.swin.patch_embed
 
     @property
-    @abstractmethod
     def projection(self) -> Any:
         """The convolution of the patch embedding: its kernel is a patch."""
+        return self.patch_embed.proj
 
     @property
     def returns_features(self) -> bool:

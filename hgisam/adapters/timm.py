@@ -26,15 +26,6 @@ class Adapter(SwinAdapter):
         return [stage.blocks for stage in stages]
 
     @property
-    def patch_embed(self) -> nn.Module:
-        embed: nn.Module = self.swin.patch_embed
-        return embed
-
-    @property
-    def projection(self) -> Any:
-        return self.swin.patch_embed.proj
-
-    @property
     def returns_features(self) -> bool:
         return isinstance(getattr(self.swin.head, "fc", None), nn.Identity)
 

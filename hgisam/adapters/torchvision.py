@@ -20,13 +20,12 @@ class Adapter(SwinAdapter):
         return list(self.swin.features[1::2])
 
     @property
-    def patch_embed(self) -> nn.Module:
-        embed: nn.Module = self.swin.features[0]
-        return embed
+    def patch_embed(self) -> Any:
+        return self.swin.features[0]
 
     @property
     def projection(self) -> Any:
-        return self.swin.features[0][0]
+        return self.patch_embed[0]
 
     @property
     def returns_features(self) -> bool:

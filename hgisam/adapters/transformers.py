@@ -23,13 +23,12 @@ class Adapter(SwinAdapter):
         return [stage.blocks for stage in self.swin.encoder.layers]
 
     @property
-    def patch_embed(self) -> nn.Module:
-        embed: nn.Module = self.swin.embeddings.patch_embeddings
-        return embed
+    def patch_embed(self) -> Any:
+        return self.swin.embeddings.patch_embeddings
 
     @property
     def projection(self) -> Any:
-        return self.swin.embeddings.patch_embeddings.projection
+        return self.patch_embed.projection
 
     def grid(self, given: tuple[Any, ...]) -> Size:
         return tuple(map(int, given[1]))  # of (tokens [B, rows · cols, C], (rows, cols))

@@ -17,9 +17,9 @@ from hgisam.config.profile import Augment
 from hgisam.data.preprocess import gaussian_blur
 
 AIR_HU = -1000.0  # outside the field of view
+SOFT_HU = 150.0  # upper bound of soft tissue, whose lower bound is its negative; HU above have a separate gain
 RIM_PX, RIM_REACH_PX = (1.0, 6.0), 14  # standard deviations of the rim's fall into the brain; where it ends
 RIM_CELLS = 5  # along a side, of the field that makes the rim uneven
-SOFT_HU = 150.0  # upper bound of soft tissue, whose lower bound is its negative; HU above have a separate gain
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,13 @@ def to_token_grid(received: Tensor, block: BlockGeometry) -> Tensor:
 def to_windows(grid: Tensor, block: BlockGeometry) -> Tensor:
     """Cyclic shift and window partition, padded with 0: [B, *grid] → [B·nW, N]; inverse of `to_token_grid`."""
     axes, back = tuple(range(1, grid.ndim)), tuple(-by for by in block.shift)
-    missing = [-tokens % width for tokens, width in zip(block.grid, block.window, strict=True)]
+    missing = [-count % width for count, width in zip(block.grid, block.window, strict=True)]
     padding = [side for end in reversed(missing) for side in (0, end)]
-    shifted = torch.roll(F.pad(grid, padding) if block.pads_first else grid, back, axes)
-    padded = shifted if block.pads_first else F.pad(shifted, padding)
-    return rearrange(padded, f"{GRID[len(axes)]} -> {WINDOWS[len(axes)]}", **_window_sizes(block))
+    if block.pads_first:
+        tokens = torch.roll(F.pad(grid, padding), back, axes)
+    else:
+        tokens = F.pad(torch.roll(grid, back, axes), padding)
+    return rearrange(tokens, f"{GRID[len(axes)]} -> {WINDOWS[len(axes)]}", **_window_sizes(block))
 
 
 def _window_sizes(block: BlockGeometry) -> dict[str, int]:

@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from hgisam.adapters.protocol import find_adapter
 from hgisam.attention.gradients import reduce_gradients
 from hgisam.attention.swin import BlockAttention, BlockGeometry
 from hgisam.maps.combine import attention_received, min_max, to_token_grid
@@ -64,8 +63,7 @@ def head_maps(
         grids = to_token_grid(rearrange(both, "two w heads n -> (two heads w) n"), block)
         return rearrange(grids, "(two heads b) r c -> two b heads r c", two=2, b=len(images))
 
-    stages = range(len(find_adapter(model).stages))
-    found = reduce_gradients(model, images, target, by_head, stages=stages, gradient_at=gradient_at)
+    found = reduce_gradients(model, images, target, by_head, stages=None, gradient_at=gradient_at)
     return {block: HeadMaps(*both) for block, both in found.items()}
 
 

@@ -12,6 +12,7 @@ from hgisam_book.studies.real_values import OUTSIDE, compare_with_real, read_rea
 from hgisam_book.studies.realism import per_slice, summarize
 
 PATIENTS = 8
+REAL = read_real_heads()
 INNER = [f"rim_{mm}" for mm in (3, 4, 5, 6, 8, 10, 13, 15)]
 
 
@@ -26,12 +27,12 @@ def statistics(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 def test_the_rim_falls_as_in_real_heads(statistics: pd.DataFrame) -> None:
-    compared = compare_with_real(statistics, read_real_heads().pixel_mm, read_real_heads())
+    compared = compare_with_real(statistics, REAL.pixel_mm, REAL)
     assert compared.loc[compared["verdict"] == OUTSIDE].index.intersection(INNER).empty
 
 
 def test_no_dark_ring_beside_the_skull(statistics: pd.DataFrame) -> None:
-    profiles = pd.DataFrame(read_real_heads().rim.profiles, index=read_real_heads().rim.from_mm)
+    profiles = pd.DataFrame(REAL.rim.profiles, index=REAL.rim.from_mm)
     for mm in (
         1,
         2,
@@ -42,7 +43,7 @@ def test_no_dark_ring_beside_the_skull(statistics: pd.DataFrame) -> None:
 
 
 def test_noise_and_core_are_those_of_real_heads(statistics: pd.DataFrame) -> None:
-    compared = compare_with_real(statistics, read_real_heads().pixel_mm, read_real_heads())
+    compared = compare_with_real(statistics, REAL.pixel_mm, REAL)
     outside = compared.index[compared["verdict"] == OUTSIDE]
     assert outside.intersection(["noise", "core_5", "core_50", "core_95", "rim_spread"]).empty
 
