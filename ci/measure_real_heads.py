@@ -21,7 +21,13 @@ from hgisam.errors import InputError
 from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import checkpoint_folder, load_checkpoint
 from hgisam.runs.folders import sha256_of
-from hgisam_book.studies.real_heads import MIN_BRAIN_CM2, measure_bleeding, measure_normal, separation
+from hgisam_book.studies.real_heads import (
+    MIN_BRAIN_CM2,
+    choose_density_threshold,
+    measure_bleeding,
+    measure_normal,
+    separation,
+)
 from hgisam_book.studies.real_values import RealHeads, read_real_heads
 
 
@@ -47,18 +53,21 @@ def measure(checkpoint: str, bleeding: str, normal: Sequence[str]) -> dict[str, 
     real, folder = read_real_heads(), checkpoint_folder(checkpoint)
     predictor = SlicePredictor(load_checkpoint(folder))
     about, path = named(bleeding, real)
-    numbers, positive = measure_bleeding(predictor, open_prepared(path))
+    bled = open_prepared(path)
+    healthy = [(about_one, open_prepared(one)) for about_one, one in (named(argument, real) for argument in normal)]
+    density_threshold_hu = choose_density_threshold(bled, [one for _, one in healthy])
+    numbers, positive = measure_bleeding(predictor, bled, density_threshold_hu)
     record: dict[str, Any] = {
         "checkpoint": {"name": Path(checkpoint).name, "sha256": sha256_of(folder / "model.safetensors")},
         "operating_point": predictor.checkpoint.detection_threshold,
+        "density_threshold_hu": density_threshold_hu,
         "min_brain_cm2": MIN_BRAIN_CM2,
         "bleeding": about | numbers,
         "normal": [],
     }
     negative = []
-    for argument in normal:
-        about, path = named(argument, real)
-        numbers, scores = measure_normal(predictor, open_prepared(path))
+    for about, one in healthy:
+        numbers, scores = measure_normal(predictor, one)
         record["normal"].append(about | numbers | {"auroc": separation(positive, scores)})
         negative.append(scores)
     return record | {"auroc": separation(positive, np.concatenate(negative))}

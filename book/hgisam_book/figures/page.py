@@ -25,9 +25,12 @@ Grey = npt.NDArray[np.uint8]
 
 # the palette of Okabe and Ito: safe for colour-blind readers, on light and dark pages
 BLUE, ORANGE, GREEN, PINK, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9"
+VIOLET, BROWN = "#7B5FC0", "#9C6A30"  # two more for the averaged maps
 METHOD_COLOURS = {
     "hgi_sam": BLUE,
+    "hgi_sam_averaged": VIOLET,
     "swin_sam": ORANGE,
+    "swin_sam_averaged": BROWN,
     "grad_cam": PINK,
     "unet": SKY,
     "hu_threshold": GREEN,
@@ -48,6 +51,7 @@ METHOD_NAMES = {
     "hgi_sam_mass": "HGI-SAM, half the mass",
     "density_alone": "density alone",
     "hgi_sam_density": "HGI-SAM × density",
+    "hgi_sam_averaged_density": "HGI-SAM, averaged × density",
     "hgi_sam_self_trained": "HGI-SAM, self-trained",
     "hgi_sam_refined": "HGI-SAM, refined",
     "unet": "U-Net",

@@ -3,7 +3,7 @@
 `ci/measure_real_heads.py` calls these functions and records their numbers; the chapter shows the record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from hgisam.evaluation.masks import HU_GRID, Brain, Floats, Grid, Masks, best_th
 from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.maps import grad_cam, hgi_sam, hgi_sam_averaged, swin_sam, swin_sam_averaged
+from hgisam_book.studies.blood_density import best_density_threshold, dense_areas, with_density
 from hgisam_book.studies.realism import soft_hu
+from hgisam_book.studies.refinement import densities_of
 
 METHODS: dict[str, Method] = {
     "hgi_sam": hgi_sam,
@@ -26,6 +28,7 @@ METHODS: dict[str, Method] = {
     "swin_sam_averaged": swin_sam_averaged,
     "grad_cam": grad_cam,
 }
+FUSED = {"hgi_sam": "hgi_sam_density", "hgi_sam_averaged": "hgi_sam_averaged_density"}  # map → its fusion with density
 MAP_GRID = np.geomspace(1e-7, 1, 150)  # products of maps concentrate near 0
 MIN_BRAIN_CM2 = 20.0
 USEFUL_AUROC = 0.9  # below it we do not call a separation reliable
@@ -48,12 +51,40 @@ def rows_with_brain(prepared: PreparedDataset) -> Rows:
     return rows
 
 
-def measure_bleeding(predictor: SlicePredictor, prepared: PreparedDataset) -> tuple[dict[str, Any], Floats]:
-    """Dice of maps and of HU thresholds on bleeding slices with masks, and the scores of the classifier.
+def bleeding_rows(prepared: PreparedDataset) -> Rows:
+    """Rows of the slices with blood and enough brain.
+
+    Raises:
+        InputError: If the set has no masks, or no such slice.
+    """
+    masks, rows = require_masks(prepared), rows_with_brain(prepared)
+    rows = rows[(masks[rows] > 0).any(axis=(1, 2))]
+    if not len(rows):
+        raise InputError(f"masks of {prepared.path}", "empty", "blood in some slice", "Use a set with bleeds.")
+    return rows
+
+
+def choose_density_threshold(bleeding: PreparedDataset, normal: Sequence[PreparedDataset]) -> float:
+    """The density threshold of blood in HU, from which slices bleed alone; no mask decides it.
+
+    Raises:
+        InputError: As in `bleeding_rows` and `rows_with_brain`.
+    """
+    sets = [(bleeding, bleeding_rows(bleeding)), *((one, rows_with_brain(one)) for one in normal)]
+    areas = [np.concatenate([dense_areas(d) for _, d in densities_of(one, rows)]) for one, rows in sets]
+    bleeds = np.repeat([True, False], [len(areas[0]), sum(map(len, areas[1:]))])
+    return best_density_threshold(np.concatenate(areas), bleeds)[0]
+
+
+def measure_bleeding(
+    predictor: SlicePredictor, prepared: PreparedDataset, density_threshold_hu: float
+) -> tuple[dict[str, Any], Floats]:
+    """Dice of maps, of their fusion with density, and of HU thresholds on bleeding slices with masks, and the scores.
 
     Args:
         predictor: Of a classifier.
         prepared: A set with masks; slices without blood or with too little brain are left out.
+        density_threshold_hu: From `choose_density_threshold`.
 
     Returns:
         Slices, and per method Dice and threshold, with the one threshold of the largest mean Dice on these very slices:
@@ -62,15 +93,16 @@ def measure_bleeding(predictor: SlicePredictor, prepared: PreparedDataset) -> tu
     Raises:
         InputError: If the set has no masks, or no slice with blood.
     """
-    masks = require_masks(prepared)
-    rows = rows_with_brain(prepared)
-    rows = rows[(masks[rows] > 0).any(axis=(1, 2))]
-    if not len(rows):
-        raise InputError(f"masks of {prepared.path}", "empty", "blood in some slice", "Use a set with bleeds.")
+    rows, masks = bleeding_rows(prepared), require_masks(prepared)
     hu, brain, truth = prepared.hu[rows], prepared.brain[rows], masks[rows] > 0
     maps, scores = predictor.predict(hu, brain, METHODS)
     pixel_mm = float(prepared.slices["pixel_mm"].iloc[0])
     dice = {name: _best(values.astype(np.float32), truth, brain, MAP_GRID) for name, values in maps.items()}
+    density = np.empty(hu.shape, np.float32)
+    for found, values in densities_of(prepared, rows):
+        density[np.searchsorted(rows, found)] = values
+    for name, fused in {"density_alone": np.ones_like(density), **{FUSED[m]: maps[m] for m in FUSED}}.items():
+        dice[name] = _best(with_density(fused, density, density_threshold_hu), truth, brain, MAP_GRID)
     dice["hu_threshold"] = _best(soft_hu(hu), truth, brain, HU_GRID)
     dice["smooth_hu_threshold"] = _best(smoothed_hu(hu, brain, pixel_mm), truth, brain, HU_GRID)
     return {"slices": len(rows), "methods": dice} | _score_numbers(predictor, scores), scores
@@ -145,7 +177,8 @@ def score_table(record: Record) -> pd.DataFrame:
 def reading(record: Record, names: Mapping[str, str]) -> list[str]:
     """What a record shows, in sentences: maps against thresholds, false alarms, separation."""
     dice = {method: numbers["dice"] for method, numbers in record["bleeding"]["methods"].items()}
-    network, threshold = (max(group, key=dice.__getitem__) for group in (METHODS, THRESHOLD_BASELINES))
+    groups = ([*METHODS, *FUSED.values()], THRESHOLD_BASELINES)
+    network, threshold = (max(group, key=dice.__getitem__) for group in groups)
     gap = round(dice[network] - dice[threshold], 2)
     place = f"{abs(gap):.2f} {'ahead of' if gap > 0 else 'behind'}" if gap else "level with"
     best_map, best_hu = names.get(network, network), names.get(threshold, threshold)

@@ -14,6 +14,7 @@ from hgisam.models.checkpoint import load_pretrained
 from hgisam_book.figures import METHOD_NAMES
 from hgisam_book.studies import real_heads
 from hgisam_book.studies.real_heads import (
+    choose_density_threshold,
     dice_table,
     measure_bleeding,
     measure_normal,
@@ -36,6 +37,9 @@ RECORD: dict[str, Any] = {
             "hgi_sam_averaged": {"dice": 0.35, "threshold": 0.1},
             "swin_sam_averaged": {"dice": 0.3, "threshold": 0.1},
             "grad_cam": {"dice": 0.1, "threshold": 0.1},
+            "density_alone": {"dice": 0.3, "threshold": 0.5},
+            "hgi_sam_density": {"dice": 0.35, "threshold": 0.1},
+            "hgi_sam_averaged_density": {"dice": 0.36, "threshold": 0.1},
             "hu_threshold": {"dice": 0.3, "threshold": 50.0},
             "smooth_hu_threshold": {"dice": 0.2, "threshold": 48.0},
         },
@@ -68,9 +72,11 @@ def test_bleeding_and_normal(
     prepared: PreparedDataset, predictor: SlicePredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(real_heads, "MIN_BRAIN_CM2", 0.0)
-    numbers, scores = measure_bleeding(predictor, prepared)
+    numbers, scores = measure_bleeding(predictor, prepared, 50.0)
     assert numbers["slices"] == len(scores) > 0
-    assert list(numbers["methods"]) == [*real_heads.METHODS, "hu_threshold", "smooth_hu_threshold"]
+    assert list(numbers["methods"]) == [
+        *real_heads.METHODS, "density_alone", *real_heads.FUSED.values(), "hu_threshold", "smooth_hu_threshold",
+    ]  # fmt: skip
     assert all(0 <= found["dice"] <= 1 for found in numbers["methods"].values())
     assert numbers["above_operating_point"] == (scores >= predictor.checkpoint.detection_threshold).sum()
     with pytest.raises(InputError, match="without a bleed"):
@@ -81,14 +87,22 @@ def test_bleeding_and_normal(
     assert numbers["slices"] == len(prepared.slices)
 
 
+def test_the_density_threshold_lies_between_brain_and_blood(
+    prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(real_heads, "MIN_BRAIN_CM2", 0.0)
+    normal = replace(prepared, hu=np.minimum(prepared.hu[:], 40), slices=prepared.slices.assign(any=-1))
+    assert 36 < choose_density_threshold(prepared, [normal]) < 65
+
+
 def test_masks_are_needed(
     prepared: PreparedDataset, predictor: SlicePredictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(real_heads, "MIN_BRAIN_CM2", 0.0)
     with pytest.raises(InputError, match="masks"):
-        measure_bleeding(predictor, replace(prepared, mask=None))
+        measure_bleeding(predictor, replace(prepared, mask=None), 50.0)
     with pytest.raises(InputError, match="empty"):
-        measure_bleeding(predictor, replace(prepared, mask=np.zeros(prepared.hu.shape, np.uint8)))
+        measure_bleeding(predictor, replace(prepared, mask=np.zeros(prepared.hu.shape, np.uint8)), 50.0)
 
 
 def test_tables_and_reading() -> None:
@@ -104,7 +118,7 @@ def test_tables_and_reading() -> None:
 @pytest.mark.parametrize(("dice", "words"), [(0.1, "0.20 behind"), (0.301, "level with")])
 def test_a_reading_follows_the_numbers(dice: float, words: str) -> None:
     record: dict[str, Any] = copy.deepcopy(RECORD) | {"auroc": 0.6}
-    for method in real_heads.METHODS:
+    for method in (*real_heads.METHODS, *real_heads.FUSED.values()):
         record["bleeding"]["methods"][method]["dice"] = dice
     found = reading(record, METHOD_NAMES)
     assert words in found[0]
