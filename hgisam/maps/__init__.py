@@ -8,13 +8,17 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from hgisam.maps.ablation_cam import ablation_cam
+from hgisam.maps.attn_lrp import attn_lrp
 from hgisam.maps.grad_cam import grad_cam
 from hgisam.maps.gradient_input import gradient_input
 from hgisam.maps.hgi_sam import hgi_sam, hgi_sam_averaged
 from hgisam.maps.hires_cam import hires_cam
+from hgisam.maps.integrated_gradients import integrated_gradients
 from hgisam.maps.layer_cam import layer_cam
 from hgisam.maps.relevance import relevance
 from hgisam.maps.rollout import rollout
+from hgisam.maps.score_cam import score_cam
 from hgisam.maps.swin_sam import swin_sam, swin_sam_averaged
 
 METHODS: dict[str, Callable[..., Tensor]] = {
@@ -25,12 +29,18 @@ METHODS: dict[str, Callable[..., Tensor]] = {
     "grad_cam": grad_cam,
     "hires_cam": hires_cam,
     "layer_cam": layer_cam,
+    "ablation_cam": ablation_cam,
+    "score_cam": score_cam,
     "rollout": rollout,
     "relevance": relevance,
+    "attn_lrp": attn_lrp,
     "gradient_input": gradient_input,
+    "integrated_gradients": integrated_gradients,
 }
+SLOW = ("ablation_cam", "score_cam", "integrated_gradients")  # tens to hundreds of passes per image
 
 __all__ = [
-    "METHODS", "grad_cam", "gradient_input", "hgi_sam", "hgi_sam_averaged", "hires_cam", "layer_cam", "relevance",
-    "rollout", "swin_sam", "swin_sam_averaged",
+    "METHODS", "SLOW", "ablation_cam", "attn_lrp", "grad_cam", "gradient_input", "hgi_sam", "hgi_sam_averaged",
+    "hires_cam", "integrated_gradients", "layer_cam", "relevance", "rollout", "score_cam", "swin_sam",
+    "swin_sam_averaged",
 ]  # fmt: skip

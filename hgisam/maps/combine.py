@@ -1,6 +1,7 @@
 """From windows to maps: window reverse, products of blocks and stages, upsampling, min-max normalization."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -102,11 +103,13 @@ def combine(grids: Mapping[BlockGeometry, Tensor], size: tuple[int, ...], brain:
 
 def to_unit_range(maps: Tensor, brain: Tensor | None) -> Tensor:
     """Mask maps [B, *size] by the brain, then min-max normalize each, float32; an InputError for a mask unlike them."""
-    if brain is not None:
-        if brain.shape != maps.shape or not torch.isfinite(brain).all():
-            got = f"shape {list(brain.shape)}" if brain.shape != maps.shape else "values that are not finite"
+    mask: Any = brain  # may be of any type at run time
+    if mask is not None:
+        if not isinstance(mask, Tensor) or mask.shape != maps.shape or not torch.isfinite(mask).all():
+            got = f"shape {list(mask.shape)}" if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
+            got = "values that are not finite" if got == f"shape {list(maps.shape)}" else got
             raise InputError("brain", got, f"a mask of shape {list(maps.shape)}", "Give one mask per slice.")
-        maps = maps * brain.to(maps)
+        maps = maps * mask.to(maps)
     return min_max(maps).float()
 
 
