@@ -21,7 +21,6 @@ from hgisam.attention.swin import (
 )
 from hgisam.errors import InputError, check_choice
 
-
 ACTIVATIONS = ("norm1", "norm2", "output")  # of a block
 
 

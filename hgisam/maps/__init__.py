@@ -19,6 +19,7 @@ from hgisam.maps.layer_cam import layer_cam
 from hgisam.maps.relevance import relevance
 from hgisam.maps.rollout import rollout
 from hgisam.maps.score_cam import score_cam
+from hgisam.maps.sliding_windows import sliding_windows
 from hgisam.maps.swin_sam import swin_sam, swin_sam_averaged
 
 METHODS: dict[str, Callable[..., Tensor]] = {
@@ -41,6 +42,6 @@ SLOW = ("ablation_cam", "score_cam", "integrated_gradients")  # tens to hundreds
 
 __all__ = [
     "METHODS", "SLOW", "ablation_cam", "attn_lrp", "grad_cam", "gradient_input", "hgi_sam", "hgi_sam_averaged",
-    "hires_cam", "integrated_gradients", "layer_cam", "relevance", "rollout", "score_cam", "swin_sam",
-    "swin_sam_averaged",
+    "hires_cam", "integrated_gradients", "layer_cam", "relevance", "rollout", "score_cam", "sliding_windows",
+    "swin_sam", "swin_sam_averaged",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ def attn_lrp(
 ) -> Tensor:
     """Relevance of each pixel for the logit, summed over channels and rectified.
 
-    One forward and one backward pass: relevance is gradient × input, where the gradient follows the rules of `LrpRules`.
+    One forward and one backward pass: relevance is gradient × input, the gradient that of `LrpRules`.
 
     Args, Returns and Raises: those of `hgi_sam`.
 
@@ -43,7 +43,7 @@ class LrpRules(TorchFunctionMode):
     - Attention × values, and queries × keys: half of the gradient to each factor (uniform rule).
     - Layer norm, and the length of queries and keys in version 2: their scale is a constant (identity rule).
     - GELU and ReLU: the gradient is output / input (identity rule).
-    - Linear layers, patch merging, sums and the softmax: the gradient as it is (ε rule, and Taylor rule at the softmax).
+    - Linear layers, patch merging, sums, softmax: the gradient as it is (ε rule, and Taylor rule at the softmax).
 
     Relevance is conserved from layer to layer but for biases and the softmax, whose Taylor expansion has a constant.
     """

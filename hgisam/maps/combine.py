@@ -1,7 +1,6 @@
 """From windows to maps: window reverse, products of blocks and stages, upsampling, min-max normalization."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -103,14 +102,19 @@ def combine(grids: Mapping[BlockGeometry, Tensor], size: tuple[int, ...], brain:
 
 def to_unit_range(maps: Tensor, brain: Tensor | None) -> Tensor:
     """Mask maps [B, *size] by the brain, then min-max normalize each, float32; an InputError for a mask unlike them."""
-    mask: Any = brain  # may be of any type at run time
-    if mask is not None:
-        if not isinstance(mask, Tensor) or mask.shape != maps.shape or not torch.isfinite(mask).all():
-            got = f"shape {list(mask.shape)}" if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
-            got = "values that are not finite" if got == f"shape {list(maps.shape)}" else got
-            raise InputError("brain", got, f"a mask of shape {list(maps.shape)}", "Give one mask per slice.")
-        maps = maps * mask.to(maps)
+    if brain is not None:
+        check_brain(brain, maps.shape)
+        maps = maps * brain.to(maps)
     return min_max(maps).float()
+
+
+def check_brain(brain: object, shape: torch.Size) -> None:
+    """Raise an InputError unless the brain is a mask of this shape, of finite values."""
+    if isinstance(brain, Tensor) and brain.shape == shape and torch.isfinite(brain).all():
+        return
+    got = f"shape {list(brain.shape)}" if isinstance(brain, Tensor) else f"a {type(brain).__name__}"
+    got = "values that are not finite" if got == f"shape {list(shape)}" else got
+    raise InputError("brain", got, f"a mask of shape {list(shape)}", "Give one mask per slice.")
 
 
 def upsample(grid: Tensor, size: tuple[int, ...], extent: tuple[float, ...] | None = None) -> Tensor:
