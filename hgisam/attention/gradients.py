@@ -276,6 +276,21 @@ def changed_logit(
         return target_logit(model, images, target, logit)
 
 
+def logit_and_activation(
+    model: nn.Module, images: Tensor, target: int, *, layer: tuple[int, int], at: str, logit: Logit | None
+) -> tuple[Tensor, Tensor, BlockGeometry]:
+    """Logit [B], activation of one layer with channels last, float32 or better, and its block; no gradients."""
+    check_images(images)
+    kept: dict[BlockGeometry, Tensor] = {}
+
+    def keep(block: BlockGeometry, tokens: Tensor) -> None:
+        kept[block] = upcast(tokens)
+
+    whole = changed_logit(model, images, target, keep, layer=layer, at=at, logit=logit)
+    ((geometry, activation),) = kept.items()
+    return whole, activation, geometry
+
+
 def image_gradients(model: nn.Module, images: Tensor, target: int, *, logit: Logit | None = None) -> Tensor:
     """Gradient, shaped as the images, of the target logit with respect to the image, float32 or better.
 

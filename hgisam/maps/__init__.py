@@ -2,6 +2,13 @@
 
 Every method has one signature, `method(model, images, target, *, brain=None, logit=None, ...) -> maps`: images
 [B, C, H, W], `target` a class, maps [B, H, W] in [0, 1], float32. A new method is a file here and a line in `METHODS`.
+
+Passes per image, and when to use which: `swin_sam` and `rollout` take one forward pass, and are the same for each class.
+`hgi_sam`, `grad_cam`, `hires_cam`, `layer_cam`, `relevance`, `attn_lrp` and `gradient_input` take one forward and one
+backward pass: begin with `hgi_sam`. The averaged maps take eight times those of their method, for a better mask. Those
+of `SLOW` are for a few images: `integrated_gradients` takes 32 forward and 32 backward passes, for effects that sum to
+the logit; `ablation_cam` and `score_cam` a forward pass for each channel of a layer, and no gradients.
+`sliding_windows` applies a method to volumes that exceed the memory.
 """
 
 from collections.abc import Callable

@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention.gradients import changed_logit
-from hgisam.attention.swin import BlockGeometry, Logit, check_images, spatial_size, upcast
-from hgisam.errors import InputError
-from hgisam.maps.combine import min_max, to_unit_range, upsample
+from hgisam.attention.gradients import changed_logit, logit_and_activation
+from hgisam.attention.swin import BlockGeometry, Logit
+from hgisam.maps.combine import image_and_channel, weighted_channels
 
 
 def ablation_cam(
@@ -53,34 +52,3 @@ def ablation_cam(
         lost.append(whole[image] - changed_logit(model, images[image], target, ablate, layer=layer, at=at, logit=logit))
     weights = torch.cat(lost).view(-1, channels).to(activation)
     return weighted_channels(weights, activation, geometry, images, brain)
-
-
-def logit_and_activation(
-    model: nn.Module, images: Tensor, target: int, *, layer: tuple[int, int], at: str, logit: Logit | None
-) -> tuple[Tensor, Tensor, BlockGeometry]:
-    """Logit [B], activation of one layer with channels last, float32 or better, and its block; no gradients."""
-    check_images(images)
-    kept: dict[BlockGeometry, Tensor] = {}
-
-    def keep(block: BlockGeometry, tokens: Tensor) -> None:
-        kept[block] = upcast(tokens)
-
-    whole = changed_logit(model, images, target, keep, layer=layer, at=at, logit=logit)
-    ((geometry, activation),) = kept.items()
-    return whole, activation, geometry
-
-
-def image_and_channel(images: Tensor, channels: int, batch_size: int) -> list[tuple[Tensor, Tensor]]:
-    """Indices of images and channels, each pair once, in batches."""
-    if batch_size < 1:
-        raise InputError("batch_size", batch_size, "1 or more", "Use 32, or fewer where memory is short.")
-    pairs = torch.arange(len(images) * channels, device=images.device).split(batch_size)
-    return [(pair // channels, pair % channels) for pair in pairs]
-
-
-def weighted_channels(
-    weights: Tensor, activation: Tensor, geometry: BlockGeometry, images: Tensor, brain: Tensor | None
-) -> Tensor:
-    """The map of weights [B, channels] and an activation with channels last: their sum, rectified and upsampled."""
-    cam = torch.einsum("bc,b...c->b...", weights, activation).relu()
-    return to_unit_range(upsample(min_max(cam), spatial_size(images), geometry.extent), brain)

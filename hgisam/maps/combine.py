@@ -125,6 +125,22 @@ def upsample(grid: Tensor, size: tuple[int, ...], extent: tuple[float, ...] | No
     return F.pad(whole, [side for end in reversed(beyond) for side in (0, end)]) if any(beyond) else whole
 
 
+def image_and_channel(images: Tensor, channels: int, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    """Indices of images and channels, each pair once, in batches."""
+    if batch_size < 1:
+        raise InputError("batch_size", batch_size, "1 or more", "Use 32, or fewer where memory is short.")
+    pairs = torch.arange(len(images) * channels, device=images.device).split(batch_size)
+    return [(pair // channels, pair % channels) for pair in pairs]
+
+
+def weighted_channels(
+    weights: Tensor, activation: Tensor, geometry: BlockGeometry, images: Tensor, brain: Tensor | None
+) -> Tensor:
+    """The map of weights [B, channels] and an activation with channels last: their sum, rectified and upsampled."""
+    cam = torch.einsum("bc,b...c->b...", weights, activation).relu()
+    return to_unit_range(upsample(min_max(cam), tuple(images.shape[2:]), geometry.extent), brain)
+
+
 def min_max(maps: Tensor) -> Tensor:
     """Min-max normalization of each image of [B, *size]; a constant one, but for rounding, becomes 0.
 

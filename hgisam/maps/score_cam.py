@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention.gradients import changed_logit
+from hgisam.attention.gradients import changed_logit, logit_and_activation
 from hgisam.attention.swin import BlockGeometry, Logit, spatial_size
-from hgisam.maps.ablation_cam import image_and_channel, logit_and_activation, weighted_channels
-from hgisam.maps.combine import min_max, upsample
+from hgisam.maps.combine import image_and_channel, min_max, upsample, weighted_channels
 
 
 def score_cam(
