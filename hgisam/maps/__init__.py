@@ -3,7 +3,7 @@
 Every method has one signature, `method(model, images, target, *, brain=None, logit=None, ...) -> maps`: images
 [B, C, H, W], `target` a class, maps [B, H, W] in [0, 1], float32. A new method is a file here and a line in `METHODS`.
 
-Passes per image, and when to use which: `swin_sam` and `rollout` take one forward pass, and are the same for each class.
+Passes per image, and when to use which: `swin_sam` and `rollout` take one forward pass, the same for each class.
 `hgi_sam`, `grad_cam`, `hires_cam`, `layer_cam`, `relevance`, `attn_lrp` and `gradient_input` take one forward and one
 backward pass: begin with `hgi_sam`. The averaged maps take eight times those of their method, for a better mask. Those
 of `SLOW` are for a few images: `integrated_gradients` takes 32 forward and 32 backward passes, for effects that sum to
