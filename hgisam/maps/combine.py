@@ -129,7 +129,7 @@ def image_and_channel(images: Tensor, channels: int, batch_size: int) -> list[tu
     """Indices of images and channels, each pair once, in batches."""
     if batch_size < 1:
         raise InputError("batch_size", batch_size, "1 or more", "Use 32, or fewer where memory is short.")
-    pairs = torch.arange(len(images) * channels, device=images.device).split(batch_size)
+    pairs = torch.split(torch.arange(len(images) * channels, device=images.device), batch_size)
     return [(pair // channels, pair % channels) for pair in pairs]
 
 

@@ -70,7 +70,7 @@ def sliding_windows(
             certain = probability(target_logit(model, part, target, logit))
         return (maps * certain.view(-1, *[1] * axes))[:, None]
 
-    devices = {"sw_device": next(model.parameters()).device, "device": images.device}
+    devices: Any = {"sw_device": next(model.parameters()).device, "device": images.device}
     both = torch.cat([images, inside.to(images)[:, None]], dim=1)
     stitched: Any = sliding_window_inference(both, size, 1, of_window, overlap, mode="gaussian", **devices)
     return to_unit_range(stitched[:, 0], brain)

@@ -102,8 +102,7 @@ def _faithfulness(
     inside = resize(torch.from_numpy(brain).to(images.device).float(), size) >= 0.5
     small = resize(torch.from_numpy(maps).to(images.device), size)
     curves = scores_by_share(predictor, images, inside, ranks(small, inside, ties))
-    area: Floats = np.trapezoid(curves["insertion"] - curves["deletion"], SHARES, axis=1)
-    return area
+    return np.asarray(np.trapezoid(curves["insertion"] - curves["deletion"], SHARES, axis=1))
 
 
 def _of_maps(maps: Floats, moved: Floats, random: Floats, inside: Bools, truth: Bools) -> dict[str, Floats]:
