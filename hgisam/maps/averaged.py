@@ -46,9 +46,8 @@ def averaged(
 
 def check_shifts(shifts_px: object) -> None:
     """Raise an InputError unless shifts are pairs of whole pixels."""
-    pairs = (
-        [pair if isinstance(pair, Sequence) else () for pair in shifts_px] if isinstance(shifts_px, Sequence) else [()]
-    )
+    listed = shifts_px if isinstance(shifts_px, Sequence) else [()]
+    pairs = [pair if isinstance(pair, Sequence) else () for pair in listed]
     if not all(len(pair) == 2 and all(isinstance(px, numbers.Integral) for px in pair) for pair in pairs):
         expected = "pairs of whole pixels such as ((-5, 2), (2, 5)), or () for the mirror image alone"
         raise InputError("shifts_px", repr(shifts_px), expected, "Give (rows, cols) of each shift.")
