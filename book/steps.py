@@ -69,7 +69,7 @@ STEPS = {
         Step(
             "13_ablations",
             ("04_training",),
-            ("ablations/manifest.json", "classifiers/shuffled/manifest.json"),
+            ("ablations/manifest.json", "explanations/manifest.json", "classifiers/shuffled/manifest.json"),
             gpus="all",
         ),
         Step(

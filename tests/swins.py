@@ -1,5 +1,6 @@
 """Swins with a few thousand parameters, in every window geometry that timm supports."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,6 +8,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.swin_transformer_v2 import SwinTransformerV2
 from timm.models.swin_transformer_v2_cr import SwinTransformerV2Cr
 from torch import Tensor, nn
+
+from hgisam.maps import METHODS
 
 SMALL = {"patch_size": 2, "embed_dim": 16, "depths": (2, 2, 2, 2), "num_heads": (1, 2, 2, 4), "num_classes": 3}
 V1, V2, CR = SwinTransformer, SwinTransformerV2, SwinTransformerV2Cr
@@ -26,6 +29,11 @@ GEOMETRIES: dict[str, tuple[Any, dict[str, Any], tuple[int, int]]] = {
     "v2-cr": (CR, {"img_size": 32, "window_size": 2, "init_values": 1.0}, (32, 32)),
     "v2-cr padded": (CR, {"img_size": (28, 44), "window_size": 4, "init_values": 1.0}, (28, 44)),
 }
+# every method, the slow ones with few passes: 16 channels of the first stage, and a short path
+FEWER: dict[str, dict[str, Any]] = {
+    "ablation_cam": {"stage": 0}, "score_cam": {"stage": 0}, "integrated_gradients": {"steps": 3},
+}  # fmt: skip
+QUICK = {name: partial(method, **FEWER.get(name, {})) for name, method in METHODS.items()}
 ONE_OF_EACH = ("v1", "v2", "v2-cr")
 FLAGS = ("training", "fused_attn", "grad_checkpointing")  # what recording sets in a timm model, and sets back
 

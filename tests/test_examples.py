@@ -22,6 +22,7 @@ WITHOUT_EXAMPLE = {
     "hgisam.inference.evaluate_external": RUN,
     "hgisam.inference.map_external": RUN,
     "hgisam.maps.METHODS": CONSTANT,
+    "hgisam.maps.SLOW": CONSTANT,
     "hgisam.models.TASKS": CONSTANT,
     "hgisam.runs.read_json": "in the example of write_json",
     "hgisam.runs.read_manifest": RUN,

@@ -57,6 +57,11 @@ class SwinAdapter(ABC):
         return self.patch_embed.proj
 
     @property
+    def convolution(self) -> Any:
+        """The projection itself, where PEFT put a low-rank update around it."""
+        return getattr(self.projection, "base_layer", self.projection)
+
+    @property
     def returns_features(self) -> bool:
         """Whether the Swin returns features, for want of a head."""
         return True
@@ -64,7 +69,7 @@ class SwinAdapter(ABC):
     @property
     def patch_size(self) -> Size:
         """Pixels of a patch along each axis."""
-        return tuple(self.projection.kernel_size)
+        return tuple(self.convolution.kernel_size)
 
     def expected_size(self, size: Size) -> str | None:
         """None for images of a size that fits, else the sizes that would."""
@@ -90,7 +95,7 @@ class SwinAdapter(ABC):
 
     def check_input(self, images: Tensor) -> None:
         """Raise an InputError for channels or sizes that do not fit the Swin, whose wrapper may change its input."""
-        channels, size, axes = int(self.projection.in_channels), tuple(images.shape[2:]), len(self.patch_size)
+        channels, size, axes = int(self.convolution.in_channels), tuple(images.shape[2:]), len(self.patch_size)
         expected = self.expected_size(size) if len(size) == axes else ", ".join("DHW"[-axes:])
         if expected or images.shape[1] != channels:
             remedy = "Resize the images, or build the Swin with their size (img_size) or for any (dynamic_img_size)."

@@ -8,9 +8,20 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention.hooks import forward_hooks
-from hgisam.attention.swin import BlockAttention, BlockGeometry, Logit, check_finite, logit_scale, target_logit, upcast
+from hgisam.attention.hooks import Change, forward_hooks
+from hgisam.attention.swin import (
+    BlockAttention,
+    BlockGeometry,
+    Logit,
+    check_finite,
+    check_images,
+    logit_scale,
+    target_logit,
+    upcast,
+)
 from hgisam.errors import InputError, check_choice
+
+ACTIVATIONS = ("norm1", "norm2", "output")  # of a block
 
 
 @contextmanager
@@ -129,6 +140,7 @@ def reduce_gradients(
         [torch.Size([16, 6]), torch.Size([16, 6])]
     """
     check_choice("gradient_at", gradient_at, ("scores", "weights"))
+    check_images(images)
     pending: dict[BlockGeometry, BlockAttention] = {}
     reduced: dict[BlockGeometry, Tensor] = {}
     scale = logit_scale(model, images)
@@ -210,9 +222,10 @@ def activation_gradients(
         >>> [activation.shape for activation, gradient in found.values()]
         [torch.Size([1, 2, 2, 192])]
     """
-    check_choice("at", at, ("norm1", "norm2", "output"))
+    check_choice("at", at, ACTIVATIONS)
     if not layers:
         raise InputError("stages", "none", "at least one", "Choose stages of the model, from 0.")
+    check_images(images)
     outputs: dict[BlockGeometry, Tensor] = {}
     scale = logit_scale(model, images)
     with torch.enable_grad(), forward_hooks(model, start_graph=True) as hooks:
@@ -223,6 +236,59 @@ def activation_gradients(
     activations = [upcast(t.detach()).reshape(len(images), *g.grid, -1) for g, t in outputs.items()]
     pairs = ((a, gradient.reshape(a.shape)) for a, gradient in zip(activations, gradients, strict=True))
     return dict(zip(outputs, pairs, strict=True))
+
+
+def changed_logit(
+    model: nn.Module,
+    images: Tensor,
+    target: int,
+    change: Change,
+    *,
+    layer: tuple[int, int],
+    at: str,
+    logit: Logit | None = None,
+) -> Tensor:
+    """Logit [B] of the target class, without gradients, while `change` sees and may replace one layer's activation.
+
+    Args:
+        model, images, target, logit: As in `reduce_gradients`.
+        change: From the block and its activation [B, rows, cols, channels] to another, or to None, which leaves it.
+        layer: (stage, block), from 0; -1 is the last.
+        at: As in `activation_gradients`.
+
+    Raises:
+        InputError: For a model, images or options that do not fit.
+
+    Example:
+        >>> from timm.models import SwinTransformer
+        >>> model, images = SwinTransformer(img_size=64, window_size=2, embed_dim=24), torch.randn(1, 3, 64, 64)
+        >>> changed_logit(model, images, 0, lambda _, tokens: tokens * 0, layer=(-1, -1), at="output").shape
+        torch.Size([1])
+    """
+    check_choice("at", at, ACTIVATIONS)
+
+    def on_grid(block: BlockGeometry, tokens: Tensor) -> Tensor | None:
+        changed = change(block, tokens.reshape(len(images), *block.grid, -1))
+        return None if changed is None else changed.reshape(tokens.shape)
+
+    with torch.no_grad(), forward_hooks(model) as hooks:
+        hooks.on_activation(*layer, at, on_grid)
+        return target_logit(model, images, target, logit)
+
+
+def logit_and_activation(
+    model: nn.Module, images: Tensor, target: int, *, layer: tuple[int, int], at: str, logit: Logit | None
+) -> tuple[Tensor, Tensor, BlockGeometry]:
+    """Logit [B], activation of one layer with channels last, float32 or better, and its block; no gradients."""
+    check_images(images)
+    kept: dict[BlockGeometry, Tensor] = {}
+
+    def keep(block: BlockGeometry, tokens: Tensor) -> None:
+        kept[block] = upcast(tokens)
+
+    whole = changed_logit(model, images, target, keep, layer=layer, at=at, logit=logit)
+    ((geometry, activation),) = kept.items()
+    return whole, activation, geometry
 
 
 def image_gradients(model: nn.Module, images: Tensor, target: int, *, logit: Logit | None = None) -> Tensor:
@@ -236,9 +302,10 @@ def image_gradients(model: nn.Module, images: Tensor, target: int, *, logit: Log
         >>> image_gradients(model, torch.randn(1, 3, 64, 64), target=0).shape
         torch.Size([1, 3, 64, 64])
     """
+    check_images(images)
     scale = logit_scale(model, images)
     with torch.enable_grad(), forward_hooks(model):
-        leaf = images.detach().clone().requires_grad_(images.is_floating_point())
+        leaf = images.detach().clone().requires_grad_()
         explained = target_logit(model, leaf, target, logit).sum() * scale
     return _gradients(explained, [leaf], scale)[0]
 

@@ -17,6 +17,7 @@ from hgisam.attention.swin import BlockAttention, BlockGeometry, geometry_of, in
 from hgisam.errors import InputError
 
 Visit = Callable[[BlockAttention], None]
+Change = Callable[[BlockGeometry, Tensor], Tensor | None]  # of an activation; None leaves it as it is
 SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 
 
@@ -85,15 +86,16 @@ class ForwardHooks(TorchFunctionMode):
             self._remove_later(attention.register_forward_pre_hook(partial(self._enter, visit, stage, index)))
             self._remove_later(attention.register_forward_hook(self._leave))
 
-    def on_activation(self, stage: int, index: int, at: str, visit: Callable[[BlockGeometry, Tensor], None]) -> None:
-        """Call `visit` with the output of a block or of one of its norms; index -1 is the last."""
+    def on_activation(self, stage: int, index: int, at: str, visit: Change) -> None:
+        """Call `visit` with the output of a block or of one of its norms, and use what it returns; -1 is the last."""
         stage, index = self.swin.resolve_index(stage, index)
         block = self._hooked_block(stage, index)
 
         def record(_: nn.Module, __: Any, output: Any) -> Any:
             first, *others = output if isinstance(output, tuple) else (output,)
             first = self._start(first)
-            visit(self._geometry(stage, index), first)
+            changed = visit(self._geometry(stage, index), first)
+            first = first if changed is None else changed
             return (first, *others) if isinstance(output, tuple) else first
 
         module = block if at == "output" else self.swin.norm(block, at)

@@ -99,9 +99,12 @@ def geometry_of(swin: SwinAdapter, stage: int, block: int, grid: Size, size: Siz
 
 def check_images(images: Tensor) -> None:
     """Raise an InputError unless images are [B, C, H, W], or volumes [B, C, D, H, W], of finite floats with B ≥ 1."""
-    if images.ndim not in (4, 5) or images.shape[0] == 0 or not images.is_floating_point():
-        got = f"shape {list(images.shape)} of {images.dtype}"
-        raise InputError("images", got, "[B, C, H, W] of floats with B ≥ 1", "Stack standardised slices.")
+    tensor: Any = images  # may be of any type at run time
+    known = isinstance(tensor, Tensor)
+    if not known or images.ndim not in (4, 5) or images.shape[0] == 0 or not images.is_floating_point():
+        got = f"shape {list(images.shape)} of {images.dtype}" if known else f"a {type(tensor).__name__}"
+        expected = "a tensor [B, C, H, W], or of volumes [B, C, D, H, W], of floats with B ≥ 1"
+        raise InputError("images", got, expected, "Use torch.stack on standardised slices or volumes.")
     check_finite("images", images, "Look for NaN in the input.")
 
 

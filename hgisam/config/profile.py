@@ -18,8 +18,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 MethodName = Literal[
-    "hgi_sam", "swin_sam", "hgi_sam_averaged", "swin_sam_averaged", "grad_cam", "hires_cam", "layer_cam", "rollout",
-    "relevance", "gradient_input",
+    "hgi_sam", "swin_sam", "hgi_sam_averaged", "swin_sam_averaged", "grad_cam", "hires_cam", "layer_cam",
+    "ablation_cam", "score_cam", "rollout", "relevance", "attn_lrp", "gradient_input", "integrated_gradients",
 ]  # fmt: skip
 
 

@@ -85,15 +85,15 @@ class SlicePredictor:
         The scores come from the forward pass of the first method.
         """
         images = self.images(hu, brain)
-        maps: dict[str, HalfMaps] = {}
+        parts: dict[str, list[HalfMaps]] = {name: [] for name in methods}
         logits: list[Tensor] = []
-        for name, method in methods.items():
+        for batch in torch.split(images, self.batch_size):
             with record_outputs(self.model) as outputs:
-                maps[name] = self.maps(images, method, hu.shape[1])
-            passes = len(outputs) // -(-len(images) // self.batch_size)
-            logits = logits or outputs[::passes]  # a method may look at the images more than once, first as they are
+                for name, method in methods.items():
+                    parts[name].append(self.maps(batch, method, hu.shape[1]))
+            logits.append(outputs[0])  # a method may look at the images more than once, first as they are
         scores = self.task.score(torch.cat(logits))
-        return maps, scores.double().cpu().numpy()
+        return {name: np.concatenate(maps) for name, maps in parts.items()}, scores.double().cpu().numpy()
 
 
 def resize(slices: Tensor, size: int) -> Tensor:

@@ -1,10 +1,12 @@
 """Maps averaged over shifted and mirrored images: test-time augmentation for any method of maps."""
 
+import numbers
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from hgisam.errors import InputError
 from hgisam.maps.combine import to_unit_range
 
 SHIFTS_PX = ((-5, 2), (2, 5), (5, -2))  # no two of them move a patch of 4 px onto another
@@ -25,7 +27,12 @@ def averaged(
         model, images, target, brain: As in `hgi_sam`.
         shifts_px: (rows, cols) of each further shift; n shifts cost 2 + 2 n maps of the method.
         options: Of the method.
+
+    Raises:
+        InputError: For shifts that are not pairs of integers, and as the method.
     """
+
+    check_shifts(shifts_px)
 
     def of_both(moved: Tensor) -> Tensor:
         return method(model, moved, target, **options) + method(model, moved.flip(-1), target, **options).flip(-1)
@@ -35,3 +42,12 @@ def averaged(
         moved = torch.roll(images, (rows, cols), dims=(-2, -1))
         total = total + torch.roll(of_both(moved), (-rows, -cols), dims=(-2, -1))
     return to_unit_range(total, brain)
+
+
+def check_shifts(shifts_px: object) -> None:
+    """Raise an InputError unless shifts are pairs of whole pixels."""
+    listed = shifts_px if isinstance(shifts_px, Sequence) else [()]
+    pairs = [pair if isinstance(pair, Sequence) else () for pair in listed]
+    if not all(len(pair) == 2 and all(isinstance(px, numbers.Integral) for px in pair) for pair in pairs):
+        expected = "pairs of whole pixels such as ((-5, 2), (2, 5)), or () for the mirror image alone"
+        raise InputError("shifts_px", repr(shifts_px), expected, "Give (rows, cols) of each shift.")

@@ -103,11 +103,18 @@ def combine(grids: Mapping[BlockGeometry, Tensor], size: tuple[int, ...], brain:
 def to_unit_range(maps: Tensor, brain: Tensor | None) -> Tensor:
     """Mask maps [B, *size] by the brain, then min-max normalize each, float32; an InputError for a mask unlike them."""
     if brain is not None:
-        if brain.shape != maps.shape or not torch.isfinite(brain).all():
-            got = f"shape {list(brain.shape)}" if brain.shape != maps.shape else "values that are not finite"
-            raise InputError("brain", got, f"a mask of shape {list(maps.shape)}", "Give one mask per slice.")
+        check_brain(brain, maps.shape)
         maps = maps * brain.to(maps)
     return min_max(maps).float()
+
+
+def check_brain(brain: object, shape: torch.Size) -> None:
+    """Raise an InputError unless the brain is a mask of this shape, of finite values."""
+    if isinstance(brain, Tensor) and brain.shape == shape and torch.isfinite(brain).all():
+        return
+    got = f"shape {list(brain.shape)}" if isinstance(brain, Tensor) else f"a {type(brain).__name__}"
+    got = "values that are not finite" if got == f"shape {list(shape)}" else got
+    raise InputError("brain", got, f"a mask of shape {list(shape)}", "Give one mask per slice.")
 
 
 def upsample(grid: Tensor, size: tuple[int, ...], extent: tuple[float, ...] | None = None) -> Tensor:
@@ -116,6 +123,22 @@ def upsample(grid: Tensor, size: tuple[int, ...], extent: tuple[float, ...] | No
     whole = F.interpolate(grid[:, None], covered, mode="trilinear" if len(size) == 3 else "bilinear")[:, 0]
     beyond = [px - seen for px, seen in zip(size, covered, strict=True)]
     return F.pad(whole, [side for end in reversed(beyond) for side in (0, end)]) if any(beyond) else whole
+
+
+def image_and_channel(images: Tensor, channels: int, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+    """Indices of images and channels, each pair once, in batches."""
+    if batch_size < 1:
+        raise InputError("batch_size", batch_size, "1 or more", "Use 32, or fewer where memory is short.")
+    pairs = torch.split(torch.arange(len(images) * channels, device=images.device), batch_size)
+    return [(pair // channels, pair % channels) for pair in pairs]
+
+
+def weighted_channels(
+    weights: Tensor, activation: Tensor, geometry: BlockGeometry, images: Tensor, brain: Tensor | None
+) -> Tensor:
+    """The map of weights [B, channels] and an activation with channels last: their sum, rectified and upsampled."""
+    cam = torch.einsum("bc,b...c->b...", weights, activation).relu()
+    return to_unit_range(upsample(min_max(cam), tuple(images.shape[2:]), geometry.extent), brain)
 
 
 def min_max(maps: Tensor) -> Tensor:

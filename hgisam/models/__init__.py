@@ -1,7 +1,8 @@
 """Networks, the tasks that they are trained for, and their checkpoints.
 
-`networks` builds Swin classifiers and `segmenters` the supervised baselines. `tasks` has classes, losses and metrics of
-each task, `checkpoint` saves and loads trained networks, `weights` loads initial weights, `device` chooses the device.
+`networks` builds Swin classifiers, `volumes` one in three dimensions, `segmenters` the supervised baselines. `tasks`
+has classes, losses and metrics of each task, `checkpoint` saves and loads trained networks, `weights` loads initial
+weights, `device` chooses the device.
 """
 
 from typing import TYPE_CHECKING
@@ -20,5 +21,6 @@ if TYPE_CHECKING:
     from hgisam.models.networks import build_network as build_network
     from hgisam.models.tasks import TASKS as TASKS
     from hgisam.models.tasks import Task as Task
+    from hgisam.models.volumes import VolumeClassifier as VolumeClassifier
 
 __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

@@ -33,6 +33,7 @@ NOTEBOOK_OF_STEP = {  # for "run this first"
     "baselines": "11_baselines",
     "refined": "12_refined_maps",
     "ablations": "13_ablations",
+    "explanations": "13_ablations",
     "results": "14_all_results",
 }
 

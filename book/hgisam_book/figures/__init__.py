@@ -35,7 +35,7 @@ from hgisam_book.figures.page import (
     use_book_renderer,
 )
 from hgisam_book.figures.realism import rim_profiles
-from hgisam_book.figures.sanity import deletion_insertion_curves, randomization_steps
+from hgisam_book.figures.sanity import deletion_insertion_curves, explanation_quality, randomization_steps
 from hgisam_book.figures.slices import contact_sheet, slice_viewer, window_slider
 from hgisam_book.figures.training import metric_over_time, training_curves
 
@@ -55,6 +55,7 @@ __all__ = [
     "density_threshold",
     "distributions",
     "downsample",
+    "explanation_quality",
     "fold_curves",
     "hu_histograms",
     "intervals",

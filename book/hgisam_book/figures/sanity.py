@@ -1,4 +1,4 @@
-"""Figures of the sanity checks: cascading randomization of weights, and deletion and insertion of pixels."""
+"""Figures of the sanity checks: randomization of weights, deletion and insertion of pixels, criteria against Dice."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -70,6 +70,41 @@ def deletion_insertion_curves(checks: pd.DataFrame) -> go.Figure:
         f"{'; '.join(areas_by_method)}."
     )
     return apply_style(figure, alt, "600px")
+
+
+def explanation_quality(table: pd.DataFrame, agreement: pd.DataFrame) -> go.Figure:
+    """Dice against each criterion of an explanation, one point per method.
+
+    Args:
+        table: method, metric, mean; "dice" is one of the metrics.
+        agreement: One row per metric, a panel each: spearman, the rank correlation with Dice.
+    """
+    means = table.pivot(index="method", columns="metric", values="mean").reindex(table["method"].unique())
+    columns = 2
+    titles = [f"{metric}<br>ρ = {row['spearman']:.2f}" for metric, row in agreement.iterrows()]
+    rows = -(-len(titles) // columns)
+    figure = make_subplots(rows=rows, cols=columns, shared_yaxes=True, subplot_titles=titles, vertical_spacing=0.12)
+    for number, name in enumerate(means.index):
+        label = METHOD_NAMES.get(name, name)
+        colour = METHOD_COLOURS.get(name, COLOURS[number % len(COLOURS)])
+        marker = {"size": 8, "color": colour, "symbol": SYMBOLS[number % len(SYMBOLS)]}
+        for panel, metric in enumerate(agreement.index):
+            figure.add_trace(
+                go.Scatter(
+                    x=[round(float(means.loc[name, metric]), 4)], y=[round(float(means.loc[name, "dice"]), 4)],
+                    mode="markers", marker=marker, name=label, legendgroup=name, showlegend=panel == 0,
+                    hovertemplate=f"{label}: %{{x:.2f}}, Dice %{{y:.2f}}<extra></extra>",
+                ),
+                row=panel // columns + 1, col=panel % columns + 1,
+            )  # fmt: skip
+    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(title="Dice", col=1)
+    listed = "; ".join(f"{metric} {row['spearman']:.2f}" for metric, row in agreement.iterrows())
+    alt = (
+        f"{len(titles)} scatter plots of {len(means)} methods: Dice against each criterion of an explanation. Rank "
+        f"correlation with Dice, positive where the better explanation segments better: {listed}."
+    )
+    return apply_style(figure, alt, "900px")
 
 
 def _add_line(figure: go.Figure, name: str, x: pd.Series, y: pd.Series, row: int, *, hover: str, **look: Any) -> None:

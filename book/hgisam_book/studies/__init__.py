@@ -9,6 +9,7 @@
 - `cross_validation`: masks of a segmenter, each slice by the network that held its fold out.
 - `deletion_insertion`: deletion and insertion curves.
 - `error_analysis`: calibration, confusion by subtype, sensitivity by lesion size, time to a target.
+- `explanations`: every map method by criteria of explanations beside Dice, and whether they agree.
 - `failure_causes`: one cause of failure per mask, and its false positives.
 - `heads`: maps of single attention heads, and their contrast.
 - `label_budget`: Dice against the number of annotated scans.
@@ -59,6 +60,9 @@ if TYPE_CHECKING:
     from hgisam_book.studies.error_analysis import predicted_types as predicted_types
     from hgisam_book.studies.error_analysis import sensitivity_by_size as sensitivity_by_size
     from hgisam_book.studies.error_analysis import time_to as time_to
+    from hgisam_book.studies.explanations import agreement_with_dice as agreement_with_dice
+    from hgisam_book.studies.explanations import explanations_step as explanations_step
+    from hgisam_book.studies.explanations import judge_explanations as judge_explanations
     from hgisam_book.studies.failure_causes import CAUSES as CAUSES
     from hgisam_book.studies.failure_causes import EDGE_MM as EDGE_MM
     from hgisam_book.studies.failure_causes import GOOD as GOOD

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from hgisam.adapters.protocol import LIBRARIES, find_adapter
 from hgisam.attention import attention_gradients, find_swin, record_attention
 from hgisam.errors import InputError
-from hgisam.maps import METHODS, hgi_sam
+from hgisam.maps import hgi_sam
 from hgisam.maps.combine import to_token_grid, to_windows
 from tests.libraries import (
     PooledSwin,
@@ -24,7 +24,7 @@ from tests.libraries import (
     torchvision_swin,
     transformers_swin,
 )
-from tests.swins import build
+from tests.swins import QUICK, build
 
 PAIRS = [(library, name) for library in ("torchvision", "transformers") for name in ("v1", "v2")]
 
@@ -84,15 +84,15 @@ def logits_of(model: nn.Module, given: Tensor) -> Tensor:
     return logits
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 @pytest.mark.parametrize(("library", "name"), PAIRS)
 def test_the_same_weights_give_the_same_map_as_in_timm(library: str, name: str, method: str) -> None:
     model, other, given = same_weights(library, name)
     with torch.no_grad():
         torch.testing.assert_close(logits_of(other, given), model(given), rtol=1e-5, atol=1e-5)
-    expected = METHODS[method](model, given, 1)
+    expected = QUICK[method](model, given, 1)
     assert expected.std() > 0.01
-    torch.testing.assert_close(METHODS[method](other, given, 1), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(QUICK[method](other, given, 1), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -209,26 +209,26 @@ def test_fused_attention_of_transformers_is_eager_while_recording() -> None:
 @pytest.mark.parametrize("hidden", ["use_checkpoint", "use_flash_attention"])
 def test_checkpointing_and_flash_attention_of_monai_are_off_while_recording(hidden: str) -> None:
     model, given = MODELS["monai 3-D"]()
-    expected = [METHODS[name](model, given, 1) for name in ("hgi_sam", "swin_sam")]
+    expected = [QUICK[name](model, given, 1) for name in ("hgi_sam", "swin_sam")]
     for module in model.modules():
         if hasattr(module, hidden):
             setattr(module, hidden, True)
     before = state_of(model)
     for name, maps in zip(("hgi_sam", "swin_sam"), expected, strict=True):
-        assert torch.equal(METHODS[name](model, given, 1), maps)
+        assert torch.equal(QUICK[name](model, given, 1), maps)
     assert state_of(model) == before
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 @pytest.mark.parametrize("name", MODELS)
 def test_batch_is_single_in_every_library(name: str, method: str) -> None:
     model, given = MODELS[name]()
-    maps = METHODS[method](model, given, 1)
+    maps = QUICK[method](model, given, 1)
     assert maps.shape == (len(given), *given.shape[2:])
     assert maps.dtype == torch.float32
     assert maps.min() >= 0
     assert maps.max() == 1 or (maps.max() == 0 and method == "grad_cam")
-    single = torch.cat([METHODS[method](model, one[None], 1) for one in given])
+    single = torch.cat([QUICK[method](model, one[None], 1) for one in given])
     torch.testing.assert_close(maps, single, rtol=1e-3, atol=1e-4)
 
 
@@ -248,15 +248,15 @@ def equal_slices() -> tuple[nn.Module, nn.Module, Tensor]:
     return flat, deep.eval(), volumes(32, 32)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_a_volume_of_equal_slices_has_the_map_of_its_slice(method: str) -> None:
     flat, deep, slices = equal_slices()
     volume = slices[:, :, None].repeat(1, 1, 32, 1, 1)
     with torch.no_grad():
         torch.testing.assert_close(deep(volume), flat(slices), rtol=1e-4, atol=1e-5)
-    expected = METHODS[method](flat, slices, 1)
+    expected = QUICK[method](flat, slices, 1)
     assert expected.std() > 0.01
-    maps = METHODS[method](deep, volume, 1)
+    maps = QUICK[method](deep, volume, 1)
     if method == "relevance":  # it adds gradients to 1, and each of n equal slices has 1/n of the gradient
         expected = maps[:, 16]
     torch.testing.assert_close(maps, expected[:, None].expand_as(maps), rtol=0, atol=1e-4)
@@ -273,17 +273,17 @@ def test_a_brain_mask_of_a_volume() -> None:
         hgi_sam(model, given, 1, brain=brain[:, 0])
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_logit_makes_logits_of_features_and_segmentations(method: str) -> None:
     whole, given = transformers_swin("v1", 32, 2), images(32, 32)
     large_weights(whole)
-    expected = METHODS[method](whole, given, 1)
-    torch.testing.assert_close(METHODS[method](whole, given, 1, logit=lambda output: output.logits), expected)
-    maps = METHODS[method](whole.swin, given, 1, logit=lambda features: whole.classifier(features.pooler_output))
+    expected = QUICK[method](whole, given, 1)
+    torch.testing.assert_close(QUICK[method](whole, given, 1, logit=lambda output: output.logits), expected)
+    maps = QUICK[method](whole.swin, given, 1, logit=lambda features: whole.classifier(features.pooler_output))
     torch.testing.assert_close(maps, expected)
     unet, given = segmenter(2), volumes(64, 32)
-    pooled = METHODS[method](Pooled(unet), given, 1)
-    torch.testing.assert_close(METHODS[method](unet, given, 1, logit=lambda masks: masks.mean(dim=(2, 3))), pooled)
+    pooled = QUICK[method](Pooled(unet), given, 1)
+    torch.testing.assert_close(QUICK[method](unet, given, 1, logit=lambda masks: masks.mean(dim=(2, 3))), pooled)
 
 
 @pytest.mark.parametrize(

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 import timm
 import torch
-from torch import Tensor, nn
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.ao.quantization import quantize_dynamic
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from hgisam.errors import InputError
-from hgisam.maps import METHODS, hgi_sam
-from tests.libraries import large_weights, torchvision_swin, transformers_swin
-from tests.swins import build
+from hgisam.maps import hgi_sam
+from tests.libraries import PooledSwin, large_weights, torchvision_swin, transformers_swin
+from tests.swins import QUICK, build
 
 
 @pytest.fixture
@@ -27,11 +29,11 @@ def one_process() -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_data_parallel_is_understood(method: str) -> None:
     model, images = build("v1")
-    expected = METHODS[method](model, images, 1)
-    assert torch.equal(METHODS[method](DataParallel(copy.deepcopy(model)), images, 1), expected)
+    expected = QUICK[method](model, images, 1)
+    assert torch.equal(QUICK[method](DataParallel(copy.deepcopy(model)), images, 1), expected)
 
 
 @pytest.mark.usefixtures("one_process")
@@ -50,30 +52,26 @@ def test_compiled_models_of_other_libraries_are_understood(library: str) -> None
     assert torch.equal(hgi_sam(torch.compile(model, backend="eager"), images, 1), expected)
 
 
-class LowRank(nn.Module):
-    """A linear layer with a low-rank update beside it, as PEFT's LoRA replaces one."""
-
-    def __init__(self, base_layer: nn.Linear) -> None:
-        super().__init__()
-        self.base_layer = base_layer
-        self.down = nn.Linear(base_layer.in_features, 2, bias=False)
-        self.up = nn.Linear(2, base_layer.out_features, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.base_layer(tokens) + self.up(self.down(tokens))
+LORA = {  # library → a model, its layers that get low-rank updates
+    "timm": (lambda: build("v1")[0], ["qkv", "proj"]),
+    "transformers": (lambda: large_weights(transformers_swin("v1", 32, 2)), ["q_proj", "v_proj"]),
+    "monai 3-D": (lambda: large_weights(PooledSwin(3, window=(2, 2, 2), patch=(2, 2, 2))), ["qkv", "linear1"]),
+}  # fmt: skip
 
 
-def test_low_rank_adapters_are_understood() -> None:
-    model, images = large_weights(transformers_swin("v1", 32, 2)), torch.randn(2, 3, 32, 32)
-    merged = copy.deepcopy(model)
-    for with_adapter, plain in list(zip(model.modules(), merged.modules(), strict=True)):
-        if type(with_adapter).__name__ == "SwinAttention":
-            low_rank = LowRank(with_adapter.q_proj)
-            with torch.no_grad():
-                plain.q_proj.weight += low_rank.up.weight @ low_rank.down.weight
-            with_adapter.q_proj = low_rank
-    maps = hgi_sam(model, images, 1)
-    torch.testing.assert_close(maps, hgi_sam(merged, images, 1), rtol=0, atol=1e-4)
+@pytest.mark.parametrize("library", LORA)
+def test_low_rank_adapters_of_peft_are_understood(library: str) -> None:
+    make, layers = LORA[library]
+    size = (1, 16, 16, 16) if library == "monai 3-D" else (3, 32, 32)
+    images = torch.randn(2, *size, generator=torch.Generator().manual_seed(1))
+    plain = hgi_sam(make(), images, 1)
+    tuned = get_peft_model(make(), LoraConfig(r=2, target_modules=layers, init_lora_weights=False))
+    maps = hgi_sam(tuned, images, 1)
+    assert (maps - plain).abs().max() > 0.01
+    trained = [name for name, parameter in tuned.named_parameters() if parameter.requires_grad]
+    assert trained
+    assert all("lora" in name for name in trained)
+    torch.testing.assert_close(maps, hgi_sam(tuned.merge_and_unload(), images, 1), rtol=0, atol=1e-4)
 
 
 def test_gradient_checkpointing_of_transformers_is_understood() -> None:
@@ -117,7 +115,8 @@ REFUSED: dict[str, tuple[Callable[[Any], nn.Module], str]] = {
     "data parallel inside": (lambda model: nn.Sequential(DataParallel(model)), "DataParallel inside it"),
     "checkpoint wrapper": (checkpointed, "gradient checkpointing by CheckpointWrapper"),
     "meta": (lambda model: model.to("meta"), "weights on the meta device"),
-    "quantised": (integers, "a quantised one"),
+    "integers": (integers, "a quantised one"),
+    "quantised": (lambda model: quantize_dynamic(model, {nn.Linear}), "a quantised one"),
 }
 
 
@@ -125,7 +124,7 @@ REFUSED: dict[str, tuple[Callable[[Any], nn.Module], str]] = {
 def test_a_wrapper_that_hides_attention_is_refused_by_name(how: str) -> None:
     wrap, message = REFUSED[how]
     model = wrap(torchvision_swin("v1", 2))
-    for method in METHODS.values():
+    for method in QUICK.values():
         with pytest.raises(InputError, match=f"model: got {message}.*expected") as caught:
             method(model, torch.zeros(1, 3, 32, 32), 1)
         assert "\n" not in str(caught.value)

@@ -1,10 +1,13 @@
 """Averages over shifted and mirrored images, against a method whose maps are known."""
 
+from typing import Any
+
 import pytest
 import torch
 from timm.models import SwinTransformer
 from torch import Tensor, nn
 
+from hgisam.errors import InputError
 from hgisam.maps import hgi_sam, hgi_sam_averaged, swin_sam
 from hgisam.maps.averaged import averaged
 
@@ -55,3 +58,10 @@ def test_the_map_of_a_shift_is_moved_back(tiny_model: SwinTransformer, shift: tu
     got = averaged(swin_sam, tiny_model, image, 1, brain=None, shifts_px=(shift,))
     assert torch.equal(got.argmax(), expected.argmax())
     torch.testing.assert_close(got, (expected - expected.min()) / (expected.max() - expected.min()))
+
+
+@pytest.mark.parametrize("shifts", [5, "ab", (1, 2), ((1, 2), (3,)), ((1, 2.5),), (None,), ((1, 2, 3),)])
+def test_shifts_that_are_no_pairs_of_pixels(tiny_model: SwinTransformer, shifts: Any) -> None:
+    with pytest.raises(InputError, match=r"shifts_px: got .*, expected pairs of whole pixels") as caught:
+        hgi_sam_averaged(tiny_model, torch.zeros(1, 3, 32, 32), 1, shifts_px=shifts)
+    assert "\n" not in str(caught.value)

@@ -7,9 +7,10 @@ from timm.models.swin_transformer import SwinTransformer, window_partition
 from torch.nn import functional as F
 
 from hgisam.attention import BlockAttention, record_attention
-from hgisam.maps import METHODS, hgi_sam
+from hgisam.maps import hgi_sam
 from hgisam.maps.combine import attention_received, combine_blocks, combine_stages, min_max, to_token_grid
 from hgisam.maps.hgi_sam import head_weights, weighted_attention
+from tests.swins import QUICK
 
 
 def _block(grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> BlockAttention:
@@ -64,18 +65,18 @@ def test_stages_are_multiplied_inside_the_brain() -> None:
     assert combine_stages([stage], (1, 2), torch.tensor([[[1, 0]]])).tolist() == [[[0.0, 0.0]]]
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", QUICK)
 def test_batch_equals_single_and_range(tiny_model: SwinTransformer, name: str) -> None:
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    maps = METHODS[name](tiny_model, images, 1)
+    maps = QUICK[name](tiny_model, images, 1)
     assert maps.shape == (3, 32, 32)
     assert maps.dtype == torch.float32
     assert maps.min() >= 0
     assert maps.max() == 1
-    single = torch.cat([METHODS[name](tiny_model, image[None], 1) for image in images])
+    single = torch.cat([QUICK[name](tiny_model, image[None], 1) for image in images])
     torch.testing.assert_close(maps, single, rtol=1e-4, atol=1e-5)
     brain = torch.zeros(3, 32, 32)
-    assert METHODS[name](tiny_model, images, 1, brain=brain).abs().sum() == 0
+    assert QUICK[name](tiny_model, images, 1, brain=brain).abs().sum() == 0
 
 
 @pytest.mark.parametrize("gradient_at", ["scores", "weights"])
@@ -119,5 +120,5 @@ def test_grad_cam_by_hand(tiny_model: SwinTransformer) -> None:
     handle.remove()
     cam = (kept[0].grad.mean(dim=(1, 2), keepdim=True) * kept[0].detach()).sum(dim=3).relu()
     expected = min_max(F.interpolate(min_max(cam)[:, None], (32, 32), mode="bilinear")[:, 0])
-    torch.testing.assert_close(METHODS["grad_cam"](tiny_model, images, 1), expected)
+    torch.testing.assert_close(QUICK["grad_cam"](tiny_model, images, 1), expected)
     assert not norm._forward_hooks

@@ -16,7 +16,7 @@ from hgisam.config.profile import MethodName
 from hgisam.errors import InputError
 from hgisam.maps import METHODS, hgi_sam
 from hgisam_book.figures import METHOD_NAMES
-from tests.swins import FLAGS, GEOMETRIES, ONE_OF_EACH, build
+from tests.swins import FLAGS, GEOMETRIES, ONE_OF_EACH, QUICK, build
 
 REGISTERED = timm.list_models("*swin*")
 
@@ -54,35 +54,35 @@ def test_all_families_are_registered() -> None:
     assert families <= {name[: len(family)] for name in REGISTERED for family in families}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_batch_is_single_in_every_geometry(name: str, method: str) -> None:
     model, images = build(name)
-    maps = METHODS[method](model, images, 1)
+    maps = QUICK[method](model, images, 1)
     assert maps.shape == (2, *images.shape[2:])
     assert maps.dtype == torch.float32
     assert torch.isfinite(maps).all()
     assert maps.min() >= 0
     assert maps.max() == 1 or (maps.max() == 0 and method == "grad_cam")  # no evidence for the class
-    single = torch.cat([METHODS[method](model, image[None], 1) for image in images])
+    single = torch.cat([QUICK[method](model, image[None], 1) for image in images])
     torch.testing.assert_close(maps, single, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_changes_little(name: str, method: str, dtype: torch.dtype) -> None:
     model, images = build(name)
-    exact = METHODS[method](model, images, 1)
+    exact = QUICK[method](model, images, 1)
     with torch.autocast("cpu", dtype=dtype):
-        maps = METHODS[method](model, images, 1)
+        maps = QUICK[method](model, images, 1)
     assert maps.dtype == torch.float32
     assert float((maps - exact).abs().mean()) < (0.05 if dtype is torch.bfloat16 else 0.005)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_weights_of_another_precision(dtype: torch.dtype) -> None:
-    for method in METHODS.values():
+    for method in QUICK.values():
         model, images = build("v1")
         exact = method(model, images, 1)
         maps = method(model.to(dtype), images.to(dtype), 1)
@@ -91,11 +91,11 @@ def test_weights_of_another_precision(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_gpu_is_cpu(method: str) -> None:
     model, images = build("v1 padded")
-    expected = METHODS[method](model, images, 1)
-    torch.testing.assert_close(METHODS[method](model.cuda(), images.cuda(), 1).cpu(), expected, rtol=0, atol=1e-3)
+    expected = QUICK[method](model, images, 1)
+    torch.testing.assert_close(QUICK[method](model.cuda(), images.cuda(), 1).cpu(), expected, rtol=0, atol=1e-3)
 
 
 class _Classifier(nn.Module):
@@ -111,20 +111,20 @@ class _Classifier(nn.Module):
         return {"classes": logits, "one": logits[:, 1:2], "flat": logits[:, 1]}[self.head]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_a_swin_inside_a_model_and_heads_of_one_logit(method: str) -> None:
     swin, _ = build("v1")
     images = torch.randn(2, 1, 40, 48, generator=torch.Generator().manual_seed(3))
     torch.manual_seed(5)
     whole = _Classifier(swin, "classes")
-    maps = METHODS[method](whole, images, 1)
+    maps = QUICK[method](whole, images, 1)
     assert maps.shape == (2, 40, 48)
     for head in ("one", "flat"):
         other = copy.deepcopy(whole)
         other.head = head
-        torch.testing.assert_close(METHODS[method](other, images, 0), maps)
+        torch.testing.assert_close(QUICK[method](other, images, 0), maps)
         with pytest.raises(InputError, match="one logit"):
-            METHODS[method](other, images, 1)
+            QUICK[method](other, images, 1)
 
 
 def in_place(model: nn.Module) -> nn.Module:
@@ -140,16 +140,16 @@ COMPILED = {
 
 
 @pytest.mark.parametrize("how", COMPILED)
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_maps_of_a_compiled_model_are_those_of_the_original(method: str, how: str) -> None:
     model, images = build("v1")
     compiled = COMPILED[how](copy.deepcopy(model))
     with torch.no_grad():
         compiled(images)
-    torch.testing.assert_close(METHODS[method](compiled, images, 1), METHODS[method](model, images, 1))
+    torch.testing.assert_close(QUICK[method](compiled, images, 1), QUICK[method](model, images, 1))
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 @pytest.mark.parametrize("how", ["done", "no_grad", "frozen", "target", "images", "boom"])
 def test_the_model_is_left_as_it_was(method: str, how: str) -> None:
     model, images = build("v1")
@@ -164,13 +164,13 @@ def test_the_model_is_left_as_it_was(method: str, how: str) -> None:
         handle = model.layers[3].register_forward_pre_hook(_boom)
         before = _state(model)
     if how in {"done", "frozen"}:
-        METHODS[method](model, given, target)
+        QUICK[method](model, given, target)
     elif how == "no_grad":
         with torch.no_grad():
-            METHODS[method](model, given, target)
+            QUICK[method](model, given, target)
     else:
         with pytest.raises(RuntimeError if how == "boom" else InputError):
-            METHODS[method](model, given, target)
+            QUICK[method](model, given, target)
     assert _state(model) == before
     assert images.grad is None
     assert not images.requires_grad
@@ -188,13 +188,15 @@ def _state(model: nn.Module) -> list[Any]:
     return [hooks, flags, [(p.requires_grad, p.grad) for p in model.parameters()]]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 @pytest.mark.parametrize("name", ["v1", "v1 any size", "v2", "v2-cr"])
 def test_images_that_do_not_fit(name: str, method: str) -> None:
     model, images = build(name)
     other = torch.zeros(1, 3, 33, 32)
     for bad, message in [
-        (images[0], "images: got shape"),
+        (images[0], r"images: got shape .*, expected a tensor \[B, C, H, W\], or of volumes \[B, C, D, H, W\]"),
+        (list(images), "images: got a list, expected a tensor"),
+        (images.numpy(), "images: got a ndarray, expected a tensor"),
         (images[:0], "B ≥ 1"),
         (images.to(torch.uint8), "uint8"),
         (images[:, :2], r"at the Swin, expected \[B, 3"),
@@ -203,39 +205,40 @@ def test_images_that_do_not_fit(name: str, method: str) -> None:
         (images.where(images > -1, torch.inf), "not finite"),
     ]:
         with pytest.raises(InputError, match=message):
-            METHODS[method](model, bad, 1)
+            QUICK[method](model, bad, 1)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_brain_masks(method: str) -> None:
     model, images = build("v1 padded")
     size = tuple(images.shape[2:])
     left = torch.zeros(2, *size, dtype=torch.bool)
     left[:, :, : size[1] // 2] = True
-    maps = METHODS[method](model, images, 1, brain=left)
+    maps = QUICK[method](model, images, 1, brain=left)
     assert maps[~left].abs().sum() == 0
     assert maps.max() == 1
     for dtype in (torch.uint8, torch.float64):
-        torch.testing.assert_close(METHODS[method](model, images, 1, brain=left.to(dtype)), maps)
-    assert METHODS[method](model, images, 1, brain=torch.zeros(2, *size)).abs().sum() == 0
+        torch.testing.assert_close(QUICK[method](model, images, 1, brain=left.to(dtype)), maps)
+    assert QUICK[method](model, images, 1, brain=torch.zeros(2, *size)).abs().sum() == 0
     for bad, message in [
         (left[0], "brain: got shape"),
+        (left.numpy(), "brain: got a ndarray, expected a mask of shape"),
         (left[:, :-1], "brain: got shape"),
         (left[:1], "brain: got shape"),
         (torch.full((2, *size), torch.nan), "brain: got values"),
     ]:
         with pytest.raises(InputError, match=message):
-            METHODS[method](model, images, 1, brain=bad)
+            QUICK[method](model, images, 1, brain=bad)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", QUICK)
 def test_a_model_without_evidence_gets_zeros(method: str) -> None:
     """All weights 0: attention is uniform, gradients are 0, and no map is NaN."""
     model, images = build("v1")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    assert METHODS[method](model, images, 1).abs().sum() == 0
+    assert QUICK[method](model, images, 1).abs().sum() == 0
 
 
 @pytest.mark.parametrize(
@@ -255,7 +258,7 @@ def test_a_model_without_evidence_gets_zeros(method: str) -> None:
 def test_options_that_do_not_fit(method: str, options: dict[str, Any], message: str) -> None:
     model, images = build("v1")
     with pytest.raises(InputError, match=message):
-        METHODS[method](model, images, 1, **options)
+        QUICK[method](model, images, 1, **options)
 
 
 def test_profile_knows_every_method() -> None:

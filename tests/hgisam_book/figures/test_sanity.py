@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from hgisam_book.figures import deletion_insertion_curves, randomization_steps
+from hgisam_book.figures import deletion_insertion_curves, explanation_quality, randomization_steps
 
 
 def test_steps_of_randomization() -> None:
@@ -35,3 +35,19 @@ def test_curves_of_deletion_and_insertion() -> None:
     assert list(figure.data[0].y) == [0.9, 0.1]
     assert "random order 0.40 and 0.40; GradCAM 0.40 and 0.40" in figure.layout.meta["alt"]
     assert figure.data[0].line.color != figure.data[2].line.color
+
+
+def test_dice_against_each_criterion() -> None:
+    rows = [
+        {"method": method, "metric": metric, "mean": mean}
+        for method, mean in (("hgi_sam", 0.4), ("rollout", 0.2))
+        for metric in ("Gini index", "sensitivity", "dice")
+    ]
+    agreement = pd.DataFrame({"spearman": [1.0, -1.0]}, index=["Gini index", "sensitivity"])
+    figure = explanation_quality(pd.DataFrame(rows), agreement)
+    assert len(figure.data) == 2 * 2
+    assert [(trace.x[0], trace.y[0]) for trace in figure.data] == [(0.4, 0.4)] * 2 + [(0.2, 0.2)] * 2
+    assert [trace.showlegend for trace in figure.data] == [True, False] * 2
+    assert "of 2 methods" in figure.layout.meta["alt"]
+    assert "Gini index 1.00; sensitivity -1.00" in figure.layout.meta["alt"]
+    assert [each.text for each in figure.layout.annotations] == ["Gini index<br>ρ = 1.00", "sensitivity<br>ρ = -1.00"]
