@@ -7,6 +7,8 @@ Codes are those of pydicom's dictionary (DICOM PS3.16); subdural space is from t
 There is no verified code for the epidural space: an epidural bleed is coded as intracranial and named by its label.
 """
 
+import logging
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,9 +134,16 @@ def save(dataset: pydicom.Dataset, path: str | Path) -> None:
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Turn what highdicom says of images that do not fit into an InputError."""
+    """Turn what highdicom says of images that do not fit into an InputError; silence its remarks, which hold names."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
     try:
-        yield
+        logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except (AttributeError, TypeError, ValueError, KeyError, IndexError) as error:
         said = " ".join(str(error).split())
         raise InputError(f"DICOM {what}", said, "images it may refer to", f"Leave out --{what.lower()}.") from None
+    finally:
+        logger.setLevel(level)

@@ -102,8 +102,8 @@ def result_of(scan: SegmentedScan, ident: str) -> dict[str, Any]:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Four significant digits or decimals; None for a value that is no number."""
-    return None if value is None or not np.isfinite(value) else round(float(value), 4)
+    """Five significant digits; None for a value that is no number."""
+    return None if value is None or not np.isfinite(value) else float(f"{value:.5g}")
 
 
 def write_table(results: Iterable[Mapping[str, Any]], folder: str | Path) -> None:

@@ -40,7 +40,7 @@ MEASUREMENTS = {
     "brain_hu": Measurement("density of the brain", "HU", "calibration, contrast medium or a wrong intercept"),
     "enhanced_percent": Measurement("dense spots inside the brain", "%", "contrast medium, metal or calcification"),
     "slice_mm": Measurement("distance of slices", "mm", "thin or thick slices"),
-    "pixel_mm": Measurement("pixels", "mm", "another field of view"),
+    "pixel_mm": Measurement("pixels", "mm", "coarse pixels"),
     "brain_ml": Measurement("brain", "ml", "not a whole head, or no head"),
     "top_percent": Measurement("brain in the highest slice, of the largest section", "%", "the vertex is cut off"),
     "bottom_percent": Measurement("brain in the lowest slice, of the largest section", "%", "the base is cut off"),
@@ -104,7 +104,8 @@ def reference_ranges(measured: list[dict[str, float]]) -> dict[str, tuple[float,
             low, high = float(np.nanmin(values)), float(np.nanmax(values))
             spread = max((high - low) * MARGIN, 1.0 if MEASUREMENTS[name].unit == "%" else 0.0)
             least = -np.inf if low < 0 else 0.0  # what is never negative has no bound below 0
-            ranges[name] = round(max(least, low - spread), 4), round(high + spread, 4)
+            lowest = 0.0 if name == "pixel_mm" else max(least, low - spread)  # finer pixels lose nothing
+            ranges[name] = round(lowest, 4), round(high + spread, 4)
     return ranges
 
 
