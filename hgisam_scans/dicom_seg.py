@@ -48,12 +48,13 @@ IDENTITY = ("SOPInstanceUID", "SOPClassUID", "StudyInstanceUID", "SeriesInstance
 PRODUCER = "HGI-SAM book"
 
 
-def source_headers(raw: str | Path, files: Sequence[str]) -> list[pydicom.Dataset]:
+def source_headers(raw: str | Path, files: Sequence[str], slice_mm: float) -> list[pydicom.Dataset]:
     """Headers of the original images without their pixels, completed where a derived object needs more.
 
     Args:
         raw: Folder that the files are relative to.
         files: One per slice; one file for all of them if it is multi-frame.
+        slice_mm: Distance of slices, for images without a thickness.
 
     Raises:
         InputError: If an image lacks what a derived object must refer to.
@@ -74,6 +75,8 @@ def source_headers(raw: str | Path, files: Sequence[str]) -> list[pydicom.Datase
                 raise InputError(f"{name} of an image", "missing or no UID", expected, "Leave out --seg and --sr.")
         if not header.get("FrameOfReferenceUID"):
             header.FrameOfReferenceUID = shared
+        if not header.get("SliceThickness"):
+            header.SliceThickness = slice_mm
         found.append(header)
     return found
 

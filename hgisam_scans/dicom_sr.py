@@ -15,6 +15,7 @@ from highdicom.sr import (
     ObservationContext,
     ObserverContext,
     ReferencedSegment,
+    SourceImageForSegmentation,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
@@ -48,12 +49,15 @@ def write_sr(
             ),
         )
         identification = AlgorithmIdentification(name=algorithm, version=version[:16])
+        images = [SourceImageForSegmentation(header.SOPClassUID, header.SOPInstanceUID) for header in headers]
         groups = [
             VolumetricROIMeasurementsAndQualitativeEvaluations(
                 tracking_identifier=TrackingIdentifier(
                     uid=segmentation.SegmentSequence[number - 1].TrackingUID, identifier=f"{name} hemorrhage"
                 ),
-                referenced_segment=ReferencedSegment.from_segmentation(segmentation, segment_number=number),
+                referenced_segment=ReferencedSegment(
+                    segmentation.SOPClassUID, segmentation.SOPInstanceUID, number, source_images=images
+                ),
                 finding_type=codes.SCT.Hemorrhage,
                 finding_sites=[FindingSite(anatomic_location=REGIONS[name])],
                 measurements=[Measurement(name=codes.SCT.Volume, value=round(ml, 3), unit=codes.UCUM.CubicCentimeter)],

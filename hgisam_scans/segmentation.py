@@ -196,7 +196,7 @@ class SegmentedScan:
             masks |= {name: (self.subtypes == MASK_VALUES[name]).astype(np.uint8) for name in SUBTYPES}
             volumes |= self.ml_by_subtype
         files, frames = [file for file, _ in self.sources], [frame for _, frame in self.sources]
-        headers = source_headers(chosen.raw, files)
+        headers = source_headers(chosen.raw, files, self.spacing[0])
         about = {"algorithm": f"HGI-SAM {self.algorithm}", "version": self.networks[0].sha256}
         segmentation = write_seg(seg, headers, frames, masks, **about)
         if sr is not None:

@@ -32,7 +32,8 @@ def scans(series: Series, head: Any, tmp_path: Path) -> Path:
     series(raw / "Doe_Jane", uid="1.3.1", study="1.1")
     series(raw / "Roe_Max", uid="1.3.2", study="1.2", PatientID="8")
     series(raw / "side", uid="1.3.3", study="1.4", PatientID="9", ImageOrientationPatient=[0, 1, 0, 0, 0, -1])
-    nib.save(nib.Nifti1Image(head[0].transpose(2, 1, 0), np.diag([-4, -4, 15, 1])), raw / "scan")
+    nib.save(nib.Nifti1Image(head[0].transpose(2, 1, 0), np.diag([-4, -4, 15, 1])), raw / "scan.nii")
+    (raw / "scan.nii").rename(raw / "scan")
     return raw
 
 

@@ -1,7 +1,10 @@
 """What a segmented scan says: gate, volumes, doubts, and files without names."""
 
+import base64
 import csv
+import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,15 @@ Series = Callable[..., list[Path]]
 def segmented(path: Path, network: Any, **options: Any) -> SegmentedScan:
     choice = choose_series(by_study(find_scans(path).candidates)[0])[0]
     return segment_series(choice, [network], **options)
+
+
+def without_base64(content: bytes) -> bytes:
+    """Content with embedded files unpacked: by chance, any short word is in their base64."""
+    packed = re.compile(rb"[A-Za-z0-9+/=]{200,}")
+    unpacked = (base64.b64decode(blob) for blob in packed.findall(content))
+    texts = [gzip.decompress(each) for each in unpacked if each[:2] == b"\x1f\x8b"]
+    headers = [text[:352] for text in texts if text[344:347] == b"n+1"]
+    return b"".join([packed.sub(b"", content), *headers])
 
 
 @pytest.fixture
@@ -106,7 +118,7 @@ def test_no_output_but_seg_and_sr_names_a_patient_or_a_file(scan: SegmentedScan,
     text = {"report.html", "result.json", "results.csv", "slices.csv"}
     assert names >= text | {"mask.nii.gz", "map.nii.gz", "seg.dcm", "sr.dcm"}
     for name in text | {"mask.nii.gz"}:
-        content = (out / name).read_bytes()
+        content = without_base64((out / name).read_bytes())
         for private in (b"Doe", b"Jane", b"19600102", b"A77", b"1.2.3.4", str(tmp_path).encode()):
             assert private not in content, name
     assert pydicom.dcmread(out / "seg.dcm").PatientName == "Doe^Jane"
@@ -160,7 +172,7 @@ def test_an_sr_has_the_volume_of_each_segment(scan: SegmentedScan, tmp_path: Pat
     (measurement,) = group.get_measurements(name=codes.SCT.Volume)
     assert measurement.value == pytest.approx(scan.ml, abs=1e-3)
     assert measurement.unit == codes.UCUM.CubicCentimeter
-    segment = group.referenced_segment.ReferencedSOPSequence[0]
+    segment = group.referenced_segment[0].ReferencedSOPSequence[0]
     assert segment.ReferencedSOPInstanceUID == pydicom.dcmread(tmp_path / "seg.dcm").SOPInstanceUID
 
 
