@@ -153,7 +153,9 @@ WITHOUT_TORCH = (
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
     """Imports among our packages, without those for type checkers."""
-    return grimp.build_graph("hgisam", "data_prep", "hgisam_book", "hgisam_scans", exclude_type_checking_imports=True, cache_dir=None)
+    return grimp.build_graph(
+        "hgisam", "data_prep", "hgisam_book", "hgisam_scans", exclude_type_checking_imports=True, cache_dir=None
+    )
 
 
 @cache

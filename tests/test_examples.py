@@ -37,7 +37,9 @@ WITHOUT_EXAMPLE = {
 
 def modules() -> list[str]:
     """Names of the modules with examples; found in the text, so that pytest need not import them to collect tests."""
-    paths = [path for package in ("hgisam", "data_prep", "hgisam_scans") for path in sorted((ROOT / package).rglob("*.py"))]
+    paths = [
+        path for package in ("hgisam", "data_prep", "hgisam_scans") for path in sorted((ROOT / package).rglob("*.py"))
+    ]
     names = [path.relative_to(ROOT).with_suffix("").parts for path in paths if ">>> " in path.read_text()]
     return [".".join(parts).removesuffix(".__init__") for parts in names]
 

@@ -64,8 +64,7 @@ def evaluate_external(run: str | Path, data_path: str | Path, out: str | Path) -
         path = trained.parent / "evaluate" / "thresholds.json"
     data = _open(EVALUATED, trained, Path(data_path), out)
     if not data.labelled:
-        remedy = "Use hgisam map with the same --run, --data and --out."
-        raise InputError(f"prepared data set {data_path}", "no labels in it", "slices that bleed or not", remedy)
+        raise InputError(f"data set {data_path}", "no labels", "slices that bleed or not", "Use hgisam map instead.")
     thresholds: dict[str, Any] = read_json(path)
     check_content(_Thresholds, thresholds, str(path), "the thresholds of a run", "Rerun the step evaluate.")
     with _extracted(EVALUATED, trained, data, out) as (folder, checkpoint):
@@ -102,8 +101,8 @@ def _extracted(step: str, trained: Path, data: PreparedDataset, out: Path) -> It
     out = out.resolve()
     with resumed_folder(partial_of(out), fingerprint) as folder:
         checkpoint = load_checkpoint(trained)
-        profile = checkpoint.profile
-        extract_maps(SlicePredictor.of(checkpoint, profile), methods_of(profile.maps), data, folder)
+        predictor = SlicePredictor.of(checkpoint, checkpoint.profile)
+        extract_maps(predictor, methods_of(checkpoint.profile.maps), data, folder)
         yield folder, checkpoint
         outputs = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != MARK}
         write_json(folder / "manifest.json", {**manifest, "outputs": outputs})
