@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from pydantic import BaseModel
 
 from hgisam.data.labels import SUBTYPES
@@ -16,16 +17,16 @@ from hgisam.errors import InputError, check_choice
 from hgisam.inference.extraction import methods_of
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.maps import METHODS
-from hgisam.models.checkpoint import checkpoint_folder, load_checkpoint, shipped_checkpoints
+from hgisam.models.checkpoint import Checkpoint, checkpoint_folder, load_checkpoint, shipped_checkpoints
 from hgisam.runs.files import check_content, read_json
 from hgisam.runs.folders import sha256_of
-from hgisam_book.studies.blood_density import density_map, with_density
 from hgisam_book.studies.cross_validation import probability_of_bleeding
 from hgisam_scans.volume_interval import Interval
 
 CALIBRATION, THRESHOLDS = "calibration.json", "thresholds.json"  # beside the weights
 PROBABILITY, REFINED = "probability", "hgi_sam_refined"
 HALF = 0.5
+BATCH = 8  # slices at once: more need more memory and save no time on a processor
 HU = npt.NDArray[np.int16]
 Brain = npt.NDArray[np.uint8]
 Maps = npt.NDArray[np.float32]
@@ -97,6 +98,8 @@ class Network:
         found, scores = self.predictor.predict(hu, brain, {"map": method})
         maps = found["map"].astype(np.float32)
         if self.refinement:
+            from hgisam_book.studies.blood_density import density_map, with_density  # takes most of a second
+
             segmenter, threshold_hu = self.refinement
             predicted = segmenter.maps(segmenter.images(hu, brain), probability_of_bleeding, hu.shape[1])
             pixel_mm, slice_mm = rows[["pixel_mm", "slice_mm"]].median()
@@ -108,7 +111,8 @@ class Network:
         """Evidence [subtype, slice, px, px] for each of `SUBTYPES`: its probability in the slice times its map."""
         images, method = self.predictor.images(hu, brain), _method(self.predictor, self.method)
         classes = self.predictor.task.classes
-        probability = self.predictor.logits(images).float().sigmoid().cpu().numpy()
+        logits = torch.cat([self.predictor.logits(part) for part in images.split(self.predictor.batch_size)])
+        probability = logits.float().sigmoid().cpu().numpy()
         evidence = []
         for name in SUBTYPES:
             target = classes.index(name)
@@ -154,7 +158,7 @@ def load_networks(
 def _load(name: str | Path, method: str | None, threshold: float | None) -> Network:
     folder = checkpoint_folder(name)
     checkpoint = load_checkpoint(folder)
-    predictor = SlicePredictor.of(checkpoint, checkpoint.profile)
+    predictor = _predictor(checkpoint)
     segments = checkpoint.profile.task == "segmentation"
     method = method or (PROBABILITY if segments else "hgi_sam")
     check_choice(f"method of {name}", method, [PROBABILITY] if segments else [*METHODS, REFINED])
@@ -164,13 +168,19 @@ def _load(name: str | Path, method: str | None, threshold: float | None) -> Netw
     return Network(shown, folder, predictor, method, threshold, _calibration(folder), refinement)
 
 
+def _predictor(checkpoint: Checkpoint) -> SlicePredictor:
+    predictor = SlicePredictor.of(checkpoint, checkpoint.profile)
+    predictor.batch_size = min(predictor.batch_size, BATCH)
+    return predictor
+
+
 def _refinement(run: Path) -> tuple[SlicePredictor, float]:
     if not (run / "refined" / "self_trained" / "model.json").is_file():
         expected = "a run with refined maps"
         raise InputError("--method hgi_sam_refined", f"no refined maps in {run}", expected, "Run 12_refined_maps.")
     checkpoint = load_checkpoint(run / "refined" / "self_trained")
     density = read_json(run / "refined" / "pseudo" / "density.json")
-    return SlicePredictor.of(checkpoint, checkpoint.profile), float(density["threshold_hu"])
+    return _predictor(checkpoint), float(density["threshold_hu"])
 
 
 def _threshold(folder: Path, method: str) -> float:

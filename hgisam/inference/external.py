@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -58,15 +58,13 @@ def evaluate_external(run: str | Path, data_path: str | Path, out: str | Path) -
     `map_external`, for an evaluated run or a checkpoint with `thresholds.json`; adds the files of `evaluate_step`.
     """
     trained, out = checkpoint_folder(run), Path(out)
-    path = trained / "thresholds.json"
-    if trained.parent == Path(run) or not path.is_file():
+    if trained.parent == Path(run) or not (path := trained / "thresholds.json").is_file():
         manifests_of_one_run(trained.parent, ["train", "maps", "evaluate"])
         path = trained.parent / "evaluate" / "thresholds.json"
     data = _open(EVALUATED, trained, Path(data_path), out)
     if not data.labelled:
         raise InputError(f"data set {data_path}", "no labels", "slices that bleed or not", "Use hgisam map instead.")
-    thresholds: dict[str, Any] = read_json(path)
-    check_content(_Thresholds, thresholds, str(path), "the thresholds of a run", "Rerun the step evaluate.")
+    check_content(_Thresholds, thresholds := read_json(path), str(path), "the thresholds of a run", "Rerun evaluate.")
     with _extracted(EVALUATED, trained, data, out) as (folder, checkpoint):
         write_json(folder / "thresholds.json", thresholds)
         score_maps, scores = read_score_maps(folder / "maps.zarr"), read_table(folder / "scores.parquet")
