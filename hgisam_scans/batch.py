@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,8 +22,19 @@ from hgisam.runs.folders import check_named, held, is_free, sha256_of, whole_fol
 from hgisam.runs.sources import hash_of, package_sources
 from hgisam_scans.find_scans import Candidate, Choice, by_study, choose_series, find_scans
 from hgisam_scans.networks import CALIBRATION, THRESHOLDS, Network, load_networks
-from hgisam_scans.outputs import FAILED, RESULT, TABLE, Wanted, write_names, write_outputs, write_table
-from hgisam_scans.segmentation import segment_series
+from hgisam_scans.outputs import (
+    FAILED,
+    RESULT,
+    STATUSES,
+    TABLE,
+    UNCALIBRATED,
+    Wanted,
+    write_names,
+    write_outputs,
+    write_table,
+)
+from hgisam_scans.report import NOT_COMPARED
+from hgisam_scans.segmentation import no_images, segment_series
 
 log = logging.getLogger(__name__)
 LOCK, BATCH = ".lock", "batch.json"
@@ -50,13 +62,15 @@ def segment_one(scan: str | Path, out: str | Path, wanted: Wanted) -> str:
         raise InputError(f"scan {scan}", f"{len(studies)} studies", "one", "Add --batch, or give the folder of one.")
     if wanted.series == "all":
         return segment_folder(scan, out, wanted)
-    choice = choose_series(studies[0], wanted.series)[0]
+    choice = choose_series(studies[0], wanted.series)[0]._replace(skipped=tuple(found.skipped))
+    if wanted.seg and choice.chosen.kind != "DICOM":
+        raise no_images(choice.chosen.kind)
     networks = _networks(wanted)
     segmented = segment_series(choice, networks, gate=wanted.gate)
     with whole_folder(out) as folder:
         write_outputs(segmented, folder, wanted, "", "")
     names = [(file, "", "segmented") for file in dict.fromkeys(file for file, _ in segmented.sources)]
-    names += [(file, "", f"skipped: {why}") for file, why in (*found.skipped, *segmented.skipped)]
+    names += [(file, "", f"skipped: {why}") for file, why in segmented.skipped]
     names += [(file, "", "series not chosen") for file in _files_of(studies[0], [choice])]
     result = read_json(out / RESULT)
     return "\n".join((_line(result), f"Report: {out / 'report.html'}", _private(write_names(out, names))))
@@ -115,8 +129,8 @@ def segment_folder(scan: str | Path, out: str | Path, wanted: Wanted, *, jobs: i
         run_all(_segment_task, missing, jobs, "scans")
         results = [read_json(out / ident / RESULT) for ident in tasks]
         write_table(results, out)
-    counts = {status: sum(each["status"] == status for each in results) for status in ("ok", "not trusted", FAILED)}
-    told = ", ".join(f"{count} {status}" for status, count in counts.items())
+    counts = Counter(each["status"] for each in results)
+    told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status] or status != UNCALIBRATED)
     return f"{len(results)} scans: {told}. Table: {out / TABLE}\n{_private(out.with_name(f'{out.name}.files.csv'))}"
 
 
@@ -178,7 +192,7 @@ def _files_of(study: Sequence[Candidate], choices: Sequence[Choice]) -> list[str
 
 
 def _check_out(scan: Path, out: Path, made: Sequence[str]) -> None:
-    """Refuses an output folder that holds something else, or that lies in the scan's folder.
+    """Refuses an output folder that holds something else, lies in the scan's folder, or cannot be made.
 
     Raises:
         InputError: If it does.
@@ -187,6 +201,10 @@ def _check_out(scan: Path, out: Path, made: Sequence[str]) -> None:
     target, source = out.resolve(), (scan if scan.is_dir() else scan.parent).resolve()
     if scan.is_dir() and (target == source or source in target.parents or target in source.parents):
         raise InputError("--out", f"{out}, which overlaps {scan}", "a folder beside the scan", "Choose another one.")
+    above = next(path for path in target.parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        got = f"{above}, {'which cannot be written to' if above.is_dir() else 'a file'}"
+        raise InputError(f"folder above --out {out}", got, "a folder that can be written to", "Choose another one.")
     if not is_free(out, made):
         got = f"{contents(out)}, which is no earlier result"
         raise InputError("--out", got, "a new folder or an earlier result", "Choose another one; nothing was changed.")
@@ -196,9 +214,10 @@ def _line(result: dict[str, Any]) -> str:
     """Result of a scan in one line."""
     found = f"{result['bleeding_slices']} of {result['slices']} slices predicted to bleed"
     if result["ml"] is None:
-        return f"not trusted: {result['reason']}. ({found})"
+        return f"not trusted ({found}): {result['reason']}"
     interval = "no interval" if result["low_ml"] is None else f"{result['low_ml']:.1f} to {result['high_ml']:.1f} ml"
-    return f"{result['ml']:.1f} ml ({interval}); {found}. Research only, never for diagnosis."
+    doubt = f"; {UNCALIBRATED}: {NOT_COMPARED}" if result["status"] == UNCALIBRATED else ""
+    return f"{result['ml']:.1f} ml ({interval}{doubt}); {found}. Research only, never for diagnosis."
 
 
 def _private(path: Path) -> str:

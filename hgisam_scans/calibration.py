@@ -65,6 +65,7 @@ def calibrate(
     if data is not None:
         if kind not in MASKED:
             raise InputError("--kind", kind, " or ".join(MASKED), "Give a data set with masks.")
+        READERS[kind].tables(data)  # says what is missing
         return _write(networks, kind, Path(data), f"scans of {kind}", None)
     with tempfile.TemporaryDirectory(prefix="calibrate-") as scratch:
         cohorts: dict[Layout, int] = {"ct-ich": patients, "rsna": TRAINING_PATIENTS}

@@ -99,11 +99,13 @@ class Choice(NamedTuple):
         chosen: The candidate.
         reason: Why, in a sentence for the report.
         others: Name of each other series, and what speaks against it.
+        skipped: (file, reason) of files beside it that are no part of a series.
     """
 
     chosen: Candidate
     reason: str
     others: tuple[tuple[str, str], ...]
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def find_scans(scan: str | Path, workers: Workers = 1) -> Found:
@@ -279,7 +281,7 @@ def _is_sharp(kernel: str) -> bool:
     return False
 
 
-def choose_series(candidates: Sequence[Candidate], series: str | None = None) -> list[Choice]:
+def choose_series(candidates: Sequence[Candidate], series: str | int | None = None) -> list[Choice]:
     """Choose the series to segment among those of one study.
 
     Args:
@@ -290,6 +292,7 @@ def choose_series(candidates: Sequence[Candidate], series: str | None = None) ->
         InputError: If no series has that number or UID.
     """
     ranked = sorted(candidates, key=lambda each: each.rank)
+    series = None if series is None else str(series)
     if series == "all":
         return [Choice(each, "all series were requested", ()) for each in sorted(ranked, key=lambda each: each.number)]
     matches = [each for each in ranked if series in (None, each.uid, str(each.number))]

@@ -146,7 +146,9 @@ def load_networks(
         InputError: If there is no such checkpoint, method or threshold, or the members read different fields of view.
     """
     names = [checkpoint] if isinstance(checkpoint, str | Path) else list(checkpoint)
-    if threshold is not None and not 0 < threshold <= 1:
+    if not names:
+        raise InputError("--checkpoint", "none", f"one of {', '.join(shipped_checkpoints())}, or a folder", "Name one.")
+    if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold <= 1):
         raise InputError("--threshold", threshold, "more than 0, at most 1", "Score maps are in [0, 1].")
     networks = [_load(name, method, threshold) for name in names]
     if len(fields := {network.grid[1] for network in networks}) > 1:

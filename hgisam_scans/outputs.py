@@ -15,7 +15,7 @@ from hgisam.runs.folders import whole_file
 from hgisam_scans.report import STATEMENT, render_report, trained_on
 from hgisam_scans.segmentation import SegmentedScan
 
-TRUSTED, NOT_TRUSTED, FAILED = "ok", "not trusted", "failed"
+STATUSES = TRUSTED, UNCALIBRATED, NOT_TRUSTED, FAILED = "ok", "not calibrated", "not trusted", "failed"
 RESULT, TABLE = "result.json", "results.csv"
 COLUMNS = (
     "scan", "status", "ml", "low_ml", "high_ml", "spread_ml", *(f"{name}_ml" for name in SUBTYPES), "slices",
@@ -46,12 +46,14 @@ def write_outputs(scan: SegmentedScan, folder: str | Path, wanted: Wanted, ident
         fingerprint: Of scan and settings, for a later call that finds the result done.
 
     Raises:
-        InputError: If a SEG or SR is wanted, and the scan has no images that these could refer to.
+        InputError: If a SEG or SR is wanted, and the DICOM images lack what these refer to.
     """
     folder = Path(folder)
     scan.save_nifti(folder)
     remarks = list(scan.remarks)
-    if wanted.sr and scan.trusted:
+    if wanted.seg and scan.choice.chosen.kind != "DICOM":
+        remarks.append("no SEG was written: the scan has no DICOM images that it could refer to")
+    elif wanted.sr and scan.trusted:
         scan.save_dicom_sr(folder / "sr.dcm", folder / "seg.dcm")
     elif wanted.seg:
         scan.save_dicom_seg(folder / "seg.dcm")
@@ -81,7 +83,7 @@ def result_of(scan: SegmentedScan, ident: str) -> dict[str, Any]:
     chosen = scan.choice.chosen
     return {
         "scan": ident,
-        "status": TRUSTED if scan.trusted else NOT_TRUSTED,
+        "status": NOT_TRUSTED if not scan.trusted else TRUSTED if scan.calibrated else UNCALIBRATED,
         **{name: _rounded(value) if scan.trusted else None for name, value in volumes.items()},
         "interval_calibrated_on": calibration and calibration.cohort,
         "reason": "; ".join(scan.doubts),

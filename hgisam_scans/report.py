@@ -19,10 +19,12 @@ from PIL import Image
 from scipy import ndimage
 
 from hgisam.data.windows import to_uint8
+from hgisam.models.checkpoint import shipped_checkpoints
 from hgisam_scans.segmentation import SegmentedScan
 
 WINDOW_HU = 40, 80  # level and width of the pictures
 STATEMENT = "For research and teaching only, never for diagnosis. No medical device."
+NOT_COMPARED = "nothing tells whether the scan is like the data of the training; run hgisam calibrate"
 MASK_RGB, MAP_RGB = (230, 70, 60), (250, 180, 40)
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --bad: #b3261e; }
@@ -40,7 +42,7 @@ figure { margin: 0; } figcaption { font-size: .85rem; }
 .slice img + img { position: absolute; inset: 0; }
 #show-mask:not(:checked) ~ .slices .mask, #show-map:not(:checked) ~ .slices .map { display: none; }
 .bleeds figcaption { font-weight: 700; }
-canvas { width: 100%; height: 60vh; background: #000; }
+.viewer { height: 60vh; min-height: 20rem; background: #000; }
 @media (prefers-color-scheme: dark) { :root { --bad: #ff8a80; } }
 """
 VIEWER = """
@@ -53,7 +55,8 @@ const text = async (id) => new Response(
     const script = document.createElement("script");
     script.textContent = await text("niivue");
     document.head.append(script);
-    const view = new niivue.Niivue({ show3Dcrosshair: true, backColor: [0, 0, 0, 1], dragAndDropEnabled: false });
+    const view = new niivue.Niivue({ show3Dcrosshair: true, backColor: [0, 0, 0, 1], dragAndDropEnabled: false,
+      isRadiologicalConvention: true, logLevel: "warn" });
     await view.attachToCanvas(document.getElementById("viewer"));
     const volume = async (id, options) => niivue.NVImage.loadFromBase64(
       { base64: document.getElementById(id).textContent, name: id + ".nii.gz", ...options });
@@ -62,7 +65,7 @@ const text = async (id) => new Response(
     view.setSliceType(view.sliceTypeMultiplanar);
     document.getElementById("opacity").addEventListener("input", (event) =>
       view.setOpacity(1, Number(event.target.value)));
-    said.textContent = "Drag to move, wheel or pinch to zoom, right button for the window.";
+    said.textContent = "Drag to move through the slices, wheel or pinch to zoom. Patient's right on the left.";
     document.body.dataset.viewer = "shown";
   } catch (error) { said.textContent = "No viewer here: this browser lacks WebGL 2 (" + error.message + ")."; }
 })();
@@ -91,10 +94,10 @@ def render_report(scan: SegmentedScan, ident: str = "") -> str:
 
 def trained_on(scan: SegmentedScan) -> str:
     """What the networks were trained on, in a sentence."""
-    profiles = {network.predictor.checkpoint.profile.name for network in scan.networks}
-    shipped = all(network.name.startswith("phantom") for network in scan.networks)
+    profiles = sorted({network.predictor.checkpoint.profile.name for network in scan.networks})
+    shipped = {network.name for network in scan.networks} <= shipped_checkpoints().keys()
     data = "phantoms, that is synthetic head CT" if shipped else f"the data of the profile {' and '.join(profiles)}"
-    return f"The network ({scan.algorithm}) was trained on {data}; nothing here was examined on patients for that use."
+    return f"Segmented by {scan.algorithm}, trained on {data}, and not validated on patients for clinical use."
 
 
 def _volume(scan: SegmentedScan) -> str:
@@ -106,6 +109,8 @@ def _volume(scan: SegmentedScan) -> str:
             f"network knows. Mask and map are shown, and mean as little.</p><ul>{reasons}</ul>"
         )
     lines = [f"<p class='volume'>{scan.ml:.1f} ml</p>"]
+    if not scan.calibrated:
+        lines.append(f"<p class='doubt'>Not calibrated: {NOT_COMPARED}.</p>")
     if scan.interval_ml and (interval := scan.interval) and (calibration := scan.networks[0].calibration):
         low, high = scan.interval_ml
         lines.append(
@@ -113,7 +118,7 @@ def _volume(scan: SegmentedScan) -> str:
             f"{html.escape(calibration.cohort)}. It says nothing about patients unlike these.</p>"
         )
     else:
-        lines.append("<p>No interval: this network, method and threshold are not calibrated.</p>")
+        lines.append("<p>No interval: none is calibrated for this network and method.</p>")
     if scan.spread_ml is not None:
         lines.append(f"<p>Standard deviation over {len(scan.networks)} networks: {scan.spread_ml:.1f} ml.</p>")
     if scan.ml_by_subtype:
@@ -206,7 +211,8 @@ def _viewer(scan: SegmentedScan) -> str:
     }  # fmt: skip
     blocks = "".join(f"<script type='text/plain' id='{name}'>{text}</script>" for name, text in data.items())
     return (
-        "<p id='viewer-said'>Loading.</p><canvas id='viewer' aria-label='Scan and mask in three planes'></canvas>"
+        "<p id='viewer-said'>Loading.</p>"
+        "<div class='viewer'><canvas id='viewer' aria-label='Scan and mask in three planes'></canvas></div>"
         "<p><label for='opacity'>opacity of the mask</label> "
         "<input type='range' id='opacity' min='0' max='1' step='0.05' value='0.5'></p>"
         "<p><small>Viewer: NiiVue, © 2021 NiiVue, BSD 2-clause, provided as is, without warranty; the whole notice is "

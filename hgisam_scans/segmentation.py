@@ -1,6 +1,7 @@
 """Segmentation of one scan on its own grid, and the object that holds the result."""
 
 import gzip
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import pandas as pd
 from data_prep.folder import read_study
 from data_prep.grid import to_native
 from data_prep.nifti import open_image, slice_axes
+from data_prep.raw_folder import first_names
 from data_prep.study import Settings, prepare_volume
 from data_prep.volume import Stored, UnusableError, Volume
 from hgisam.data.labels import MASK_VALUES, SUBTYPES
@@ -75,7 +77,7 @@ class SegmentedScan:
         doubts: Why the result cannot be trusted; empty if the scan is like the training data.
         measured: Measurement of the scan → value, see `hgisam_scans.trust`.
         remarks: What was assumed, skipped or uneven, one sentence each.
-        skipped: (file, reason) of unusable images; names of files are private.
+        skipped: (file, reason) of unusable images and other files; names of files are private.
         choice: The series, and why it was chosen.
         networks: What segmented it.
         gated: False if slices that are not predicted to bleed may have a mask too.
@@ -109,6 +111,11 @@ class SegmentedScan:
     def trusted(self) -> bool:
         """True if nothing speaks against the result."""
         return not self.doubts
+
+    @property
+    def calibrated(self) -> bool:
+        """False if nothing tells which scans are like those of the training: the result is then not doubted either."""
+        return self.networks[0].calibration is not None
 
     @property
     def algorithm(self) -> str:
@@ -188,9 +195,7 @@ class SegmentedScan:
 
         chosen = self.choice.chosen
         if chosen.kind != "DICOM":
-            raise InputError(
-                "--seg", f"a {chosen.kind} scan", "a DICOM series to refer to", "Leave out --seg and --sr."
-            )
+            raise no_images(chosen.kind)
         masks, volumes = {INTRACRANIAL: self.mask}, {INTRACRANIAL: self.ml}
         if self.subtypes is not None:
             masks |= {name: (self.subtypes == MASK_VALUES[name]).astype(np.uint8) for name in SUBTYPES}
@@ -203,9 +208,14 @@ class SegmentedScan:
             write_sr(sr, headers, segmentation, volumes, **about)
 
 
+def no_images(kind: str) -> InputError:
+    """The error for a SEG or SR of a scan that is no DICOM series."""
+    return InputError("--seg", f"a {kind} scan", "a DICOM series to refer to", "Leave out --seg and --sr.")
+
+
 def segment(
     scan: str | Path, checkpoint: str | Path | Sequence[str | Path] = "phantom-binary", *, method: str | None = None,
-    threshold: float | None = None, series: str | None = None, gate: bool = True,
+    threshold: float | None = None, series: str | int | None = None, gate: bool = True,
 ) -> SegmentedScan:  # fmt: skip
     """Segment intracranial hemorrhage in a head CT. For research and teaching only, never for diagnosis.
 
@@ -231,7 +241,8 @@ def segment(
     if series == "all":
         raise InputError("series", "all", "a number or a SeriesInstanceUID", "Call it once for each series.")
     networks = load_networks(checkpoint, method=method, threshold=threshold)
-    return segment_series(choose_series(studies[0], series)[0], networks, gate=gate)
+    choice = choose_series(studies[0], series)[0]._replace(skipped=tuple(found.skipped))
+    return segment_series(choice, networks, gate=gate)
 
 
 def segment_series(choice: Choice, networks: Sequence[Network], *, gate: bool = True) -> SegmentedScan:
@@ -244,8 +255,10 @@ def segment_series(choice: Choice, networks: Sequence[Network], *, gate: bool = 
     try:
         volume = read_study(chosen.raw, chosen.study)
     except UnusableError as error:
+        reasons = dict.fromkeys(why for _, why in error.remarks.skipped)
+        got = f"{error}{f' ({first_names(list(reasons), 3)})' if reasons else ''}"
         expected = "an axial head CT in HU"
-        raise InputError(chosen.name, str(error), expected, "Choose another series: --series, or fix it.") from None
+        raise InputError(chosen.name, got, expected, "Choose another series: --series, or fix it.") from None
     return segment_volume(volume, choice, networks, gate=gate)
 
 
@@ -286,8 +299,8 @@ def segment_volume(
         spread_ml=_spread_ml(networks, members, brain, rows, gate=gate) if len(networks) > 1 else None,
         spacing=(float(rows["slice_mm"].median()), *_stored_spacing(stored)),
         positions_mm=volume.positions_mm[order], affine=_affine(stored, volume), doubts=tuple(found), measured=measured,
-        remarks=tuple(_remarks(volume, choice, statistics)), skipped=tuple(volume.remarks.skipped), choice=choice,
-        networks=tuple(networks), gated=gate, sources=_sources(volume, choice, order),
+        remarks=tuple(_remarks(volume, choice, statistics)), skipped=(*choice.skipped, *volume.remarks.skipped),
+        choice=choice, networks=tuple(networks), gated=gate, sources=_sources(volume, choice, order),
         prepared=Prepared(
             hu[order], brain[order], maps[order],
             (apply_threshold(maps, threshold, brain) & shown[:, None, None]).astype(np.uint8)[order],
@@ -407,8 +420,8 @@ def _remarks(volume: Volume, choice: Choice, statistics: dict[str, Any]) -> list
         remarks.append("the images have no patient id, or one that names nobody: the study was read by its own id")
     if volume.remarks.duplicates:
         remarks.append(f"{volume.remarks.duplicates} copies of images were left out")
-    if volume.remarks.skipped:
-        remarks.append(f"{len(volume.remarks.skipped)} images could not be used")
+    reasons = Counter(why for _, why in (*choice.skipped, *volume.remarks.skipped))
+    remarks += [f"files skipped: {count}, {why}" for why, count in reasons.items()]
     if abs(statistics["tilt_deg"]) >= 0.5:
         remarks.append(f"the gantry was tilted by {statistics['tilt_deg']:.1f}°; the mask follows the tilted slices")
     if statistics["widest_gap"] > 1.2:

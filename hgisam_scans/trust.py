@@ -125,7 +125,13 @@ def doubts(
     for name, (low, high) in (reference or {"brain_ml": BRAIN_ML}).items():
         about, value = MEASUREMENTS[name], measured[name]
         if not low <= value <= high:  # NaN too
-            seen = f"{value:.3g} {about.unit}" if np.isfinite(value) else "not measurable"
-            usual = f"{low:.3g} to {high:.3g} {about.unit}"
-            found.append(f"{about.name}: {seen}, in data like those of the training {usual} ({about.hint})")
+            seen = f"{_short(value)} {about.unit}" if np.isfinite(value) else "not measurable"
+            usual = f"{_short(low)} to {_short(high)} {about.unit}"
+            whose = "data like those of the training" if reference else "heads"
+            found.append(f"{about.name}: {seen}, in {whose} {usual} ({about.hint})")
     return found
+
+
+def _short(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

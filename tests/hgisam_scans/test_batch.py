@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from data_prep.nifti import open_image
 from hgisam.errors import InputError
 from hgisam_scans import batch
 from hgisam_scans.batch import segment_folder, segment_one
@@ -52,10 +53,10 @@ def test_each_scan_has_a_row_and_a_failure_costs_no_other(scans: Path, tmp_path:
     out = tmp_path / "out"
     told = segment_folder(scans, out, Wanted())
     rows = table(out)
-    assert sorted(row["status"] for row in rows) == ["failed", "ok", "ok", "ok"]
+    assert sorted(row["status"] for row in rows) == ["failed", *["not calibrated"] * 3]
     failed = next(row for row in rows if row["status"] == "failed")
     assert "not axial" in failed["reason"]
-    assert told.startswith("4 scans: 3 ok, 0 not trusted, 1 failed")
+    assert told.startswith("4 scans: 0 ok, 3 not calibrated, 0 not trusted, 1 failed")
     for path in [path for path in out.rglob("*") if path.suffix in (".csv", ".json", ".html")]:
         assert not {"Doe", "Roe"} & set(path.read_text().replace("_", " ").split()), path
     names = list(csv.DictReader((tmp_path / "out.files.csv").open()))
@@ -177,5 +178,13 @@ def test_a_damaged_header_is_one_line_or_a_result(kind: str, scans: Path, tmp_pa
             segment_one(raw, tmp_path / "out", Wanted(seg=kind == "dicom"))
         except InputError as error:
             refused.append(str(error))
+            continue
+        mask = nib.load(tmp_path / "out" / "mask.nii.gz")
+        if kind == "dicom":  # never a mask of another grid
+            assert mask.shape[:2] == (64, 64)
+        else:
+            with open_image(file) as scan:
+                assert mask.shape == scan.shape
+                np.testing.assert_array_equal(mask.affine, scan.affine)
     assert len(refused) < COUNT
     assert not [line for line in refused if "\n" in line]

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 
 from hgisam.errors import InputError
 from hgisam_scans.find_scans import DIRECTORY, by_study, choose_series, find_scans
+from hgisam_scans.segmentation import segment_series
 
 Series = Callable[..., list[Path]]
 
@@ -70,6 +71,15 @@ def test_two_scans_under_one_uid_are_two(series: Series, tmp_path: Path) -> None
     assert [candidate.slices for candidate in found] == [8, 8]
     assert len({candidate.key for candidate in found}) == 2
     assert len(by_study(found)) == 2
+
+
+def test_two_scans_under_one_uid_in_one_folder_are_never_mixed(series: Series, network: Any, tmp_path: Path) -> None:
+    series(tmp_path / "raw")
+    for path in series(tmp_path / "other", turn=lambda image: image // 2):
+        path.rename(tmp_path / "raw" / f"b{path.name}")
+    (candidate,) = find_scans(tmp_path / "raw").candidates
+    with pytest.raises(InputError, match="different images at one place"):
+        segment_series(choose_series([candidate])[0], [network])
 
 
 def test_a_series_in_two_folders_is_one(series: Series, tmp_path: Path) -> None:

@@ -103,54 +103,59 @@ def test_an_oblique_affine_and_both_codes_stay_to_the_bit(head: Any, network: An
     assert b"Doe" not in nib.load(tmp_path / "mask.nii.gz").header.binaryblock
 
 
+# how the pixels of an image are stored → the directions of its rows and columns, and the signs of rows and columns
 TURNS: list[tuple[Any, tuple[float, ...], tuple[int, int]]] = [
     (lambda image: image, (1, 0, 0, 0, 1, 0), (1, 1)),
     (lambda image: image[:, ::-1], (-1, 0, 0, 0, 1, 0), (1, -1)),
     (lambda image: image[::-1], (1, 0, 0, 0, -1, 0), (-1, 1)),
+    (lambda image: image[::-1, ::-1], (-1, 0, 0, 0, -1, 0), (-1, -1)),
     (lambda image: image.T, (0, 1, 0, 1, 0, 0), (1, 1)),
+    (lambda image: image[:, ::-1].T, (0, 1, 0, -1, 0, 0), (1, -1)),
+    (lambda image: image[::-1].T, (0, -1, 0, 1, 0, 0), (-1, 1)),
     (lambda image: image[::-1, ::-1].T, (0, -1, 0, -1, 0, 0), (-1, -1)),
 ]
+UNEVEN = [0, 15, 30, 41, 52, 67, 82, 100]
 
 
 @pytest.mark.parametrize("turn", range(len(TURNS)))
-@pytest.mark.parametrize("positions", [None, [0, 15, 30, 41, 52, 67, 82, 100]], ids=["even", "uneven"])
+@pytest.mark.parametrize("positions", [None, UNEVEN], ids=["even", "uneven"])
+@pytest.mark.parametrize("tilt_deg", [0.0, -12.0, 18.5])
+@pytest.mark.parametrize("padding", [None, -2000], ids=["whole", "padded"])
 def test_a_dicom_mask_lies_on_the_stored_pixels(
-    turn: int, positions: Any, network: Any, series: Callable[..., list[Path]], tmp_path: Path
-) -> None:
+    turn: int, positions: Any, tilt_deg: float, padding: int | None, network: Any, series: Callable[..., list[Path]],
+    tmp_path: Path,
+) -> None:  # fmt: skip
     turned, orientation, flip = TURNS[turn]
-    files = series(tmp_path / "raw", turn=turned, orientation=orientation, flip=flip, positions=positions)
+    files = series(
+        tmp_path / "raw", turn=turned, orientation=orientation, flip=flip, positions=positions, tilt_deg=tilt_deg,
+        padding=padding,
+    )  # fmt: skip
     found = segmented(tmp_path / "raw", network)
     assert [Path(file).name for file, _ in found.sources] == [path.name for path in files]  # by ascending position
-    for mask, path in zip(found.mask, files, strict=True):
-        pixels = pydicom.dcmread(path).pixel_array - 1024
+    headers = [pydicom.dcmread(path) for path in files]
+    for mask, header in zip(found.mask, headers, strict=True):
+        pixels = header.pixel_array - 1024
         truth = (pixels > 60) & (pixels < 100)
         assert near_the_edge(mask[None] > 0, truth[None])
     assert found.mask.sum() > 80
-    gaps = np.append(np.diff(positions), 18) if positions else np.full(8, 15)
+    normal = np.array([0, np.sin(np.deg2rad(tilt_deg)), np.cos(np.deg2rad(tilt_deg))])
+    along = np.array([np.array(header.ImagePositionPatient, float) @ normal for header in headers])
+    gaps = np.diff(along, append=2 * along[-1] - along[-2])
     expected = (found.mask.sum(axis=(1, 2)) * gaps).sum() * 16 / 1000
-    assert found.ml == pytest.approx(expected, rel=1e-6)
-
-
-@pytest.mark.parametrize("tilt_deg", [-12.0, 18.5])
-def test_the_affine_of_a_tilted_series_takes_voxels_to_their_place(
-    tilt_deg: float, network: Any, series: Callable[..., list[Path]], tmp_path: Path
-) -> None:
-    files = series(tmp_path / "raw", tilt_deg=tilt_deg)
-    found = segmented(tmp_path / "raw", network)
-    for index, path in enumerate(files):
-        header = pydicom.dcmread(path)
-        along, down = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
-        place = np.array(header.ImagePositionPatient, float) + 4 * 10 * along + 4 * 20 * down
-        np.testing.assert_allclose(found.affine @ [10, 20, index, 1], [*(place * [-1, -1, 1]), 1], atol=1e-3)
-    assert any("tilted" in remark for remark in found.remarks)
-    assert found.mask.any()
+    assert found.ml == pytest.approx(expected, rel=1e-5)
+    if positions is None:  # one affine for all voxels
+        for index, header in enumerate(headers):
+            across, down = np.array(header.ImageOrientationPatient, float).reshape(2, 3)
+            place = np.array(header.ImagePositionPatient, float) + 4 * 10 * across + 4 * 20 * down
+            np.testing.assert_allclose(found.affine @ [10, 20, index, 1], [*(place * [-1, -1, 1]), 1], atol=1e-3)
+    assert any("tilted" in remark for remark in found.remarks) == bool(tilt_deg)
 
 
 @pytest.mark.parametrize("syntax", ["RLELossless", "JPEGLosslessProcess14_1", "JPEG2000Lossless", "JPEGLSLossless"])
 def test_compressed_images_give_the_same_mask(
     syntax: str, network: Any, series: Callable[..., list[Path]], tmp_path: Path
 ) -> None:
-    plain = series(tmp_path / "plain", PixelPaddingValue=-2000)
+    plain = series(tmp_path / "plain", padding=-2000, tilt_deg=18.5, positions=UNEVEN)
     (tmp_path / "packed").mkdir()
     for path in plain:
         reader = gdcm.ImageReader()

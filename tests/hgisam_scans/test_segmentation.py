@@ -25,6 +25,8 @@ from hgisam_scans.networks import Calibration
 from hgisam_scans.outputs import Wanted, write_outputs
 from hgisam_scans.segmentation import SegmentedScan, segment_series
 from hgisam_scans.volume_interval import Interval
+from tests.data_prep.test_multiframe import make_enhanced
+from tests.hgisam_scans.test_round_trips import TURNS, UNEVEN
 
 Series = Callable[..., list[Path]]
 
@@ -117,8 +119,9 @@ def test_no_output_but_seg_and_sr_names_a_patient_or_a_file(scan: SegmentedScan,
     names = {path.name for path in out.iterdir()}
     text = {"report.html", "result.json", "results.csv", "slices.csv"}
     assert names >= text | {"mask.nii.gz", "map.nii.gz", "seg.dcm", "sr.dcm"}
-    for name in text | {"mask.nii.gz"}:
-        content = without_base64((out / name).read_bytes())
+    for name in names - {"seg.dcm", "sr.dcm"}:
+        content = (out / name).read_bytes()
+        content = gzip.decompress(content) if name.endswith(".gz") else without_base64(content)
         for private in (b"Doe", b"Jane", b"19600102", b"A77", b"1.2.3.4", str(tmp_path).encode()):
             assert private not in content, name
     assert pydicom.dcmread(out / "seg.dcm").PatientName == "Doe^Jane"
@@ -134,10 +137,14 @@ def test_no_output_but_seg_and_sr_names_a_patient_or_a_file(scan: SegmentedScan,
     assert page.count("<figure") == len(scan.scores)
 
 
+@pytest.mark.parametrize("turn", [0, 6], ids=["straight", "transposed and flipped"])
 def test_a_seg_refers_frame_by_frame_to_the_original_images(
-    series: Series, network: Any, tmp_path: Path
-) -> None:  # fmt: skip
-    files = series(tmp_path / "raw", tilt_deg=14.0, positions=[0, 15, 30, 41, 52, 67, 82, 100])
+    turn: int, series: Series, network: Any, tmp_path: Path
+) -> None:
+    turned, orientation, flip = TURNS[turn]
+    files = series(
+        tmp_path / "raw", tilt_deg=14.0, positions=UNEVEN, turn=turned, orientation=orientation, flip=flip
+    )  # fmt: skip
     network.knows_subtypes = True
     scan = segmented(tmp_path / "raw", network)
     scan.save_dicom_seg(tmp_path / "seg.dcm")
@@ -163,6 +170,25 @@ def test_a_seg_refers_frame_by_frame_to_the_original_images(
     assert first.SegmentLabel == "intracranial hemorrhage"
     assert first.SegmentedPropertyTypeCodeSequence[0].CodeValue == codes.SCT.Hemorrhage.value
     assert "HGI-SAM" in first.SegmentationAlgorithmIdentificationSequence[0].AlgorithmName
+
+
+def test_a_seg_of_a_multi_frame_file_refers_to_its_frames(
+    network: Any, head: Any, write_dicom: Callable[..., None], tmp_path: Path
+) -> None:
+    (tmp_path / "raw").mkdir()
+    order = [3, 0, 7, 1, 6, 2, 5, 4]
+    make_enhanced(
+        tmp_path / "raw" / "a", write_dicom, head[0][order], [s * 15.0 for s in order], PatientID="7",
+        StudyInstanceUID="1.2", SeriesInstanceUID="1.2.3", SOPInstanceUID="1.2.3.4", FrameOfReferenceUID="1.2.9",
+    )  # fmt: skip
+    scan = segmented(tmp_path / "raw", network)
+    assert [frame for _, frame in scan.sources] == [order.index(s) for s in range(8)]  # by ascending position
+    scan.save_dicom_seg(tmp_path / "seg.dcm")
+    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    frames = [order.index(s) + 1 for s in range(8)]
+    pixels = seg.get_pixels_by_source_frame("1.2.3.4", frames)
+    np.testing.assert_array_equal(pixels[..., 0], scan.mask)
+    assert scan.mask.any()
 
 
 def test_an_sr_has_the_volume_of_each_segment(scan: SegmentedScan, tmp_path: Path) -> None:
