@@ -111,7 +111,7 @@ class Network:
         """Evidence [subtype, slice, px, px] for each of `SUBTYPES`: its probability in the slice times its map."""
         images, method = self.predictor.images(hu, brain), _method(self.predictor, self.method)
         classes = self.predictor.task.classes
-        logits = torch.cat([self.predictor.logits(part) for part in images.split(self.predictor.batch_size)])
+        logits = torch.cat([self.predictor.logits(part) for part in torch.split(images, self.predictor.batch_size)])
         probability = logits.float().sigmoid().cpu().numpy()
         evidence = []
         for name in SUBTYPES:

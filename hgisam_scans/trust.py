@@ -105,7 +105,7 @@ def reference_ranges(measured: list[dict[str, float]]) -> dict[str, tuple[float,
             spread = max((high - low) * MARGIN, 1.0 if MEASUREMENTS[name].unit == "%" else 0.0)
             least = -np.inf if low < 0 else 0.0  # what is never negative has no bound below 0
             lowest = 0.0 if name == "pixel_mm" else max(least, low - spread)  # finer pixels lose nothing
-            ranges[name] = round(lowest, 4), round(high + spread, 4)
+            ranges[name] = float(np.floor(lowest * 1e4) / 1e4), float(np.ceil((high + spread) * 1e4) / 1e4)
     return ranges
 
 
