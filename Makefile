@@ -10,7 +10,7 @@ VENV    ?= .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 TEST    := _build/test
-CODE    := hgisam data_prep book ci tests
+CODE    := hgisam data_prep hgisam_scans book ci tests
 
 export MPLCONFIGDIR ?= $(CURDIR)/_build/matplotlib
 export PYTHONUTF8 = 1

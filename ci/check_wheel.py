@@ -20,7 +20,12 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = {"hgisam": "hgisam", "data_prep": "data_prep", "hgisam_book": "book/hgisam_book"}
+PACKAGES = {
+    "hgisam": "hgisam",
+    "data_prep": "data_prep",
+    "hgisam_scans": "hgisam_scans",
+    "hgisam_book": "book/hgisam_book",
+}
 JUNK = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
 EXTRA = "hgisam[train]"
 LIGHT = """

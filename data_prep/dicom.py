@@ -6,6 +6,7 @@ compressed files; GDCM knows JPEG, JPEG lossless, JPEG-LS and JPEG 2000.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -229,7 +230,7 @@ def read_series(raw: str | Path, study: Study) -> Volume:
     if padding_to_air(hu):
         remarks.fixes["padding"] = len(hu)
     try:
-        return canonical(
+        volume = canonical(
             hu,
             None,
             labels,
@@ -242,6 +243,7 @@ def read_series(raw: str | Path, study: Study) -> Volume:
         )
     except UnusableError as error:
         raise UnusableError(str(error), remarks) from None
+    return replace(volume, source_index=np.array(order)[volume.source_index])  # in the listed files, also the skipped
 
 
 def _keep_usual(slices: list[tuple[int, Image]], name: str, study: Study, remarks: Remarks) -> list[tuple[int, Image]]:

@@ -1,5 +1,6 @@
 """Resampling of a study to the prepared grid: square pixels, one field of view for all, centred on the brain."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +76,28 @@ def pixel_weights(first: float, step: float, count: int, native: int) -> sparse.
     keep = (weight > 1e-9) & (index >= 0) & (index < native)
     starts = np.concatenate([[0], np.cumsum(keep.sum(axis=1))])
     return sparse.csr_array((weight[keep].astype(np.float32), index[keep], starts), shape=(count, native))
+
+
+def to_native(
+    images: Floats, first: Coordinates, steps: tuple[float, float], shape: tuple[int, int]
+) -> Iterator[Floats]:
+    """Each prepared slice on its native pixels [row, col], one after the other: the inverse of a `Resampler`.
+
+    Linear interpolation where native pixels are finer than the grid, area averaging where they are coarser; 0 outside
+    of the grid.
+
+    Args:
+        images: [slice, px, px]
+        first: [slice, 2] first pixel of the grid in native pixels (row, col), see `Grid.native`.
+        steps: Row and column step of the grid in native pixels.
+        shape: Native rows and columns.
+    """
+    for image, start in zip(images, first, strict=True):
+        by_row, by_col = (
+            pixel_weights(-at / step, 1 / step, count, px)
+            for at, step, count, px in zip(start, steps, shape, image.shape, strict=True)
+        )
+        yield np.asarray((by_col @ (by_row @ image).T).T, np.float32)
 
 
 class Resampler:

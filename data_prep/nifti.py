@@ -30,6 +30,8 @@ KINDS: dict[bytes, Any] = {
     b"n+1": nib.Nifti1Image, b"n+2": nib.Nifti2Image, b"ni1": nib.Nifti1Pair, b"ni2": nib.Nifti2Pair
 }  # fmt: skip
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])
+FILE_AXES = (2, 1, 0)  # slice, row, column
+FINE_MM = 2.0  # largest pixel pitch of axial slices that are stored along another axis
 
 
 @contextmanager
@@ -93,7 +95,28 @@ def read_scan(raw: str | Path, study: Study) -> Volume:
     remarks = Remarks(unlabelled=[study.files[0]] * int((study.labels[:, 0] < 0).sum()))
     with open_image(Path(raw, study.files[0])) as scan:
         hu, affine = read_hu(scan, remarks), scan.affine
-    return to_canonical(hu, None, study.labels, affine, remarks)
+    axes = slice_axes(affine)
+    if axes == FILE_AXES or (study.labels >= 0).any():  # labels count the slices along the file's third axis
+        return to_canonical(hu, None, study.labels, affine, remarks)
+    remarks.fixes["axes"] = 1
+    hu = np.ascontiguousarray(hu.transpose([2 - axis for axis in axes]))
+    labels = np.full((len(hu), study.labels.shape[1]), -1, np.int8)
+    return to_canonical(hu, None, labels, affine[:, [*reversed(axes), 3]], remarks)
+
+
+def slice_axes(affine: npt.NDArray[Any]) -> tuple[int, int, int]:
+    """Axes of a NIfTI file that are slice, row and column: the third, second and first, unless those are not axial.
+
+    A file may be stored along any axis, such as left to right. Its axial slices are as good, as long as the pixels are
+    as fine as those of a head CT; where they are not, its own slices stay and are refused as not axial.
+    """
+    steps = np.asarray(affine[:3, :3], float)
+    lengths = np.linalg.norm(steps, axis=0)
+    if not np.isfinite(lengths).all() or lengths.min() <= 0:
+        return FILE_AXES
+    along = int(np.argmax(np.abs(steps[2] / lengths)))
+    row, col = (axis for axis in (2, 1, 0) if axis != along)
+    return FILE_AXES if along == 2 or max(lengths[row], lengths[col]) > FINE_MM else (along, row, col)
 
 
 def read_hu(scan: Any, remarks: Remarks) -> Floats:

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +111,32 @@ def naming(what: str) -> Iterator[None]:
         raise UnusableError(f"{what}: {error}", error.remarks) from None
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Where and how the slices of a volume were stored: the way back from the canonical orientation.
+
+    Attributes:
+        transposed: True if stored rows are canonical columns.
+        flipped: Whether canonical rows, and columns, run against the stored ones, once these are transposed.
+        origins_mm: [slice, 3] position of each slice's first stored pixel in DICOM's patient coordinates, in the order
+            of the volume.
+        row_step_mm: [3] step from one stored row to the next.
+        col_step_mm: [3] step from one stored column to the next.
+    """
+
+    transposed: bool
+    flipped: tuple[bool, bool]
+    origins_mm: Coordinates
+    row_step_mm: Coordinates
+    col_step_mm: Coordinates
+
+    def pixels(self, slices: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Canonical slices [slice, row, col] with their pixels as stored."""
+        by_row, by_col = (-1 if flip else 1 for flip in self.flipped)
+        unflipped = slices[:, ::by_row, ::by_col]
+        return unflipped.transpose(0, 2, 1) if self.transposed else unflipped
+
+
 @dataclass
 class Volume:
     """A study in the canonical orientation: slice 0 is the lowest, row 0 anterior, col 0 the patient's right.
@@ -127,6 +154,7 @@ class Volume:
         slice_mm: Distance between slices by the header, 0 if it has none.
         remarks: Remarks for the report.
         boxes: Annotated boxes as in `Study.boxes`, in the order and orientation of `hu`.
+        stored: The way back to the files; None for a volume that was made from prepared slices.
     """
 
     hu: Floats
@@ -140,6 +168,7 @@ class Volume:
     slice_mm: float
     remarks: Remarks
     boxes: Boxes = field(default_factory=no_boxes)
+    stored: Stored | None = None
 
     def keep(self, slices: npt.NDArray[np.bool_]) -> "Volume":
         """The study with a subset of its slices."""
@@ -155,6 +184,7 @@ class Volume:
             slice_mm=self.slice_mm,
             remarks=self.remarks,
             boxes=renumbered(self.boxes, {int(old): new for new, old in enumerate(np.flatnonzero(slices))}),
+            stored=self.stored and replace(self.stored, origins_mm=self.stored.origins_mm[slices]),
         )
 
 
@@ -198,17 +228,19 @@ def canonical(
     if (plane := plane_of(col_step_mm, row_step_mm)) != "axial":
         raise UnusableError(f"the slices are not axial but {plane}; give an axial reconstruction")
     boxes = no_boxes() if boxes is None else boxes.copy()
-    if abs(col_step_mm[0]) < abs(col_step_mm[1]):  # columns run front to back
+    stored_mm, transposed = (origins_mm, row_step_mm, col_step_mm), bool(abs(col_step_mm[0]) < abs(col_step_mm[1]))
+    if transposed:  # columns run front to back
         hu = hu.transpose(0, 2, 1)
         mask = None if mask is None else mask.transpose(0, 2, 1)
         boxes = boxes[:, [0, 1, 3, 2, 5, 4]]
         col_step_mm, row_step_mm = row_step_mm, col_step_mm
-    if col_step_mm[0] < 0:
+    flipped = bool(row_step_mm[1] < 0), bool(col_step_mm[0] < 0)
+    if flipped[1]:
         hu, mask = hu[:, :, ::-1], None if mask is None else mask[:, :, ::-1]
         boxes[:, [3, 5]] = hu.shape[2] - boxes[:, [5, 3]]
         origins_mm = origins_mm + col_step_mm * (hu.shape[2] - 1)
         col_step_mm = -col_step_mm
-    if row_step_mm[1] < 0:
+    if flipped[0]:
         hu, mask = hu[:, ::-1], None if mask is None else mask[:, ::-1]
         boxes[:, [2, 4]] = hu.shape[1] - boxes[:, [4, 2]]
         origins_mm = origins_mm + row_step_mm * (hu.shape[1] - 1)
@@ -234,6 +266,7 @@ def canonical(
         slice_mm=slice_mm,
         remarks=remarks,
         boxes=renumbered(boxes, {int(old): new for new, old in enumerate(order)}),
+        stored=Stored(transposed, flipped, stored_mm[0][order], *stored_mm[1:]),
     )
 
 

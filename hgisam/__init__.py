@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hgisam.maps import hgi_sam as hgi_sam
     from hgisam.maps import swin_sam as swin_sam
     from hgisam.models import load_pretrained as load_pretrained
+    from hgisam_scans.segmentation import segment as segment
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_exports(__name__, __file__)

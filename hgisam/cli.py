@@ -16,7 +16,7 @@ app = typer.Typer(
 ProfileOption = Annotated[str, typer.Option("--profile", help="smoke, laptop, paper, or the path of a .yaml file.")]
 SetOption = Annotated[list[str], typer.Option("--set", help="Change one key: --set train.epochs=3. May be repeated.")]
 OwnProfile = Annotated[str | None, typer.Option("--profile", help="Profile of the run; laptop by default.")]
-OtherRun = Annotated[Path | None, typer.Option("--run", help="A finished run to validate externally: runs/laptop.")]
+OtherRun = Annotated[Path | None, typer.Option("--run", help="Validate externally: phantom-binary, runs/laptop, …")]
 OtherData = Annotated[Path | None, typer.Option("--data", help="With --run: a prepared set.")]
 OtherOut = Annotated[Path | None, typer.Option("--out", help="With --run: the output folder.")]
 RunsOption = Annotated[Path, typer.Option("--runs-dir", help="Folder of all runs.")]
@@ -66,9 +66,7 @@ def _external(
     """--run, --data and --out if all three are given, None if none is; an InputError for any other mixture."""
     if run is not None and data is not None and out is not None and profile is None and not overrides:
         return run, data, out
-    given = {"run": run, "data": data, "out": out}
-    got = [f"--{name}" for name, value in given.items() if value is not None]
-    if not got:
+    if not (got := [f"--{name}" for name, value in (("run", run), ("data", data), ("out", out)) if value is not None]):
         return None
     got += ["--profile"] * (profile is not None) + ["--set"] * bool(overrides)
     expected = "either --profile (and --set), or all of --run, --data and --out"

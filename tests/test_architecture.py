@@ -153,7 +153,9 @@ WITHOUT_TORCH = (
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
     """Imports among our packages, without those for type checkers."""
-    return grimp.build_graph("hgisam", "data_prep", "hgisam_book", exclude_type_checking_imports=True, cache_dir=None)
+    return grimp.build_graph(
+        "hgisam", "data_prep", "hgisam_book", "hgisam_scans", exclude_type_checking_imports=True, cache_dir=None
+    )
 
 
 @cache
@@ -282,7 +284,7 @@ def public_functions(module: Path) -> Iterator[ast.FunctionDef]:
         yield from (one for one in inside if isinstance(one, ast.FunctionDef) and one.name[0] != "_")
 
 
-@pytest.mark.parametrize("package", ["hgisam", "data_prep", "book/hgisam_book"])
+@pytest.mark.parametrize("package", ["hgisam", "data_prep", "hgisam_scans", "book/hgisam_book"])
 def test_a_public_function_takes_a_path_as_text_too(package: str) -> None:
     modules = [path for path in (ROOT / package).rglob("*.py") if not path.parent.match("phantom")]
     found = {

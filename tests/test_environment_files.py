@@ -88,13 +88,14 @@ def third_party(code: str) -> set[str]:
 
 
 DISTRIBUTIONS = packages_distributions()
-OWN = {"hgisam", "hgisam_book", "data_prep", "tests"} | {
+OWN = {"hgisam", "hgisam_book", "hgisam_scans", "data_prep", "tests"} | {
     file.stem for folder in ("book", "book/_ext", "ci") for file in (ROOT / folder).glob("*.py")
 }
 PLACES = {  # extra → what needs no more than it
     None: tuple(f"hgisam/{name}" for name in CORE),
     "train": tuple(f"hgisam/{path.name}" for path in (ROOT / "hgisam").iterdir() if path.name not in (*CORE, ADAPTERS)),
     "prep": ("data_prep",),
+    "segment": ("hgisam_scans",),
     "book": ("book",),
     "dev": ("ci", "tests", f"hgisam/{ADAPTERS}"),
 }

@@ -15,6 +15,7 @@ PACKAGES = (
     "hgisam.maps", "hgisam.models", "hgisam.runs", "hgisam.training",
 )  # fmt: skip
 CONSTANT, TRAINING, RUN = "a constant has no docstring", "needs a training", "needs a run directory"
+SCAN = "needs a scan; book/segment_a_scan.md has one"
 WITHOUT_EXAMPLE = {
     "hgisam.config.Profile": "in the example of load_profile",
     "hgisam.data.LABELS": CONSTANT,
@@ -28,6 +29,7 @@ WITHOUT_EXAMPLE = {
     "hgisam.runs.read_manifest": RUN,
     "hgisam.runs.read_table": RUN,
     "hgisam.runs.sha256_of": RUN,
+    "hgisam.segment": SCAN,
     "hgisam.training.TrainingSetup": TRAINING,
     "hgisam.training.fit": TRAINING,
     "hgisam.training.set_up_training": TRAINING,
@@ -36,7 +38,9 @@ WITHOUT_EXAMPLE = {
 
 def modules() -> list[str]:
     """Names of the modules with examples; found in the text, so that pytest need not import them to collect tests."""
-    paths = [path for package in ("hgisam", "data_prep") for path in sorted((ROOT / package).rglob("*.py"))]
+    paths = [
+        path for package in ("hgisam", "data_prep", "hgisam_scans") for path in sorted((ROOT / package).rglob("*.py"))
+    ]
     names = [path.relative_to(ROOT).with_suffix("").parts for path in paths if ">>> " in path.read_text()]
     return [".".join(parts).removesuffix(".__init__") for parts in names]
 

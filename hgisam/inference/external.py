@@ -1,10 +1,10 @@
-"""External validation: a finished run, with its own thresholds, on other data."""
+"""External validation: a checkpoint or a finished run, with its own thresholds, on other data."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -14,7 +14,7 @@ from hgisam.evaluation.outputs import write_evaluation
 from hgisam.evaluation.score_maps import read_score_maps
 from hgisam.inference.extraction import extract_maps, methods_of
 from hgisam.inference.predictor import SlicePredictor
-from hgisam.models.checkpoint import Checkpoint, load_checkpoint
+from hgisam.models.checkpoint import Checkpoint, checkpoint_folder, load_checkpoint
 from hgisam.runs.files import check_content, listed, read_json, read_table, write_json
 from hgisam.runs.folders import MARK, check_named, is_free, partial_of, replace_folder, resumed_folder, sha256_of
 from hgisam.runs.manifest import environment, manifests_of_one_run, read_manifest
@@ -36,38 +36,36 @@ class _Thresholds(BaseModel):
 
 
 def map_external(run: str | Path, data_path: str | Path, out: str | Path) -> Path:
-    """Maps and scores of a finished run's classifier on another prepared set, with labels or without.
+    """Maps and scores of a classifier on another prepared set, with labels or without.
 
     Args:
-        run: `runs/<profile>` with a finished training.
+        run: A run with a finished training, the folder of a training, or the name of a shipped checkpoint.
         data_path: A prepared set.
         out: Folder to make, with the files of `extract_maps` and a manifest.
 
     Raises:
-        InputError: If the run is not finished, the data do not fit, or `out` is something else than such a folder.
+        InputError: If there is no such checkpoint, the data do not fit, or `out` is something else than such a folder.
     """
-    run, out = Path(run), Path(out)
-    with _extracted(MAPPED, run, _open(MAPPED, run, Path(data_path), out, needs=["train"]), out):
+    trained, out = checkpoint_folder(run), Path(out)
+    with _extracted(MAPPED, trained, _open(MAPPED, trained, Path(data_path), out), out):
         return out
 
 
 def evaluate_external(run: str | Path, data_path: str | Path, out: str | Path) -> Path:
-    """External validation of a finished run, with its own thresholds, on all patients of another prepared set.
+    """External validation of a classifier, with its own thresholds, on all patients of another prepared set.
 
-    On the set that the thresholds were chosen on, patients are evaluated at the thresholds of their folds.
-
-    Args and Raises: those of `map_external`, for an evaluated run and data with labels; `out` also gets the files of
-    `evaluate_step`.
+    On the set that the thresholds were chosen on, patients are evaluated at those of their folds. Args and Raises as in
+    `map_external`, for an evaluated run or a checkpoint with `thresholds.json`; adds the files of `evaluate_step`.
     """
-    run, out = Path(run), Path(out)
-    data = _open(EVALUATED, run, Path(data_path), out, needs=["train", "maps", "evaluate"])
+    trained, out = checkpoint_folder(run), Path(out)
+    if trained.parent == Path(run) or not (path := trained / "thresholds.json").is_file():
+        manifests_of_one_run(trained.parent, ["train", "maps", "evaluate"])
+        path = trained.parent / "evaluate" / "thresholds.json"
+    data = _open(EVALUATED, trained, Path(data_path), out)
     if not data.labelled:
-        remedy = "Use hgisam map with the same --run, --data and --out."
-        raise InputError(f"prepared data set {data_path}", "no labels in it", "slices that bleed or not", remedy)
-    path = run / "evaluate" / "thresholds.json"
-    thresholds: dict[str, Any] = read_json(path)
-    check_content(_Thresholds, thresholds, str(path), "the thresholds of a run", "Rerun the step evaluate.")
-    with _extracted(EVALUATED, run, data, out) as (folder, checkpoint):
+        raise InputError(f"data set {data_path}", "no labels", "slices that bleed or not", "Use hgisam map instead.")
+    check_content(_Thresholds, thresholds := read_json(path), str(path), "the thresholds of a run", "Rerun evaluate.")
+    with _extracted(EVALUATED, trained, data, out) as (folder, checkpoint):
         write_json(folder / "thresholds.json", thresholds)
         score_maps, scores = read_score_maps(folder / "maps.zarr"), read_table(folder / "scores.parquet")
         profile = checkpoint.profile
@@ -78,12 +76,11 @@ def evaluate_external(run: str | Path, data_path: str | Path, out: str | Path) -
     return out
 
 
-def _open(step: str, run: Path, data_path: Path, out: Path, *, needs: Sequence[str]) -> PreparedDataset:
-    """Opens the data, if the run has the required steps, and `out` is free or an earlier result of the same step."""
+def _open(step: str, trained: Path, data_path: Path, out: Path) -> PreparedDataset:
+    """Opens the data, if `out` is free or an earlier result of the same step."""
     check_named(out)
-    manifests_of_one_run(run, needs)
     remedy, target = "Name a folder that does not exist yet.", out.resolve()
-    if target in {path for given in (run.resolve(), data_path.resolve()) for path in (given, *given.parents)}:
+    if target in {path for given in (trained.resolve(), data_path.resolve()) for path in (given, *given.parents)}:
         raise InputError("--out", out, "a folder apart from the run and the data", remedy)
     partial, earlier = partial_of(target), [MARK, *listed(out / "manifest.json", "outputs", step=step)]
     if not is_free(out, earlier) or not ((partial / MARK).is_file() or is_free(partial)):
@@ -94,16 +91,16 @@ def _open(step: str, run: Path, data_path: Path, out: Path, *, needs: Sequence[s
 
 
 @contextmanager
-def _extracted(step: str, run: Path, data: PreparedDataset, out: Path) -> Iterator[tuple[Path, Checkpoint]]:
+def _extracted(step: str, trained: Path, data: PreparedDataset, out: Path) -> Iterator[tuple[Path, Checkpoint]]:
     """A folder with maps and scores that becomes `out`, with a manifest, when the block ends well; can be resumed."""
-    inputs = {"data": data.fingerprint, "checkpoint": sha256_of(run / "train" / "model.safetensors")}
-    manifest = {"step": step, "profile": read_manifest(run / "train")["profile"], "inputs": inputs, **environment()}
+    inputs = {"data": data.fingerprint, "checkpoint": sha256_of(trained / "model.safetensors")}
+    manifest = {"step": step, "profile": read_manifest(trained)["profile"], "inputs": inputs, **environment()}
     fingerprint = json.dumps([step, inputs, manifest["profile"], manifest["code_hash"]], sort_keys=True)
     out = out.resolve()
     with resumed_folder(partial_of(out), fingerprint) as folder:
-        checkpoint = load_checkpoint(run / "train")
-        profile = checkpoint.profile
-        extract_maps(SlicePredictor.of(checkpoint, profile), methods_of(profile.maps), data, folder)
+        checkpoint = load_checkpoint(trained)
+        predictor = SlicePredictor.of(checkpoint, checkpoint.profile)
+        extract_maps(predictor, methods_of(checkpoint.profile.maps), data, folder)
         yield folder, checkpoint
         outputs = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != MARK}
         write_json(folder / "manifest.json", {**manifest, "outputs": outputs})

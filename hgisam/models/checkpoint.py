@@ -110,16 +110,17 @@ def shipped_checkpoints() -> dict[str, Path]:
 
 
 def checkpoint_folder(name: str | Path) -> Path:
-    """Folder of a checkpoint, from the name of a shipped one or the folder of a training.
+    """Folder of a checkpoint, from the name of a shipped one, the folder of a training, or that of a run.
 
     Raises:
-        InputError: If it is neither.
+        InputError: If it is none of them, or a run that was recorded without its weights.
     """
-    shipped = shipped_checkpoints()
-    folder = shipped.get(str(name), Path(name))
+    folder = shipped_checkpoints().get(str(name), Path(name))
+    folder = folder / "train" if (folder / "train" / "manifest.json").is_file() else folder
     if not (folder / "model.json").is_file():
-        expected = f"one of {', '.join(shipped)}, or a folder with model.json and model.safetensors"
-        raise InputError("checkpoint", repr(str(name)), expected, "Name one of them, e.g. runs/laptop/train.")
+        got = f"{str(name)!r}{', recorded without weights' if (folder / 'manifest.json').is_file() else ''}"
+        expected = f"one of {', '.join(shipped_checkpoints())}, or a folder with model.json and model.safetensors"
+        raise InputError("checkpoint", got, expected, "Name one of them, e.g. runs/laptop/train.")
     return folder
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from hgisam.data.labels import LABELS, SUBTYPES
@@ -80,6 +79,8 @@ class Binary:
         return self.score(logits)[:, None]  # [B, 1]
 
     def metrics(self, table: pd.DataFrame) -> dict[str, float]:
+        from sklearn.metrics import roc_auc_score  # takes most of a second
+
         return {"val_auroc": float(roc_auc_score(table["any"], table["score"]))}
 
 
@@ -110,9 +111,11 @@ class Subtype:
 
     def metrics(self, table: pd.DataFrame) -> dict[str, float]:
         """AUROC of any bleeding, and its mean over the subtypes that some slices have and others have not."""
+        from sklearn.metrics import roc_auc_score
+
         types = [roc_auc_score(table[name], table[f"score_{name}"]) for name in SUBTYPES if table[name].nunique() == 2]
-        mean = float(np.mean(types)) if types else 0.5
-        return {"val_auroc": float(roc_auc_score(table["any"], table["score"])), "val_auroc_types": mean}
+        auroc = float(roc_auc_score(table["any"], table["score"]))
+        return {"val_auroc": auroc, "val_auroc_types": float(np.mean(types or [0.5]))}
 
 
 class Segmentation:

@@ -9,7 +9,7 @@ from typing import Any
 
 from hgisam.lazy import exports_of
 
-PACKAGES = ("hgisam", "data_prep", "hgisam_book")
+PACKAGES = ("hgisam", "data_prep", "hgisam_scans", "hgisam_book")
 ROOT = Path(__file__).parents[2]
 ROOTS = (ROOT, ROOT / "book")  # folders that hold the packages
 

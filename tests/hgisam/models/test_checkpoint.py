@@ -71,7 +71,8 @@ def test_shipped_checkpoints_load_and_have_a_model_card() -> None:
         assert (folder / "model.safetensors").stat().st_size < 8e6
         assert "never" in (folder / "README.md").read_text()
         assert {path.name for path in folder.iterdir()} == {
-            "README.md", "manifest.json", "model.json", "model.safetensors", "train.csv"
+            "README.md", "calibration.json", "manifest.json", "model.json", "model.safetensors", "thresholds.json",
+            "train.csv",
         }  # fmt: skip
 
 
