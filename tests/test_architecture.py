@@ -251,9 +251,9 @@ def test_the_core_does_not_grow() -> None:
     """The target is 6,000 lines and missed: 350 of these are examples, which run as tests. It may shrink, not grow.
 
     It grew once, by averaged maps and the rim in the augmentation, 109 lines; and once by AblationCAM, ScoreCAM,
-    integrated gradients, AttnLRP, sliding windows, the classifier of volumes, and their checks of input, 501 lines.
+    integrated gradients, AttnLRP, sliding windows, the classifier of volumes, and their checks of input, 499 lines.
     """
-    assert sum(lines(path) for path in CORE.rglob("*.py") if path.parent.name != "adapters") <= 6_944
+    assert sum(lines(path) for path in CORE.rglob("*.py") if path.parent.name != "adapters") <= 6_942
 
 
 def test_adapters_of_other_libraries_stay_small() -> None:
@@ -264,12 +264,12 @@ def test_adapters_of_other_libraries_stay_small() -> None:
 
 
 def test_maps_alone_are_smaller_still(graph: grimp.ImportGraph) -> None:
-    """They grew by four methods and sliding windows, 440 lines, 133 of which were left to them."""
+    """They grew by AblationCAM, ScoreCAM, integrated gradients and AttnLRP, of which 133 lines were left to them."""
     packages = ("hgisam.maps", "hgisam.attention", "hgisam.adapters")
     own = {module for package in packages for module in (package, *graph.find_descendants(package))} | {"hgisam"}
     closure = own | {other for module in own for other in graph.find_upstream_modules(module)}
     assert closure <= own | EVERYWHERE
-    assert sum(lines(source(module)) for module in closure if not module.startswith("hgisam.adapters")) <= 1_807
+    assert sum(lines(source(module)) for module in closure if not module.startswith("hgisam.adapters")) <= 1_731
 
 
 def test_imports_are_not_deep(graph: grimp.ImportGraph) -> None:

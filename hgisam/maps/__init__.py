@@ -8,7 +8,7 @@ Passes per image, and when to use which: `swin_sam` and `rollout` take one forwa
 backward pass: begin with `hgi_sam`. The averaged maps take eight times those of their method, for a better mask. Those
 of `SLOW` are for a few images: `integrated_gradients` takes 32 forward and 32 backward passes, for effects that sum to
 the logit; `ablation_cam` and `score_cam` a forward pass for each channel of a layer, and no gradients.
-`sliding_windows` applies a method to volumes that exceed the memory.
+`hgisam.inference.sliding_windows` applies a method to volumes that exceed the memory.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,6 @@ from hgisam.maps.layer_cam import layer_cam
 from hgisam.maps.relevance import relevance
 from hgisam.maps.rollout import rollout
 from hgisam.maps.score_cam import score_cam
-from hgisam.maps.sliding_windows import sliding_windows
 from hgisam.maps.swin_sam import swin_sam, swin_sam_averaged
 
 METHODS: dict[str, Callable[..., Tensor]] = {
@@ -49,6 +48,6 @@ SLOW = ("ablation_cam", "score_cam", "integrated_gradients")  # tens to hundreds
 
 __all__ = [
     "METHODS", "SLOW", "ablation_cam", "attn_lrp", "grad_cam", "gradient_input", "hgi_sam", "hgi_sam_averaged",
-    "hires_cam", "integrated_gradients", "layer_cam", "relevance", "rollout", "score_cam", "sliding_windows",
+    "hires_cam", "integrated_gradients", "layer_cam", "relevance", "rollout", "score_cam",
     "swin_sam", "swin_sam_averaged",
 ]  # fmt: skip

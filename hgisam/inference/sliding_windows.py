@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from hgisam.attention.swin import Logit, check_images, inspection_mode, spatial_size, target_logit
 from hgisam.errors import InputError
-from hgisam.lazy import require_extra
 from hgisam.maps.combine import check_brain, to_unit_range
 
 
@@ -51,7 +50,6 @@ def sliding_windows(
 
     Source: ours; the weights are those of Isensee et al., nnU-Net, Nature Methods 2021.
     """
-    require_extra("train", "monai")
     from monai.inferers.utils import sliding_window_inference  # takes seconds
 
     check_images(images)
