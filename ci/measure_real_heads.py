@@ -1,10 +1,11 @@
 """Measurement of a classifier trained on phantoms on real heads, which stay outside of the repository.
 
 python ci/measure_real_heads.py --bleeding window-36=PREPARED --normal ge-head=PREPARED --normal cranium=PREPARED \
-    --json book/recorded/real_heads.json
+    --training runs/laptop/prepared/rsna --json book/recorded/real_heads.json
 
 Each NAME is a source in `book/hgisam_book/studies/real_heads.yaml`, which says where to find it and under what licence;
-PREPARED is a prepared set, 192 px over 200 mm as for training. The record holds numbers only.
+PREPARED is a prepared set, 192 px over 200 mm as for training. The slice labels of the phantoms in --training
+choose the density threshold. The record holds numbers only.
 """
 
 import argparse
@@ -44,7 +45,7 @@ def named(argument: str, real: RealHeads) -> tuple[dict[str, str], Path]:
     return real.sources[name].model_dump(), Path(path)
 
 
-def measure(checkpoint: str, bleeding: str, normal: Sequence[str]) -> dict[str, Any]:
+def measure(checkpoint: str, bleeding: str, normal: Sequence[str], training: Path) -> dict[str, Any]:
     """The record: sources, numbers, and the hash of the network.
 
     Raises:
@@ -53,10 +54,8 @@ def measure(checkpoint: str, bleeding: str, normal: Sequence[str]) -> dict[str, 
     real, folder = read_real_heads(), checkpoint_folder(checkpoint)
     predictor = SlicePredictor(load_checkpoint(folder))
     about, path = named(bleeding, real)
-    bled = open_prepared(path)
-    healthy = [(about_one, open_prepared(one)) for about_one, one in (named(argument, real) for argument in normal)]
-    density_threshold_hu = choose_density_threshold(bled, [one for _, one in healthy])
-    numbers, positive = measure_bleeding(predictor, bled, density_threshold_hu)
+    density_threshold_hu = choose_density_threshold(open_prepared(training))
+    numbers, positive = measure_bleeding(predictor, open_prepared(path), density_threshold_hu)
     record: dict[str, Any] = {
         "checkpoint": {"name": Path(checkpoint).name, "sha256": sha256_of(folder / "model.safetensors")},
         "operating_point": predictor.checkpoint.detection_threshold,
@@ -66,8 +65,9 @@ def measure(checkpoint: str, bleeding: str, normal: Sequence[str]) -> dict[str, 
         "normal": [],
     }
     negative = []
-    for about, one in healthy:
-        numbers, scores = measure_normal(predictor, one)
+    for argument in normal:
+        about, path = named(argument, real)
+        numbers, scores = measure_normal(predictor, open_prepared(path))
         record["normal"].append(about | numbers | {"auroc": separation(positive, scores)})
         negative.append(scores)
     return record | {"auroc": separation(positive, np.concatenate(negative))}
@@ -79,10 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bleeding", required=True, metavar="NAME=PREPARED", help="slices with masks of blood")
     parser.add_argument("--normal", required=True, action="append", metavar="NAME=PREPARED", help="a head without one")
     parser.add_argument("--checkpoint", default="phantom-binary", help="name or folder of a classifier")
+    parser.add_argument(
+        "--training", required=True, type=Path, metavar="PREPARED", help="phantoms with slice labels, as in training"
+    )
     parser.add_argument("--json", type=Path, help="write the record to this file")
     options = parser.parse_args(arguments)
     try:
-        record = measure(options.checkpoint, options.bleeding, options.normal)
+        record = measure(options.checkpoint, options.bleeding, options.normal, options.training)
     except InputError as error:
         sys.exit(f"measure_real_heads: {error}")
     text = json.dumps(record, indent=2, ensure_ascii=False)

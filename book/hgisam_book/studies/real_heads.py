@@ -3,7 +3,7 @@
 `ci/measure_real_heads.py` calls these functions and records their numbers; the chapter shows the record.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from hgisam.evaluation.masks import HU_GRID, Brain, Floats, Grid, Masks, best_th
 from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.maps import grad_cam, hgi_sam, hgi_sam_averaged, swin_sam, swin_sam_averaged
-from hgisam_book.studies.blood_density import best_density_threshold, dense_areas, with_density
+from hgisam_book.studies.blood_density import with_density
 from hgisam_book.studies.realism import soft_hu
-from hgisam_book.studies.refinement import densities_of
+from hgisam_book.studies.refinement import choose_slices, densities_of, density_threshold_of
 
 METHODS: dict[str, Method] = {
     "hgi_sam": hgi_sam,
@@ -64,16 +64,14 @@ def bleeding_rows(prepared: PreparedDataset) -> Rows:
     return rows
 
 
-def choose_density_threshold(bleeding: PreparedDataset, normal: Sequence[PreparedDataset]) -> float:
-    """The density threshold of blood in HU, from which slices bleed alone; no mask decides it.
+def choose_density_threshold(training: PreparedDataset, seed: int = 0) -> float:
+    """The density threshold of blood in HU, from the slice labels of a cohort like that of the training.
 
-    Raises:
-        InputError: As in `bleeding_rows` and `rows_with_brain`.
+    Args:
+        training: With slice labels.
+        seed: Samples the slices, see `hgisam_book.studies.refinement.choose_slices`.
     """
-    sets = [(bleeding, bleeding_rows(bleeding)), *((one, rows_with_brain(one)) for one in normal)]
-    areas = [np.concatenate([dense_areas(d) for _, d in densities_of(one, rows)]) for one, rows in sets]
-    bleeds = np.repeat([True, False], [len(areas[0]), sum(map(len, areas[1:]))])
-    return best_density_threshold(np.concatenate(areas), bleeds)[0]
+    return density_threshold_of(training, densities_of(training, choose_slices(training.slices, seed)))[0]
 
 
 def measure_bleeding(
@@ -101,8 +99,10 @@ def measure_bleeding(
     density = np.empty(hu.shape, np.float32)
     for found, values in densities_of(prepared, rows):
         density[np.searchsorted(rows, found)] = values
-    for name, fused in {"density_alone": np.ones_like(density), **{FUSED[m]: maps[m] for m in FUSED}}.items():
-        dice[name] = _best(with_density(fused, density, density_threshold_hu), truth, brain, MAP_GRID)
+    fused: dict[str, Floats] = {"density_alone": np.ones_like(density)}
+    fused |= {name: maps[method] for method, name in FUSED.items()}
+    for name, values in fused.items():
+        dice[name] = _best(with_density(values, density, density_threshold_hu), truth, brain, MAP_GRID)
     dice["hu_threshold"] = _best(soft_hu(hu), truth, brain, HU_GRID)
     dice["smooth_hu_threshold"] = _best(smoothed_hu(hu, brain, pixel_mm), truth, brain, HU_GRID)
     return {"slices": len(rows), "methods": dice} | _score_numbers(predictor, scores), scores

@@ -5,7 +5,7 @@ bleeding slice; the mask of any other slice is empty. A U-Net is trained on thes
 other method.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +119,8 @@ def write_pseudo_masks(
         remedy = "Prepare more patients."
         raise InputError(f"slices of {weak.path}", "one kind at most", "slices with and without a bleed", remedy)
     densities = list(densities_of(weak, chosen))
-    areas = np.concatenate([dense_areas(density) for _, density in densities])
     order = np.concatenate([rows for rows, _ in densities])
-    bleeds = weak.slices["any"].iloc[order].to_numpy() == 1
-    threshold_hu, auroc = best_density_threshold(areas, bleeds)
+    threshold_hu, auroc = density_threshold_of(weak, densities)
     found = {"threshold_hu": threshold_hu, "grid_hu": DENSITY_GRID.tolist(), "auroc": auroc.tolist()}
     write_json(folder / "density.json", found)
 
@@ -185,6 +183,15 @@ def refine(
         parts = np.stack([alone, fused, predicted, (fused + predicted) / 2]).astype(np.float16)
         for array, values in zip(arrays, parts, strict=True):
             array.oindex[rows] = values
+
+
+def density_threshold_of(
+    weak: PreparedDataset, densities: Iterable[tuple[npt.NDArray[np.int64], Maps]]
+) -> tuple[float, npt.NDArray[np.float64]]:
+    """`best_density_threshold` of slices with labels, from their rows and densities as `densities_of` yields them."""
+    rows, areas = zip(*((rows, dense_areas(density)) for rows, density in densities), strict=True)
+    bleeds = weak.slices["any"].iloc[np.concatenate(rows)].to_numpy() == 1
+    return best_density_threshold(np.concatenate(areas), bleeds)
 
 
 def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterator[tuple[npt.NDArray[np.int64], Maps]]:

@@ -87,12 +87,11 @@ def test_bleeding_and_normal(
     assert numbers["slices"] == len(prepared.slices)
 
 
-def test_the_density_threshold_lies_between_brain_and_blood(
-    prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(real_heads, "MIN_BRAIN_CM2", 0.0)
-    normal = replace(prepared, hu=np.minimum(prepared.hu[:], 40), slices=prepared.slices.assign(any=-1))
-    assert 36 < choose_density_threshold(prepared, [normal]) < 65
+def test_the_density_threshold_lies_between_brain_and_blood(prepared: PreparedDataset) -> None:
+    hu, bleeds = np.full(prepared.hu.shape, 35, np.int16), prepared.slices["any"].to_numpy() == 1
+    hu[bleeds, 20:30, 20:30] = 60
+    known = replace(prepared, hu=hu, brain=np.ones(hu.shape, np.uint8))
+    assert 36 < choose_density_threshold(known) < 60
 
 
 def test_masks_are_needed(
