@@ -14,7 +14,7 @@ import hgisam
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.labels import SUBTYPES
 from hgisam.errors import InputError
-from hgisam.models.checkpoint import save_checkpoint
+from hgisam.models.checkpoint import save_checkpoint, shipped_checkpoints
 from hgisam.models.networks import build_network
 from hgisam_scans.calibration import calibrate
 from hgisam_scans.networks import HALF, PROBABILITY, REFINED, load_networks
@@ -125,3 +125,12 @@ def test_a_shipped_network_segments_a_scan(name: str, head: Any, tmp_path: Path)
         assert set(scan.ml_by_subtype) == set(SUBTYPES)
         assert sum(scan.ml_by_subtype.values()) == pytest.approx(scan.ml)
     assert [path.name for path in scan.save_nifti(tmp_path / "out")][:2] == ["mask.nii.gz", "map.nii.gz"]
+
+
+@pytest.mark.parametrize("name", shipped_checkpoints())
+def test_a_shipped_checkpoint_is_calibrated(name: str) -> None:
+    """Of other weights, a calibration is ignored: it is measured again with each new network."""
+    (network,) = load_networks(name)
+    assert network.calibration is not None
+    assert network.calibration.weights == network.sha256
+    assert network.calibration.intervals[network.method].of(10.0) is not None
