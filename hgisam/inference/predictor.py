@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from hgisam.attention.hooks import record_outputs
 from hgisam.config.profile import Profile
@@ -85,15 +85,18 @@ class SlicePredictor:
         The scores come from the forward pass of the first method.
         """
         images = self.images(hu, brain)
-        parts: dict[str, list[HalfMaps]] = {name: [] for name in methods}
+        first, *_ = methods
         logits: list[Tensor] = []
-        for batch in torch.split(images, self.batch_size):
-            with record_outputs(self.model) as outputs:
-                for name, method in methods.items():
-                    parts[name].append(self.maps(batch, method, hu.shape[1]))
+
+        def watched(model: nn.Module, batch: Tensor, target: int) -> Tensor:
+            with record_outputs(model) as outputs:
+                found = methods[first](model, batch, target)
             logits.append(outputs[0])  # a method may look at the images more than once, first as they are
-        scores = self.task.score(torch.cat(logits))
-        return {name: np.concatenate(maps) for name, maps in parts.items()}, scores.double().cpu().numpy()
+            return found
+
+        used = {**methods, first: watched}
+        maps = {name: self.maps(images, method, hu.shape[1]) for name, method in used.items()}
+        return maps, self.task.score(torch.cat(logits)).double().cpu().numpy()
 
 
 def resize(slices: Tensor, size: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from hgisam.errors import InputError
-from hgisam.inference.sliding_windows import sliding_windows
+from hgisam.inference import sliding_windows
 from hgisam.maps import hgi_sam, swin_sam
 from tests.libraries import PooledSwin, large_weights
 from tests.swins import build
