@@ -207,7 +207,8 @@ def longest_chain(graph: grimp.ImportGraph, package: str, *, functions: bool) ->
     return max((chain(module, ()) for module in modules), key=len)
 
 
-def test_contracts_of_the_packages_are_kept() -> None:
+def test_contracts_of_the_packages_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("logging.config.dictConfig", lambda _: None)  # it would silence loggers of later tests
     code = lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True, no_logo=True)
     assert code == EXIT_STATUS_SUCCESS
 
