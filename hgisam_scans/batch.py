@@ -215,9 +215,10 @@ def _line(result: dict[str, Any]) -> str:
     found = f"{result['bleeding_slices']} of {result['slices']} slices predicted to bleed"
     if result["ml"] is None:
         return f"not trusted ({found}): {result['reason']}"
-    interval = "no interval" if result["low_ml"] is None else f"{result['low_ml']:.1f} to {result['high_ml']:.1f} ml"
+    low, high = result["low_ml"], result["high_ml"]
+    interval = "no interval" if low is None else f"the bleed, as calibrated: {low:.1f} to {high:.1f} ml"
     doubt = f"; {UNCALIBRATED}: {NOT_COMPARED}" if result["status"] == UNCALIBRATED else ""
-    return f"{result['ml']:.1f} ml ({interval}{doubt}); {found}. Research only, never for diagnosis."
+    return f"{result['ml']:.1f} ml in the mask ({interval}{doubt}); {found}. Research only, never for diagnosis."
 
 
 def _private(path: Path) -> str:

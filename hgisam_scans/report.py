@@ -108,14 +108,15 @@ def _volume(scan: SegmentedScan) -> str:
             "<p class='volume doubt'>not trusted</p><p>No volume is given: this scan is unlike the data that the "
             f"network knows. Mask and map are shown, and mean as little.</p><ul>{reasons}</ul>"
         )
-    lines = [f"<p class='volume'>{scan.ml:.1f} ml</p>"]
+    lines = [f"<p class='volume'>{scan.ml:.1f} ml in the mask</p>"]
     if not scan.calibrated:
         lines.append(f"<p class='doubt'>Not calibrated: {NOT_COMPARED}.</p>")
     if scan.interval_ml and (interval := scan.interval) and (calibration := scan.networks[0].calibration):
         low, high = scan.interval_ml
+        outside = "" if low <= scan.ml <= high else " The mask lies outside: it mostly marks too much or too little."
         lines.append(
-            f"<p>{interval.level:.0%} interval: {low:.1f} to {high:.1f} ml, conformal, calibrated on "
-            f"{html.escape(calibration.cohort)}. It says nothing about patients unlike these.</p>"
+            f"<p>{interval.level:.0%} interval of the bleed: {low:.1f} to {high:.1f} ml, conformal, calibrated on "
+            f"{html.escape(calibration.cohort)}. It says nothing about patients unlike these.{outside}</p>"
         )
     else:
         lines.append("<p>No interval: none is calibrated for this network and method.</p>")
