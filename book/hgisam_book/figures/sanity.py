@@ -104,7 +104,7 @@ def explanation_quality(table: pd.DataFrame, agreement: pd.DataFrame) -> go.Figu
         f"{len(titles)} scatter plots of {len(means)} methods: Dice against each criterion of an explanation. Rank "
         f"correlation with Dice, positive where the better explanation segments better: {listed}."
     )
-    return apply_style(figure, alt, "900px")
+    return apply_style(figure, alt, "900px", margin={"l": 8, "r": 8, "t": 64, "b": 8})  # titles of two lines
 
 
 def _add_line(figure: go.Figure, name: str, x: pd.Series, y: pd.Series, row: int, *, hover: str, **look: Any) -> None:
