@@ -66,7 +66,9 @@ def _external(
     """--run, --data and --out if all three are given, None if none is; an InputError for any other mixture."""
     if run is not None and data is not None and out is not None and profile is None and not overrides:
         return run, data, out
-    if not (got := [f"--{name}" for name, value in (("run", run), ("data", data), ("out", out)) if value is not None]):
+    given = {"run": run, "data": data, "out": out}
+    got = [f"--{name}" for name, value in given.items() if value is not None]
+    if not got:
         return None
     got += ["--profile"] * (profile is not None) + ["--set"] * bool(overrides)
     expected = "either --profile (and --set), or all of --run, --data and --out"

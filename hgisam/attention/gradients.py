@@ -9,19 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.attention.hooks import Change, forward_hooks
-from hgisam.attention.swin import (
-    BlockAttention,
-    BlockGeometry,
-    Logit,
-    check_finite,
-    check_images,
-    logit_scale,
-    target_logit,
-    upcast,
-)
+from hgisam.attention.swin import BlockAttention, BlockGeometry, Logit, check_finite, logit_scale, target_logit, upcast
 from hgisam.errors import InputError, check_choice
-
-ACTIVATIONS = ("norm1", "norm2", "output")  # of a block
 
 
 @contextmanager
@@ -140,7 +129,6 @@ def reduce_gradients(
         [torch.Size([16, 6]), torch.Size([16, 6])]
     """
     check_choice("gradient_at", gradient_at, ("scores", "weights"))
-    check_images(images)
     pending: dict[BlockGeometry, BlockAttention] = {}
     reduced: dict[BlockGeometry, Tensor] = {}
     scale = logit_scale(model, images)
@@ -222,10 +210,8 @@ def activation_gradients(
         >>> [activation.shape for activation, gradient in found.values()]
         [torch.Size([1, 2, 2, 192])]
     """
-    check_choice("at", at, ACTIVATIONS)
     if not layers:
         raise InputError("stages", "none", "at least one", "Choose stages of the model, from 0.")
-    check_images(images)
     outputs: dict[BlockGeometry, Tensor] = {}
     scale = logit_scale(model, images)
     with torch.enable_grad(), forward_hooks(model, start_graph=True) as hooks:
@@ -265,7 +251,6 @@ def changed_logit(
         >>> changed_logit(model, images, 0, lambda _, tokens: tokens * 0, layer=(-1, -1), at="output").shape
         torch.Size([1])
     """
-    check_choice("at", at, ACTIVATIONS)
 
     def on_grid(block: BlockGeometry, tokens: Tensor) -> Tensor | None:
         changed = change(block, tokens.reshape(len(images), *block.grid, -1))
@@ -280,7 +265,6 @@ def logit_and_activation(
     model: nn.Module, images: Tensor, target: int, *, layer: tuple[int, int], at: str, logit: Logit | None
 ) -> tuple[Tensor, Tensor, BlockGeometry]:
     """Logit [B], activation of one layer with channels last, float32 or better, and its block; no gradients."""
-    check_images(images)
     kept: dict[BlockGeometry, Tensor] = {}
 
     def keep(block: BlockGeometry, tokens: Tensor) -> None:
@@ -302,7 +286,6 @@ def image_gradients(model: nn.Module, images: Tensor, target: int, *, logit: Log
         >>> image_gradients(model, torch.randn(1, 3, 64, 64), target=0).shape
         torch.Size([1, 3, 64, 64])
     """
-    check_images(images)
     scale = logit_scale(model, images)
     with torch.enable_grad(), forward_hooks(model):
         leaf = images.detach().clone().requires_grad_()

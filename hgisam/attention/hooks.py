@@ -14,10 +14,11 @@ from torch.utils.hooks import RemovableHandle
 from hgisam.adapters.protocol import SwinAdapter, find_adapter
 from hgisam.adapters.wrappers import refuse_wrappers
 from hgisam.attention.swin import BlockAttention, BlockGeometry, geometry_of, inspection_mode, spatial_size
-from hgisam.errors import InputError
+from hgisam.errors import InputError, check_choice
 
 Visit = Callable[[BlockAttention], None]
 Change = Callable[[BlockGeometry, Tensor], Tensor | None]  # of an activation; None leaves it as it is
+ACTIVATIONS = ("norm1", "norm2", "output")  # of a block
 SOFTMAX = (F.softmax, torch.softmax, Tensor.softmax)
 
 
@@ -88,6 +89,7 @@ class ForwardHooks(TorchFunctionMode):
 
     def on_activation(self, stage: int, index: int, at: str, visit: Change) -> None:
         """Call `visit` with the output of a block or of one of its norms, and use what it returns; -1 is the last."""
+        check_choice("at", at, ACTIVATIONS)
         stage, index = self.swin.resolve_index(stage, index)
         block = self._hooked_block(stage, index)
 

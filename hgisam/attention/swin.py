@@ -181,6 +181,7 @@ def _output(model: nn.Module, images: Tensor) -> Any:
 
 def logit_scale(model: nn.Module, images: Tensor) -> float:
     """Factor on the logit before the backward pass, as in loss scaling; 1 without float16 weights or autocast."""
+    check_images(images)
     device = images.device.type
     autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) is torch.float16
     return FLOAT16_LOGIT_SCALE if autocast or any(p.dtype is torch.float16 for p in model.parameters()) else 1.0

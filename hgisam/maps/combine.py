@@ -110,10 +110,14 @@ def to_unit_range(maps: Tensor, brain: Tensor | None) -> Tensor:
 
 def check_brain(brain: object, shape: torch.Size) -> None:
     """Raise an InputError unless the brain is a mask of this shape, of finite values."""
-    if isinstance(brain, Tensor) and brain.shape == shape and torch.isfinite(brain).all():
+    if not isinstance(brain, Tensor):
+        got = f"a {type(brain).__name__}"
+    elif brain.shape != shape:
+        got = f"shape {list(brain.shape)}"
+    elif not torch.isfinite(brain).all():
+        got = "values that are not finite"
+    else:
         return
-    got = f"shape {list(brain.shape)}" if isinstance(brain, Tensor) else f"a {type(brain).__name__}"
-    got = "values that are not finite" if got == f"shape {list(shape)}" else got
     raise InputError("brain", got, f"a mask of shape {list(shape)}", "Give one mask per slice.")
 
 
@@ -137,7 +141,8 @@ def weighted_channels(
     weights: Tensor, activation: Tensor, geometry: BlockGeometry, images: Tensor, brain: Tensor | None
 ) -> Tensor:
     """The map of weights [B, channels] and an activation with channels last: their sum, rectified and upsampled."""
-    cam = torch.einsum("bc,b...c->b...", weights, activation).relu()
+    shaped = weights.view(len(weights), *[1] * (activation.ndim - 2), -1)
+    cam = (shaped * activation).sum(dim=-1).relu()
     return to_unit_range(upsample(min_max(cam), tuple(images.shape[2:]), geometry.extent), brain)
 
 

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import activation_gradients
-from hgisam.attention.swin import Logit, spatial_size
-from hgisam.maps.combine import min_max, to_unit_range, upsample
+from hgisam.attention.swin import Logit
+from hgisam.maps.combine import weighted_channels
 
 
 def grad_cam(
@@ -41,6 +41,5 @@ def grad_cam(
     """
     layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at, logit=logit)
     ((geometry, (activation, gradient)),) = layers.items()
-    weights = gradient.mean(dim=tuple(range(1, gradient.ndim - 1)), keepdim=True)  # [B, 1, …, channels]
-    cam = (weights * activation).sum(dim=-1).relu()
-    return to_unit_range(upsample(min_max(cam), spatial_size(images), geometry.extent), brain)
+    weights = gradient.mean(dim=tuple(range(1, gradient.ndim - 1)))  # [B, channels]
+    return weighted_channels(weights, activation, geometry, images, brain)

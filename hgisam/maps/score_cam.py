@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from hgisam.attention.gradients import changed_logit, logit_and_activation
-from hgisam.attention.swin import BlockGeometry, Logit, spatial_size
+from hgisam.attention.gradients import logit_and_activation
+from hgisam.attention.swin import Logit, inspection_mode, spatial_size, target_logit
 from hgisam.maps.combine import image_and_channel, min_max, upsample, weighted_channels
 
 
@@ -43,10 +43,7 @@ def score_cam(
         grids = activation.movedim(-1, 1)[image, channel]  # [batch, rows, cols]
         masks = min_max(upsample(grids, spatial_size(images), geometry.extent)).to(images)
         visible = images[image] * masks[:, None]
-        scores.append(changed_logit(model, visible, target, _unchanged, layer=layer, at=at, logit=logit))
+        with torch.no_grad(), inspection_mode(model):
+            scores.append(target_logit(model, visible, target, logit))
     weights = torch.cat(scores).view(-1, channels).softmax(dim=1).to(activation)
     return weighted_channels(weights, activation, geometry, images, brain)
-
-
-def _unchanged(_: BlockGeometry, __: Tensor) -> None:
-    """The activation stays as it is."""
