@@ -8,9 +8,11 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from tqdm import tqdm
 
 from data_prep.phantom.cohort import Layout, write_phantom
@@ -23,14 +25,16 @@ from hgisam.evaluation.score_maps import grid_for
 from hgisam.maps import METHODS
 from hgisam.models.checkpoint import checkpoint_folder, load_checkpoint
 from hgisam.runs.files import write_json
-from hgisam_scans.find_scans import Candidate, Choice
+from hgisam_scans.find_scans import Candidate
 from hgisam_scans.networks import CALIBRATION, HALF, PROBABILITY, THRESHOLDS, Calibration, Network, load_networks
 from hgisam_scans.segmentation import segment_volume
+from hgisam_scans.series_choice import Choice
 from hgisam_scans.trust import measure_scan, reference_ranges
 from hgisam_scans.volume_interval import calibrate_interval
 
 MASKED = ("ct-ich", "bhsd", "instance")  # readers of data sets with masks
 THRESHOLD_SHARE = 3  # one patient in three chooses the threshold, the others calibrate the interval
+_Prepared = tuple[dict[str, npt.NDArray[Any]], pd.DataFrame, dict[str, Any]]
 TRAINING_PATIENTS = 24  # phantoms of the training cohort, whose scanners differ, for the usual scans
 
 
@@ -86,15 +90,17 @@ def _write(networks: Sequence[Network], kind: str, raw: Path, source: str, train
     """
     folder, usual = networks[0].folder, list[dict[str, float]]()
     if training is not None:
-        usual += [_measured(volume, networks[0]) for volume in _volumes("rsna", training)]
+        for volume in _volumes("rsna", training):
+            usual.append(_measured(volume, _prepare(volume, networks[0])))
     curves: dict[str, list[npt.NDArray[np.float64]]] = {network.method: [] for network in networks}
     count = 0
     for number, volume in enumerate(_volumes(kind, raw)):
         count += 1
-        usual.append(_measured(volume, networks[0]))
+        prepared = _prepare(volume, networks[0])
+        usual.append(_measured(volume, prepared))
         if number % THRESHOLD_SHARE == 0:
             for network in networks:
-                curves[network.method] += _dice_curves(network, volume)
+                curves[network.method] += _dice_curves(network, prepared)
     if min(map(len, curves.values())) < 2:
         got = f"{min(map(len, curves.values()))} bleeding patients to choose thresholds on"
         raise InputError("calibration", got, "at least 2", "Give more patients with a bleed.")
@@ -133,9 +139,14 @@ def _volumes(kind: str, raw: Path) -> Iterator[Volume]:
             continue
 
 
-def _measured(volume: Volume, network: Network) -> dict[str, float]:
+def _prepare(volume: Volume, network: Network) -> _Prepared:
+    """The scan on the grid of the network, see `data_prep.study.prepare_volume`."""
     px, field_mm = network.grid
-    arrays, rows, statistics = prepare_volume(volume, Settings("folder", px, field_mm, labelled=False))
+    return prepare_volume(volume, Settings("folder", px, field_mm, labelled=False))
+
+
+def _measured(volume: Volume, prepared: _Prepared) -> dict[str, float]:
+    arrays, rows, statistics = prepared
     return measure_scan(volume, arrays["hu"], arrays["brain"], rows, statistics)
 
 
@@ -143,10 +154,9 @@ def _grid(method: str) -> npt.NDArray[np.float64]:
     return grid_for(method if method in METHODS else "hgi_sam", 100)
 
 
-def _dice_curves(network: Network, volume: Volume) -> Iterator[npt.NDArray[np.float64]]:
+def _dice_curves(network: Network, prepared: _Prepared) -> Iterator[npt.NDArray[np.float64]]:
     """Dice [bleeding slice, threshold] of a patient with a bleed; nothing for one without."""
-    px, field_mm = network.grid
-    arrays, rows, _ = prepare_volume(volume, Settings("folder", px, field_mm, labelled=False))
+    arrays, rows, _ = prepared
     truth = arrays["mask"] > 0
     if (bleeds := truth.any(axis=(1, 2))).any():
         maps, _ = network.predict(arrays["hu"], arrays["brain"], rows)
