@@ -20,7 +20,7 @@ from hgisam.models.checkpoint import checkpoint_folder
 from hgisam.runs.files import listed, read_json, write_json
 from hgisam.runs.folders import check_named, held, is_free, sha256_of, whole_folder
 from hgisam.runs.sources import hash_of, package_sources
-from hgisam_scans.find_scans import Candidate, Choice, by_study, choose_series, find_scans
+from hgisam_scans.find_scans import Candidate, find_scans
 from hgisam_scans.networks import CALIBRATION, THRESHOLDS, Network, load_networks
 from hgisam_scans.outputs import (
     FAILED,
@@ -34,7 +34,9 @@ from hgisam_scans.outputs import (
     write_table,
 )
 from hgisam_scans.report import NOT_COMPARED
-from hgisam_scans.segmentation import no_images, segment_series
+from hgisam_scans.segmentation import segment_series
+from hgisam_scans.segmented_scan import no_images
+from hgisam_scans.series_choice import Choice, by_study, choose_series
 
 log = logging.getLogger(__name__)
 LOCK, BATCH = ".lock", "batch.json"
@@ -117,7 +119,7 @@ def segment_folder(scan: str | Path, out: str | Path, wanted: Wanted, *, jobs: i
             names += [(file, ident, "in this scan") for file in dict.fromkeys(candidate.study.files)]
         known = {*listed(out / BATCH, "scans")[1:], *tasks}
         write_json(out / BATCH, {"scans": sorted(known)})
-        write_names(out, names)
+        list_of_names = write_names(out, names)
         threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else torch.get_num_threads()
         arguments = [
             (out / ident, choice, wanted, ident, _fingerprint(settings, candidate), threads)
@@ -131,7 +133,7 @@ def segment_folder(scan: str | Path, out: str | Path, wanted: Wanted, *, jobs: i
         write_table(results, out)
     counts = Counter(each["status"] for each in results)
     told = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status] or status != UNCALIBRATED)
-    return f"{len(results)} scans: {told}. Table: {out / TABLE}\n{_private(out.with_name(f'{out.name}.files.csv'))}"
+    return f"{len(results)} scans: {told}. Table: {out / TABLE}\n{_private(list_of_names)}"
 
 
 def _segment_task(

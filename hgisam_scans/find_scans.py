@@ -1,14 +1,12 @@
-"""The scans of a file or folder: series told apart by their headers, and the one for this job chosen with a reason.
+"""The scans of a file or folder: series told apart by their headers.
 
-Text of headers decides here and stays here: what is told of a series are its number and our own words.
+Text of headers stays here: what is told of a series are its number and our own words.
 """
 
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,20 +19,13 @@ from data_prep.raw_folder import contents, entries_below, first_names, foreign_r
 from data_prep.volume import PLANES, Study, UnusableError, plane_of
 from hgisam.data.labels import LABELS
 from hgisam.errors import InputError
+from hgisam_scans.series_traits import TYPICAL_MM, WEIGHTS, traits_of
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage, the class of a DICOMDIR
 TAGS = (
     "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "ConvolutionKernel",
     "ContrastBolusAgent", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient", "ImageType",
 )  # fmt: skip
-FEW_SLICES = 5
-THICK_MM = (2.0, 6.5)  # slices of the training data, with a margin
-TYPICAL_MM = 5.0
-SHARP = re.compile(r"bone|edge|lung|sharp|knochen|\bos\b|\bya\b|\byb\b|ultra|detail", re.IGNORECASE)
-SHARP_FROM = {"H": 50, "J": 50, "U": 50, "HR": 50, "FC": 30}  # letters of a kernel → the number from which it is sharp
-CONTRAST = re.compile(r"contrast|angio|\bcta\b|perfusion|\bpost\b|\+\s?c\b|with iv|venous|arterial", re.IGNORECASE)
-PLAIN = re.compile(r"non.?contrast|without|w/o|unenhanced|\bplain\b|no contrast", re.IGNORECASE)
-DERIVED = re.compile(r"REFORMAT|MPR|PROJECTION|\bMIP\b|MINIP|AVERAGE|CSA|SCREEN", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -78,34 +69,12 @@ class Candidate:
         return worst, len(self.traits), abs(self.slice_mm - TYPICAL_MM), -self.slices, self.number
 
 
-WEIGHTS = {  # what speaks against a series → its weight
-    "not axial": 7, "fewer than 5 slices": 6, "contrast medium": 5, "a reformatted or derived series": 4,
-    "a sharp kernel": 3, "thin slices": 2, "thick slices": 2,
-}  # fmt: skip
-
-
 @dataclass
 class Found:
     """The candidates of a file or folder, and (file, reason) of all that was skipped."""
 
     candidates: list[Candidate]
     skipped: list[tuple[str, str]] = field(default_factory=list)
-
-
-class Choice(NamedTuple):
-    """A candidate chosen among those of its study.
-
-    Attributes:
-        chosen: The candidate.
-        reason: Why, in a sentence for the report.
-        others: Name of each other series, and what speaks against it.
-        skipped: (file, reason) of files beside it that are no part of a series.
-    """
-
-    chosen: Candidate
-    reason: str
-    others: tuple[tuple[str, str], ...]
-    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def find_scans(scan: str | Path, workers: Workers = 1) -> Found:
@@ -186,7 +155,7 @@ def _of_nifti(raw: Path, path: Path, number: int) -> Candidate:
     # one label row per slice along the file's third axis, as its reader expects
     study = Study("", name, (name,), np.full((shape[2], len(LABELS)), -1, np.int8))
     axial = bool(np.isfinite(steps).all()) and plane_of(steps[:, 2], steps[:, 1]) == PLANES[2]
-    traits = _traits("", "", "", "", slices, slice_mm, axial=axial)
+    traits = traits_of("", "", "", "", slices, slice_mm, axial=axial)
     return Candidate(raw, study, name, name, "NIfTI", "", number, traits, slices, round(slice_mm, 3))
 
 
@@ -205,7 +174,7 @@ def _of_dicom(raw: Path, series: Series, number: int) -> Iterator[Candidate]:
                 slice_mm = float(np.median(steps)) or slice_mm
         description, kernel = first["SeriesDescription"], first["ConvolutionKernel"]
         agent = first["ContrastBolusAgent"]
-        traits = _traits(
+        traits = traits_of(
             description, kernel, agent, first["ImageType"], len(part.files), slice_mm, axial=axial
         )  # fmt: skip
         group = "\n".join((series.patient, first["StudyInstanceUID"] or str(Path(part.files[0]).parent), folder))
@@ -250,84 +219,3 @@ def _numbers(text: str) -> list[float]:
 def _float(text: str) -> float:
     numbers = _numbers(text)
     return abs(numbers[0]) if numbers and abs(numbers[0]) < 100 else 0.0
-
-
-def _traits(
-    description: str, kernel: str, agent: str, image_type: str, slices: int, slice_mm: float, *, axial: bool
-) -> tuple[str, ...]:
-    """What speaks against a series, in the words of `WEIGHTS`, the worst first."""
-    enhanced = bool(agent and not PLAIN.search(agent)) or bool(
-        CONTRAST.search(description) and not PLAIN.search(description)
-    )
-    found = {
-        "not axial": not axial,
-        "fewer than 5 slices": slices < FEW_SLICES,
-        "contrast medium": enhanced,
-        "a reformatted or derived series": bool(DERIVED.search(f"{image_type} {description}")),
-        "a sharp kernel": _is_sharp(kernel) or bool(SHARP.search(description)),
-        "thin slices": 0 < slice_mm < THICK_MM[0],
-        "thick slices": slice_mm > THICK_MM[1],
-    }
-    return tuple(sorted((trait for trait, holds in found.items() if holds), key=lambda trait: -WEIGHTS[trait]))
-
-
-def _is_sharp(kernel: str) -> bool:
-    """True for a kernel for bone: by its name, or by a number in the manner of Siemens (H60s) or Toshiba (FC30)."""
-    for part in kernel.split("\\"):
-        if SHARP.search(part):
-            return True
-        if coded := re.match(r"([A-Z]{1,2})(\d{2})", part.strip().upper()):
-            return int(coded[2]) >= SHARP_FROM.get(coded[1], 100)
-    return False
-
-
-def choose_series(candidates: Sequence[Candidate], series: str | int | None = None) -> list[Choice]:
-    """Choose the series to segment among those of one study.
-
-    Args:
-        candidates: Of one study.
-        series: None for the best, "all", a number, or a SeriesInstanceUID.
-
-    Raises:
-        InputError: If no series has that number or UID.
-    """
-    ranked = sorted(candidates, key=lambda each: each.rank)
-    series = None if series is None else str(series)
-    if series == "all":
-        return [Choice(each, "all series were requested", ()) for each in sorted(ranked, key=lambda each: each.number)]
-    matches = [each for each in ranked if series in (None, each.uid, str(each.number))]
-    if not matches:
-        listed = "; ".join(f"{each.name}{_against(each)}" for each in ranked)
-        raise InputError("--series", series, f"one of {listed}, or all", "Give its number, or its SeriesInstanceUID.")
-    best = matches[0]
-    others = tuple((each.name, ", ".join(each.traits) or _lesser(best, each)) for each in ranked if each is not best)
-    if series is not None:
-        return [Choice(best, "its number or UID was given", others)]
-    if len(ranked) == 1:
-        return [Choice(best, f"the only series{_against(best)}", ())]
-    praise = "axial, no contrast medium, soft kernel" if not best.traits else f"least against it{_against(best)}"
-    return [Choice(best, praise, others)]
-
-
-def _against(candidate: Candidate) -> str:
-    return f" ({', '.join(candidate.traits)})" if candidate.traits else ""
-
-
-def _lesser(best: Candidate, other: Candidate) -> str:
-    """Why the other of two series without a trait was not chosen."""
-    nearer = abs(best.slice_mm - TYPICAL_MM) < abs(other.slice_mm - TYPICAL_MM)
-    return f"farther from {TYPICAL_MM:g} mm between slices" if nearer else "no more slices than the chosen one"
-
-
-def by_study(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """The candidates of each study, numbered within it where numbers repeat."""
-    studies: dict[str, list[Candidate]] = defaultdict(list)
-    for each in candidates:
-        studies[each.group].append(each)
-    numbered = []
-    for members in studies.values():
-        unique = len({each.number for each in members}) == len(members)
-        numbered.append(
-            members if unique else [replace(each, number=index) for index, each in enumerate(members, start=1)]
-        )  # fmt: skip
-    return numbered

@@ -209,3 +209,10 @@ def _calibration(folder: Path) -> Calibration | None:
     remedy = "Run hgisam calibrate again."
     found = check_content(Calibration, read_json(path), str(path), "a calibration of hgisam calibrate", remedy)
     return found if found.weights == sha256_of(folder / "model.safetensors") else None
+
+
+def interval_of(networks: Sequence[Network]) -> Interval | None:
+    """The calibrated interval of one network and its method, at its own threshold; an ensemble has none."""
+    if len(networks) != 1 or networks[0].calibration is None:
+        return None
+    return networks[0].calibration.intervals.get(networks[0].method)

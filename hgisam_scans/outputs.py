@@ -13,7 +13,7 @@ from hgisam.data.labels import SUBTYPES
 from hgisam.runs.files import write_json
 from hgisam.runs.folders import whole_file
 from hgisam_scans.report import STATEMENT, render_report, trained_on
-from hgisam_scans.segmentation import SegmentedScan
+from hgisam_scans.segmented_scan import SegmentedScan
 
 STATUSES = TRUSTED, UNCALIBRATED, NOT_TRUSTED, FAILED = "ok", "not calibrated", "not trusted", "failed"
 RESULT, TABLE = "result.json", "results.csv"

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from hgisam.data.windows import to_uint8
 from hgisam.models.checkpoint import shipped_checkpoints
-from hgisam_scans.segmentation import SegmentedScan
+from hgisam_scans.segmented_scan import SegmentedScan
 
 WINDOW_HU = 40, 80  # level and width of the pictures
 STATEMENT = "For research and teaching only, never for diagnosis. No medical device."
@@ -179,8 +179,8 @@ def _slices(scan: SegmentedScan) -> str:
             f"<figure{kind}><div class='slice'>{''.join(layers)}</div><figcaption>{caption}</figcaption></figure>"
         )
     return (
-        "<p>Window 40/80 HU, on the grid of the network, patient's right on the left. Bold: predicted to bleed. A map "
-        "has a maximum also where the score is low: read the score first.</p>"
+        f"<p>Window {WINDOW_HU[0]}/{WINDOW_HU[1]} HU, on the grid of the network, patient's right on the left. Bold: "
+        "predicted to bleed. A map has a maximum also where the score is low: read the score first.</p>"
         "<input type='checkbox' id='show-mask' checked> <label for='show-mask'>mask</label> "
         "<input type='checkbox' id='show-map'> <label for='show-map'>map</label>"
         f"<div class='slices'>{''.join(figures)}</div>"
@@ -190,7 +190,7 @@ def _slices(scan: SegmentedScan) -> str:
 def _layer(opacity: npt.NDArray[np.floating], rgb: Sequence[int]) -> npt.NDArray[np.uint8]:
     """One colour [row, col, RGBA] with an opacity in [0, 1]."""
     layer = np.empty((*opacity.shape, 4), np.uint8)
-    layer[..., :3], layer[..., 3] = rgb, np.rint(255 * opacity / 1) // 16 * 16  # few levels: small files
+    layer[..., :3], layer[..., 3] = rgb, np.rint(255 * opacity) // 16 * 16  # few levels: small files
     return layer
 
 

@@ -11,8 +11,9 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from hgisam.errors import InputError
-from hgisam_scans.find_scans import DIRECTORY, by_study, choose_series, find_scans
+from hgisam_scans.find_scans import DIRECTORY, find_scans
 from hgisam_scans.segmentation import segment_series
+from hgisam_scans.series_choice import by_study, choose_series
 
 Series = Callable[..., list[Path]]
 

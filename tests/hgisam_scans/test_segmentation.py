@@ -20,10 +20,12 @@ import hgisam
 from hgisam.data.labels import MASK_VALUES, SUBTYPES
 from hgisam.errors import InputError
 from hgisam_scans import outputs
-from hgisam_scans.find_scans import by_study, choose_series, find_scans
+from hgisam_scans.find_scans import find_scans
 from hgisam_scans.networks import Calibration
 from hgisam_scans.outputs import Wanted, write_outputs
-from hgisam_scans.segmentation import SegmentedScan, segment_series
+from hgisam_scans.segmentation import segment_series
+from hgisam_scans.segmented_scan import SegmentedScan
+from hgisam_scans.series_choice import by_study, choose_series
 from hgisam_scans.volume_interval import Interval
 from tests.data_prep.test_multiframe import make_enhanced
 from tests.hgisam_scans.test_round_trips import TURNS, UNEVEN
