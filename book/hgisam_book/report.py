@@ -184,16 +184,16 @@ def method_rows(table: pd.DataFrame, group: str) -> pd.DataFrame:
 def outcome(comparison: Mapping[str, Any]) -> str:
     """Verdict on a paired comparison of a with b: "ahead", "behind" or "undecided".
 
-    The rule of the whole book, as in the ledger: a is ahead if the 95 % interval of the paired difference a − b is above
-    0, behind if it is below. P-values after Holm's correction are shown beside it; they also depend on how many pairs a page
-    compares.
+    The rule of the whole book, as in the ledger: a is ahead if the 95 % interval of the paired difference a − b is
+    above 0, behind if it is below. P-values after Holm's correction are shown beside it; they also depend on how many
+    pairs a table has.
     """
     low, high = comparison["ci95"] or (0.0, 0.0)
     return "ahead" if low > 0 else "behind" if high < 0 else "undecided"
 
 
 def outcomes(comparisons: Iterable[Mapping[str, Any]], method: str) -> str:
-    """Wins, losses and ties of a method: "ahead of 1 (GradCAM), behind 2 (U-Net, Swin-UNETR), undecided with 0".
+    """Wins, losses and ties of a method: "ahead of 1 (GradCAM), behind 2 (U-Net; Swin-UNETR), undecided with 0".
 
     Args:
         comparisons: `summary["comparisons"]`; those without the method don't count.
@@ -206,7 +206,7 @@ def outcomes(comparisons: Iterable[Mapping[str, Any]], method: str) -> str:
             other, found = (pair["b"], outcome(pair)) if pair["a"] == method else (pair["a"], swapped[outcome(pair)])
             others[found].append(METHOD_NAMES.get(other, other))
     words = {"ahead": "ahead of", "behind": "behind", "undecided": "undecided with"}
-    listed = {key: f" ({', '.join(names)})" if names else "" for key, names in others.items()}
+    listed = {key: f" ({'; '.join(names)})" if names else "" for key, names in others.items()}
     return ", ".join(f"{words[key]} {len(names)}{listed[key]}" for key, names in others.items())
 
 
