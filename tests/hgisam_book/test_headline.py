@@ -51,7 +51,8 @@ def test_real_heads_are_those_of_the_record() -> None:
         head |= {"slices": 10, "above_operating_point": 1}
     text = headline.real_heads(record)
     assert "Dice 0.78 with HGI-SAM" in text
-    assert f"{len(record['normal'])} of {10 * len(record['normal'])} slices" in text
+    heads = len(record["normal"])
+    assert f"{heads} of {10 * heads} slices" in text
 
 
 def test_blocks_are_filled_and_an_unknown_one_is_an_error() -> None:
