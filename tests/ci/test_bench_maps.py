@@ -3,9 +3,12 @@ from pathlib import Path
 
 import bench_maps
 import pytest
+import timm
 import torch
+from torch import Tensor, nn
 
-from hgisam_book.recorded.benchmarks import read_records
+from hgisam.maps import METHODS
+from hgisam_book.recorded.benchmarks import read_records, record_table
 
 
 def test_a_tiny_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,6 +30,30 @@ def test_a_tiny_benchmark(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_every_library_and_three_dimensions_have_a_row() -> None:
-    rows = bench_maps.measure_libraries(64, 1)
-    assert [row["library"] for row in rows] == ["timm", "torchvision", "transformers", "monai", "monai, 3-D"]
-    assert all(row["forward_passes"] == row["map_ms"] / row["forward_ms"] > 0 for row in rows)
+    rows = bench_maps.measure_libraries(32, 1)
+    libraries = ["timm", "torchvision", "transformers", "monai", "monai, 3-D"]
+    ways = ["forward pass", *bench_maps.LIBRARY_METHODS]
+    assert [(row["library"], row["way"]) for row in rows] == [(library, way) for library in libraries for way in ways]
+    for row in rows:
+        first = next(other for other in rows if other["library"] == row["library"])
+        assert row.get("forward_passes", 1) == row["ms_a_slice"] / first["ms_a_slice"] > 0
+    table = record_table(rows)
+    assert list(table.columns) == ["library", "variant", "ms per slice", "forward passes", "passes to make"]
+    assert table["variant"].tolist()[:2] == ["forward pass", "HGI-SAM"]
+    assert table["passes to make"].tolist()[:7] == ["–", "2", "16", "2", "64", "97", "97"]
+
+
+@pytest.mark.parametrize("method", bench_maps.LIBRARY_METHODS)
+def test_the_floor_is_the_number_of_passes(method: str) -> None:
+    """Images that go forward and gradients that come back, counted at the end of the first block."""
+    model = timm.create_model("swin_tiny_patch4_window7_224", img_size=32, window_size=1, num_classes=2)
+    passes = []
+
+    def count(_: nn.Module, __: object, tokens: Tensor) -> None:
+        passes.append(len(tokens))
+        if tokens.requires_grad:
+            tokens.register_hook(lambda gradient: passes.append(len(gradient)))
+
+    model.layers[0].blocks[0].register_forward_hook(count)
+    METHODS[method](model, torch.randn(1, 3, 32, 32), 1, **bench_maps.LIBRARY_METHODS[method])
+    assert sum(passes) == bench_maps.floor(model, method)
