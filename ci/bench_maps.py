@@ -3,7 +3,7 @@
 python ci/bench_maps.py --batch 1 8 --json book/recorded/bench_maps_NAME.json
 
 With --libraries also a Swin-T of each library, and a small Swin in three dimensions, each with methods from two to a
-hundred passes; the passes that a method has to make are its floor. Weights are random, because they do not affect the
+hundred passes, beside the passes that it has to make at least. Weights are random, because they do not affect the
 time. The chapter on performance shows the records in book/recorded/.
 """
 
@@ -64,7 +64,7 @@ def build_libraries(px: int) -> dict[str, tuple[nn.Module, Tensor, Logit | None]
     }
 
 
-def floor(model: nn.Module, method: str) -> int:
+def least_passes(model: nn.Module, method: str) -> int:
     """Forward and backward passes, counted alike, that a map of one image has to make with `LIBRARY_METHODS`."""
     if method in ("ablation_cam", "score_cam"):
         return 1 + int(find_adapter(model).convolution.out_channels)
@@ -72,7 +72,7 @@ def floor(model: nn.Module, method: str) -> int:
 
 
 def measure_libraries(px: int, repeat: int) -> list[dict[str, Any]]:
-    """Maps of one image on the CPU in fp32: ms, the same in forward passes of its model, and the floor in passes."""
+    """Maps of one image on the CPU in fp32: ms, the same in forward passes of its model, and the least of passes."""
     models = build_libraries(px)
     calls: dict[tuple[str, str], Any] = {}
     for library, (model, images, logit) in models.items():
@@ -83,10 +83,10 @@ def measure_libraries(px: int, repeat: int) -> list[dict[str, Any]]:
     taken = milliseconds(calls, repeat, "cpu")
     rows = []
     for (library, way), ms in taken.items():
-        row = {"library": library, "way": way, "ms_a_slice": ms}
+        row: dict[str, Any] = {"library": library, "way": way, "ms_a_slice": ms}
         if way in LIBRARY_METHODS:
             row["forward_passes"] = ms / taken[library, "forward pass"]
-            row["floor"] = floor(models[library][0], way)
+            row["least_passes"] = least_passes(models[library][0], way)
         rows.append(row)
     return rows
 

@@ -19,7 +19,7 @@ COLUMNS = {  # key in a record → column heading
     "batch": "batch",
     "ms_a_slice": "ms per slice",
     "forward_passes": "forward passes",
-    "floor": "passes to make",
+    "least_passes": "passes to make",
     "times_faster": "speed-up",
     "images_per_s": "images/s",
     "bare_images_per_s": "bare steps, images/s",
