@@ -55,9 +55,10 @@ def refuse_wrappers(model: nn.Module) -> None:
     torch.compile, DataParallel, DistributedDataParallel, PEFT and the gradient checkpointing of the libraries are
     understood.
     """
-    if not isinstance(model, nn.Module):
+    given: Any = model  # may be of any type at run time
+    if not isinstance(given, nn.Module):
         remedy = "Build the network and load its weights into it."
-        raise InputError("model", f"a {type(model).__name__}", "an nn.Module", remedy)
+        raise InputError("model", f"a {type(given).__name__}", "an nn.Module", remedy)
     modules = list(unwrapped(model).modules())
     names = {cls.__name__ for kind in {type(module) for module in modules} for cls in kind.__mro__}
     for name, (got, remedy) in REFUSED.items():

@@ -151,10 +151,11 @@ def target_logit(model: nn.Module, images: Tensor, target: int, logit: Logit | N
     `.logits`; or anything else, of which `logit` makes them.
     """
     check_images(images)
-    if logit is None:
+    given: Any = logit  # may be of any type at run time
+    if given is None:
         check_head(model)
-    elif not callable(logit):
-        raise InputError("logit", f"a {type(logit).__name__}", "a function of the model's output", "Use a lambda.")
+    elif not callable(given):
+        raise InputError("logit", f"a {type(given).__name__}", "a function of the model's output", "Use a lambda.")
     output = _output(model, images)
     logits = logit(output) if logit else getattr(output, "logits", output)
     if isinstance(logits, Tensor) and logits.ndim == 1:

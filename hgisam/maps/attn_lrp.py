@@ -95,7 +95,7 @@ def _gamma_rule(
 
     No product is formed: those of one sign sum to half of the output and of its absolute products, y ± Σ|wx|.
     """
-    absolute = func(given.abs(), weight.abs(), None if bias is None else bias.abs(), *rest)
+    absolute: Tensor = func(given.abs(), weight.abs(), None if bias is None else bias.abs(), *rest)
     favoured = output + gamma / 2 * (output + output.sign() * absolute)
     return favoured * (output / favoured).detach().nan_to_num(0.0, 0.0, 0.0)
 
