@@ -34,7 +34,8 @@ class Adapter(SwinAdapter):
     @property
     def stages(self) -> list[Sequence[Any]]:
         parts = getattr(self.swin, "layers", None) or getattr(self.swin, "stages", None) or self.swin.children()
-        return [part.blocks for part in parts if isinstance(part, STAGES)]
+        stages: list[Any] = [part.blocks for part in parts if isinstance(part, STAGES)]
+        return stages
 
     @property
     def returns_features(self) -> bool:
