@@ -2,8 +2,9 @@
 
 python ci/bench_maps.py --batch 1 8 --json book/recorded/bench_maps_NAME.json
 
-With --libraries also a Swin-T of each library, and a small Swin in three dimensions. Weights are random, because they
-do not affect the time. The chapter on performance shows the records in book/recorded/.
+With --libraries also a Swin-T of each library, and a small Swin in three dimensions, each with methods from two to a
+hundred passes, beside the passes that it has to make at least. Weights are random, because they do not affect the
+time. The chapter on performance shows the records in book/recorded/.
 """
 
 import argparse
@@ -20,10 +21,16 @@ from torch import Tensor, nn
 from torchvision.models.swin_transformer import SwinTransformer as TorchvisionSwin
 from transformers import SwinConfig, SwinForImageClassification
 
+from hgisam.adapters.protocol import find_adapter
 from hgisam.attention.swin import Logit
-from hgisam.maps import hgi_sam
+from hgisam.maps import METHODS
 from hgisam_book.benchmarks.map_cost import machine, measure_map_cost, milliseconds
 from hgisam_book.recorded.benchmarks import record_table
+
+LIBRARY_METHODS: dict[str, dict[str, Any]] = {  # method → options; the first stage has the fewest channels
+    "hgi_sam": {}, "hgi_sam_averaged": {}, "attn_lrp": {}, "integrated_gradients": {"steps": 32},
+    "ablation_cam": {"stage": 0}, "score_cam": {"stage": 0},
+}  # fmt: skip
 
 
 def measure_architecture(name: str, img_size: int, batches: Sequence[int], repeat: int, device: str) -> dict[str, Any]:
@@ -57,19 +64,30 @@ def build_libraries(px: int) -> dict[str, tuple[nn.Module, Tensor, Logit | None]
     }
 
 
+def least_passes(model: nn.Module, method: str) -> int:
+    """Forward and backward passes, counted alike, that a map of one image has to make with `LIBRARY_METHODS`."""
+    if method in ("ablation_cam", "score_cam"):
+        return 1 + int(find_adapter(model).convolution.out_channels)
+    return {"hgi_sam": 2, "hgi_sam_averaged": 16, "attn_lrp": 2, "integrated_gradients": 64}[method]
+
+
 def measure_libraries(px: int, repeat: int) -> list[dict[str, Any]]:
-    """ms of a forward pass and of a map of one image, and the map in forward passes, on the CPU in fp32."""
+    """Maps of one image on the CPU in fp32: ms, the same in forward passes of its model, and the least of passes."""
+    models = build_libraries(px)
     calls: dict[tuple[str, str], Any] = {}
-    for library, (model, images, logit) in build_libraries(px).items():
+    for library, (model, images, logit) in models.items():
         model.eval()
         calls[library, "forward pass"] = torch.no_grad()(partial(model, images))
-        calls[library, "hgi_sam"] = partial(hgi_sam, model, images, 1, logit=logit)
+        for way, options in LIBRARY_METHODS.items():
+            calls[library, way] = partial(METHODS[way], model, images, 1, logit=logit, **options)
     taken = milliseconds(calls, repeat, "cpu")
     rows = []
-    for library in dict.fromkeys(library for library, _ in calls):
-        forward_ms, map_ms = taken[library, "forward pass"], taken[library, "hgi_sam"]
-        passes = map_ms / forward_ms
-        rows.append({"library": library, "forward_ms": forward_ms, "map_ms": map_ms, "forward_passes": passes})
+    for (library, way), ms in taken.items():
+        row: dict[str, Any] = {"library": library, "way": way, "ms_a_slice": ms}
+        if way in LIBRARY_METHODS:
+            row["forward_passes"] = ms / taken[library, "forward pass"]
+            row["least_passes"] = least_passes(models[library][0], way)
+        rows.append(row)
     return rows
 
 
@@ -98,17 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rows.append({"device": "cuda", "way": "not run"})
     about = machine("cuda" if gpu else "cpu") | {"model": options.model, "img_size": options.img_size}
     print(*(f"{key}: {value}" for key, value in about.items()), sep="\n")
-    table = record_table(rows)
-    print(*(f"| {' | '.join(cells)} |" for cells in [table.columns, ["---"] * table.shape[1], *table.values]), sep="\n")
+    libraries = measure_libraries(options.img_size, options.repeat) if options.libraries else []
+    for table in map(record_table, filter(None, (rows, libraries))):
+        lines = [table.columns, ["---"] * table.shape[1], *table.values]
+        print(*(f"| {' | '.join(cells)} |" for cells in lines), sep="\n", end="\n\n")
     for device, result in found.items():
         print(f"{device}: mean absolute difference of fp32 and bf16 maps {result['mean_change_fp32_to_bf16']:.1e}")
-    libraries = measure_libraries(options.img_size, options.repeat) if options.libraries else []
-    for row in libraries:
-        print(
-            "{library}: forward pass {forward_ms:.0f} ms, map {map_ms:.0f} ms, {forward_passes:.2f} passes".format(
-                **row
-            )
-        )
     if options.json:
         record = about | {"repeat": options.repeat, "devices": found, "rows": rows}
         record |= {"libraries": libraries} if libraries else {}

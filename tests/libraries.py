@@ -113,10 +113,14 @@ def load(model: nn.Module, state: State) -> nn.Module:
 def same_weights(library: str, name: str) -> tuple[nn.Module, nn.Module, Tensor]:
     """A timm Swin, the same in another library, and images; windows of 2 tokens divide every grid of 32 pixels."""
     model, images = build(name)
+    return model, convert(model, library, name), images
+
+
+def convert(model: nn.Module, library: str, name: str) -> nn.Module:
+    """A timm Swin for 32 pixels, "v1" or "v2", in another library."""
     if library == "torchvision":
-        return model, load(torchvision_swin(name, 2), to_torchvision(model)), images
-    other = transformers_swin(name, 32, 2)
-    return model, load(other, to_transformers(model, "swin" if name == "v1" else "swinv2")), images
+        return load(torchvision_swin(name, 2), to_torchvision(model))
+    return load(transformers_swin(name, 32, 2), to_transformers(model, "swin" if name == "v1" else "swinv2"))
 
 
 class PooledSwin(nn.Module):

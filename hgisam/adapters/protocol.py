@@ -41,6 +41,11 @@ class SwinAdapter(ABC):
     def __init__(self, swin: Any) -> None:
         self.swin: Any = swin
 
+    @classmethod
+    def finds(cls, module: nn.Module) -> bool:
+        """Whether a module is a Swin of the library."""
+        return isinstance(module, cls.found_by)
+
     @property
     @abstractmethod
     def stages(self) -> list[Sequence[Any]]:
@@ -137,7 +142,7 @@ def adapters_of(model: nn.Module) -> list[SwinAdapter]:
     classes = {cls for kind in {type(module) for module in modules} for cls in kind.__mro__}
     tops = {cls.__module__.partition(".")[0] for cls in classes}
     adapters = [import_module(f"hgisam.adapters.{name}").Adapter for name in LIBRARIES if name in tops]
-    return [adapter(module) for module in modules for adapter in adapters if isinstance(module, adapter.found_by)]
+    return [adapter(module) for module in modules for adapter in adapters if adapter.finds(module)]
 
 
 def find_adapter(model: nn.Module) -> SwinAdapter:
@@ -149,7 +154,7 @@ def find_adapter(model: nn.Module) -> SwinAdapter:
     found = adapters_of(model)
     if len(found) != 1:
         got, expected = f"{len(found)} Swin transformers in {type(model).__name__}", "one"
-        remedy = "Give a model with one Swin of timm, torchvision, transformers or MONAI; a CNN or ViT has no windows."
+        remedy = "Give a model with one Swin of timm, torchvision, transformers or MONAI; parts and copies are none."
         raise InputError("model", got, expected, remedy)
     return found[0]
 

@@ -3,31 +3,44 @@
 from collections.abc import Sequence
 from typing import Any
 
-from timm.models.swin_transformer import SwinTransformer, WindowAttention
-from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models import FeatureDictNet
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerStage, WindowAttention
+from timm.models.swin_transformer_v2 import SwinTransformerV2, SwinTransformerV2Stage
 from timm.models.swin_transformer_v2 import WindowAttention as WindowAttentionV2
-from timm.models.swin_transformer_v2_cr import SwinTransformerV2Cr, WindowMultiHeadAttention
+from timm.models.swin_transformer_v2_cr import SwinTransformerV2Cr, SwinTransformerV2CrStage, WindowMultiHeadAttention
 from torch import nn
 
 from hgisam.adapters.protocol import Size, SwinAdapter, per_axis
 
+STAGES = (SwinTransformerStage, SwinTransformerV2Stage, SwinTransformerV2CrStage)
+
 
 class Adapter(SwinAdapter):
-    """A block shifts its grid, then pads it; the size of images is fixed, unless `strict_img_size` is off."""
+    """A block shifts its grid, then pads it; the size of images is fixed, unless `strict_img_size` is off.
+
+    For `features_only=True` timm takes the Swin apart: patch embedding and stages are children of a `FeatureListNet`.
+    """
 
     found_by = (SwinTransformer, SwinTransformerV2, SwinTransformerV2Cr)
     attention = (WindowAttention, WindowAttentionV2, WindowMultiHeadAttention)
     off = ("fused_attn", "grad_checkpointing")
     pads_first = False
 
+    @classmethod
+    def finds(cls, module: nn.Module) -> bool:
+        apart = isinstance(module, FeatureDictNet) and any(isinstance(child, STAGES) for child in module.children())
+        return apart or super().finds(module)
+
     @property
     def stages(self) -> list[Sequence[Any]]:
-        stages: Any = self.swin.stages if isinstance(self.swin, SwinTransformerV2Cr) else self.swin.layers
-        return [stage.blocks for stage in stages]
+        parts = getattr(self.swin, "layers", None) or getattr(self.swin, "stages", None) or self.swin.children()
+        stages: list[Any] = [part.blocks for part in parts if isinstance(part, STAGES)]
+        return stages
 
     @property
     def returns_features(self) -> bool:
-        return isinstance(getattr(self.swin.head, "fc", None), nn.Identity)
+        head = getattr(self.swin, "head", None)
+        return head is None or isinstance(getattr(head, "fc", None), nn.Identity)
 
     def expected_size(self, size: Size) -> str | None:
         embed = self.swin.patch_embed

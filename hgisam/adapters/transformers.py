@@ -1,6 +1,7 @@
 """Swins of Hugging Face transformers: `SwinModel` and `Swinv2Model`, alone or with a head."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from torch import nn
@@ -13,7 +14,10 @@ NORMS = {"norm1": "layernorm_before", "norm2": "layernorm_after"}
 
 
 class Adapter(SwinAdapter):
-    """Blocks take tokens as one sequence and their grid beside it; attention is eager while recording."""
+    """Blocks take tokens as one sequence and their grid beside it; attention is eager while recording.
+
+    Version 1 fits window and shift of a block to a grid within one window, and leaves them so; here they are set back.
+    """
 
     found_by = (SwinModel, Swinv2Model, Swinv2Backbone)
     attention = (SwinAttention, Swinv2Attention)
@@ -42,3 +46,5 @@ class Adapter(SwinAdapter):
 
     def settings(self) -> Iterator[tuple[Any, str, Any]]:
         yield self.swin.config, "_attn_implementation", "eager"
+        for block in chain.from_iterable(self.stages):
+            yield from ((block, name, getattr(block, name)) for name in ("window_size", "shift_size"))

@@ -1,5 +1,7 @@
 """Wrapped models: understood, or refused by name with what to do."""
 
+from inspect import signature
+from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,9 +26,22 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def call(model: nn.Module, images: Tensor) -> Any:
-    """Output of the model without its wrapper; an InputError where MONAI's SwinUNETR refuses a size before its Swin."""
+    """Output of the model without its wrapper.
+
+    An InputError if it takes more or less than images, and where MONAI's SwinUNETR refuses a size before its Swin.
+    """
+    model = unwrapped(model)
+    given = signature(model.forward)
     try:
-        return unwrapped(model)(images)
+        given.bind(images)
+        takes_images = type(model).forward is not nn.Module.forward  # which ModuleDict and ModuleList have
+    except TypeError:
+        takes_images = False
+    if not takes_images:
+        remedy = "Wrap it in a module that gives it the rest."
+        raise InputError("model", f"{type(model).__name__} with forward{given}", "forward(images)", remedy)
+    try:
+        return model(images)
     except ValueError as error:
         if isinstance(error, InputError) or "divisible" not in str(error):
             raise
@@ -40,6 +55,10 @@ def refuse_wrappers(model: nn.Module) -> None:
     torch.compile, DataParallel, DistributedDataParallel, PEFT and the gradient checkpointing of the libraries are
     understood.
     """
+    given: Any = model  # may be of any type at run time
+    if not isinstance(given, nn.Module):
+        remedy = "Build the network and load its weights into it."
+        raise InputError("model", f"a {type(given).__name__}", "an nn.Module", remedy)
     modules = list(unwrapped(model).modules())
     names = {cls.__name__ for kind in {type(module) for module in modules} for cls in kind.__mro__}
     for name, (got, remedy) in REFUSED.items():
@@ -50,7 +69,7 @@ def refuse_wrappers(model: nn.Module) -> None:
         remedy = "Build it on a device, then load its weights."
         raise InputError("model", "weights on the meta device, without values", "weights", remedy)
     # a quantised layer has a method in place of its weight, or weights of integers
-    if any(callable(getattr(module, "weight", None)) for module in modules) or any(
+    if any(isinstance(getattr(module, "weight", None), MethodType) for module in modules) or any(
         not parameter.is_floating_point() for parameter in parameters
     ):
         raise InputError("model", "a quantised one", "floating-point weights", "Use it as it was before quantisation.")

@@ -131,7 +131,6 @@ def reduce_gradients(
     check_choice("gradient_at", gradient_at, ("scores", "weights"))
     pending: dict[BlockGeometry, BlockAttention] = {}
     reduced: dict[BlockGeometry, Tensor] = {}
-    scale = logit_scale(model, images)
 
     def visit(block: BlockAttention) -> None:
         pending[block.geometry] = _detached(block)
@@ -145,6 +144,7 @@ def reduce_gradients(
 
     with torch.enable_grad(), forward_hooks(model, start_graph=True) as hooks:
         hooks.on_attention(stages, visit)
+        scale = logit_scale(model, images)
         explained = target_logit(model, images, target, logit).sum() * scale
     if explained.requires_grad and hooks.start is not None:
         torch.autograd.grad(explained, hooks.start, allow_unused=True)
@@ -213,8 +213,8 @@ def activation_gradients(
     if not layers:
         raise InputError("stages", "none", "at least one", "Choose stages of the model, from 0.")
     outputs: dict[BlockGeometry, Tensor] = {}
-    scale = logit_scale(model, images)
     with torch.enable_grad(), forward_hooks(model, start_graph=True) as hooks:
+        scale = logit_scale(model, images)
         for stage, block in layers:
             hooks.on_activation(stage, block, at, outputs.__setitem__)
         explained = target_logit(model, images, target, logit).sum() * scale
@@ -286,8 +286,8 @@ def image_gradients(model: nn.Module, images: Tensor, target: int, *, logit: Log
         >>> image_gradients(model, torch.randn(1, 3, 64, 64), target=0).shape
         torch.Size([1, 3, 64, 64])
     """
-    scale = logit_scale(model, images)
     with torch.enable_grad(), forward_hooks(model):
+        scale = logit_scale(model, images)
         leaf = images.detach().clone().requires_grad_()
         explained = target_logit(model, leaf, target, logit).sum() * scale
     return _gradients(explained, [leaf], scale)[0]

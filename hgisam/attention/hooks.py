@@ -35,8 +35,8 @@ def forward_hooks(model: nn.Module, *, start_graph: bool = False) -> Iterator["F
         yield hooks
     if hooks.recorded != hooks.expected:
         got = f"recorded attention for {hooks.recorded} of {hooks.expected} blocks"
-        remedy = "Call the model once in it."
-        raise InputError("attention", got, "one forward pass inside record_attention()", remedy)
+        remedy = "Let the model call its Swin once, and call the model once inside record_attention()."
+        raise InputError("attention", got, "one forward pass of the Swin", remedy)
 
 
 @contextmanager

@@ -105,6 +105,9 @@ def check_images(images: Tensor) -> None:
         got = f"shape {list(images.shape)} of {images.dtype}" if known else f"a {type(tensor).__name__}"
         expected = "a tensor [B, C, H, W], or of volumes [B, C, D, H, W], of floats with B ≥ 1"
         raise InputError("images", got, expected, "Use torch.stack on standardised slices or volumes.")
+    if images.is_meta or images.layout is not torch.strided:
+        remedy = "Call .to_dense(), or load values."
+        raise InputError("images", f"{images.layout} on {images.device}", "a dense tensor with values", remedy)
     check_finite("images", images, "Look for NaN in the input.")
 
 
@@ -148,8 +151,11 @@ def target_logit(model: nn.Module, images: Tensor, target: int, logit: Logit | N
     `.logits`; or anything else, of which `logit` makes them.
     """
     check_images(images)
-    if logit is None:
+    given: Any = logit  # may be of any type at run time
+    if given is None:
         check_head(model)
+    elif not callable(given):
+        raise InputError("logit", f"a {type(given).__name__}", "a function of the model's output", "Use a lambda.")
     output = _output(model, images)
     logits = logit(output) if logit else getattr(output, "logits", output)
     if isinstance(logits, Tensor) and logits.ndim == 1:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from hgisam.attention.swin import BlockGeometry
+from hgisam.attention.swin import BlockGeometry, spatial_size
 from hgisam.errors import InputError
 
 GRID = {2: "b (nr wr) (nc wc)", 3: "b (ns ws) (nr wr) (nc wc)"}  # axes → tokens, padded to whole windows
@@ -142,8 +142,12 @@ def weighted_channels(
 ) -> Tensor:
     """The map of weights [B, channels] and an activation with channels last: their sum, rectified and upsampled."""
     shaped = weights.view(len(weights), *[1] * (activation.ndim - 2), -1)
-    cam = (shaped * activation).sum(dim=-1).relu()
-    return to_unit_range(upsample(min_max(cam), tuple(images.shape[2:]), geometry.extent), brain)
+    return grid_to_map((shaped * activation).sum(dim=-1).relu(), geometry, images, brain)
+
+
+def grid_to_map(grid: Tensor, block: BlockGeometry, images: Tensor, brain: Tensor | None) -> Tensor:
+    """The map of one grid: min-max normalized, upsampled to the images and restricted to the brain."""
+    return to_unit_range(upsample(min_max(grid), spatial_size(images), block.extent), brain)
 
 
 def min_max(maps: Tensor) -> Tensor:

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import activation_gradients
-from hgisam.attention.swin import Logit, spatial_size
-from hgisam.maps.combine import min_max, to_unit_range, upsample
+from hgisam.attention.swin import Logit
+from hgisam.maps.combine import grid_to_map
 
 
 def hires_cam(
@@ -35,5 +35,4 @@ def hires_cam(
     """
     layers = activation_gradients(model, images, target, layers=[(stage, block)], at=at, logit=logit)
     ((geometry, (activation, gradient)),) = layers.items()
-    cam = (gradient * activation).sum(dim=-1).relu()
-    return to_unit_range(upsample(min_max(cam), spatial_size(images), geometry.extent), brain)
+    return grid_to_map((gradient * activation).sum(dim=-1).relu(), geometry, images, brain)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import reduce_gradients
-from hgisam.attention.swin import BlockAttention, Logit, spatial_size
-from hgisam.maps.combine import min_max, propagate, to_unit_range, unmerge, upsample
+from hgisam.attention.swin import BlockAttention, Logit
+from hgisam.maps.combine import grid_to_map, propagate, unmerge
 
 
 def relevance(
@@ -35,4 +35,4 @@ def relevance(
     for block, matrix in reversed(matrices.items()):
         gained = unmerge(gained, block)
         gained = gained + propagate(1 + gained, matrix, block)
-    return to_unit_range(upsample(min_max(gained), spatial_size(images), block.extent), brain)
+    return grid_to_map(gained, block, images, brain)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from hgisam.attention.gradients import reduce_attention
-from hgisam.attention.swin import Logit, spatial_size
-from hgisam.maps.combine import min_max, propagate, to_unit_range, unmerge, upsample
+from hgisam.attention.swin import Logit
+from hgisam.maps.combine import grid_to_map, propagate, unmerge
 
 
 def rollout(
@@ -35,4 +35,4 @@ def rollout(
     for block, matrix in reversed(matrices.items()):
         share = unmerge(share, block)
         share = (share + propagate(share, matrix, block)) / 2
-    return to_unit_range(upsample(min_max(share), spatial_size(images), block.extent), brain)
+    return grid_to_map(share, block, images, brain)

@@ -12,12 +12,14 @@ from hgisam_book.figures import METHOD_NAMES
 
 Record = Mapping[str, Any]
 COLUMNS = {  # key in a record → column heading
+    "library": "library",
     "device": "device",
     "precision": "precision",
     "way": "variant",
     "batch": "batch",
     "ms_a_slice": "ms per slice",
     "forward_passes": "forward passes",
+    "least_passes": "passes to make",
     "times_faster": "speed-up",
     "images_per_s": "images/s",
     "bare_images_per_s": "bare steps, images/s",
@@ -130,8 +132,8 @@ def record_table(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Table of the rows of a record, as text.
 
     Args:
-        rows: Rows of `map_cost.measure_map_cost` or `training_speed.measure_training`. A missing value becomes a dash,
-            a column without values is omitted.
+        rows: Rows of `map_cost.measure_map_cost` or `training_speed.measure_training`, or the libraries of
+            `ci/bench_maps.py`. A missing value becomes a dash, a column without values is omitted.
     """
     columns = {column: title for column, title in COLUMNS.items() if any(column in row for row in rows)}
     named = [row | {"way": _variant(row["way"])} for row in rows]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.models import FeatureListNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
@@ -14,17 +15,18 @@ from torch.overrides import TorchFunctionMode
 from hgisam.adapters.protocol import LIBRARIES, find_adapter
 from hgisam.attention import attention_gradients, find_swin, record_attention
 from hgisam.errors import InputError
-from hgisam.maps import hgi_sam
+from hgisam.maps import ablation_cam, hgi_sam, score_cam
 from hgisam.maps.combine import to_token_grid, to_windows
 from tests.libraries import (
     PooledSwin,
+    convert,
     large_weights,
     same_weights,
     segmenter,
     torchvision_swin,
     transformers_swin,
 )
-from tests.swins import QUICK, build
+from tests.swins import ONE_OF_EACH, QUICK, build
 
 PAIRS = [(library, name) for library in ("torchvision", "transformers") for name in ("v1", "v2")]
 
@@ -93,6 +95,21 @@ def test_the_same_weights_give_the_same_map_as_in_timm(library: str, name: str, 
     expected = QUICK[method](model, given, 1)
     assert expected.std() > 0.01
     torch.testing.assert_close(QUICK[method](other, given, 1), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [ablation_cam, score_cam])
+@pytest.mark.parametrize(("library", "name"), PAIRS)
+def test_the_last_stage_gives_the_same_map_where_channels_cancel(library: str, name: str, method: Any) -> None:
+    """In float64; in float32 the libraries differ by the rounding of terms that sum to 1/275 of their size."""
+    model, _ = build(name)
+    given = torch.randn(64, 3, 32, 32, generator=torch.Generator().manual_seed(2))[15:16]
+    other = convert(model, library, name)
+    rounded = [method(each, given, 1, batch_size=128) for each in (model, other)]
+    expected, maps = (method(each.double(), given.double(), 1, batch_size=128) for each in (model, other))
+    torch.testing.assert_close(maps, expected, rtol=0, atol=1e-5)
+    for each in rounded:
+        torch.testing.assert_close(each, expected, rtol=0, atol=1e-3)
+    assert name != "v1" or expected.amax() == 1
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -306,6 +323,42 @@ def test_input_that_does_not_fit_is_one_line(make: Any, shape: tuple[int, ...], 
     with pytest.raises(InputError, match=message) as caught:
         hgi_sam(make(), torch.zeros(shape), 1)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("method", QUICK)
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_a_swin_that_timm_took_apart_for_its_features_has_the_same_map(name: str, method: str) -> None:
+    model, given = build(name)
+    model.norm = nn.Identity()  # which is no part of the features
+    apart = FeatureListNet(copy.deepcopy(model), out_indices=(0, 1, 2, 3), flatten_sequential=True)
+    axes = (2, 3) if name == "v2-cr" else (1, 2)
+    maps = QUICK[method](apart, given, 1, logit=lambda features: features[-1].mean(dim=axes))
+    expected = QUICK[method](Features(model), given, 1, logit=lambda last: last.mean(dim=axes))
+    torch.testing.assert_close(maps, expected)
+    with pytest.raises(InputError, match="a Swin without a head, which returns features"):
+        QUICK[method](apart, given, 1)
+
+
+class Features(nn.Module):
+    """The features of a timm model."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.model.forward_features(images)
+        return features
+
+
+def test_a_shift_that_transformers_ends_for_a_small_image_is_set_back() -> None:
+    model, given = MODELS["transformers v1 padded"]()
+    expected = hgi_sam(model, given, 1)
+    hgi_sam(model, images(64, 64), 1)
+    assert torch.equal(hgi_sam(model, given, 1), expected)
+    with torch.no_grad():
+        model(images(64, 64))  # its last grid is one window: the block is not shifted from then on
+    assert not torch.equal(hgi_sam(model, given, 1), expected)
 
 
 def test_a_torchvision_swin_whose_head_was_removed_is_an_error() -> None:

@@ -10,7 +10,7 @@ import pytest
 import timm
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import nn
+from torch import Tensor, nn
 from torch.ao.quantization import quantize_dynamic
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -138,3 +138,74 @@ def test_other_networks_are_an_error_that_says_what_to_give(name: str) -> None:
         InputError, match=r"0 Swin transformers in .*, expected one. Give a model with one Swin of timm"
     ):
         hgi_sam(model, torch.zeros(1, 3, 224, 224), 1)
+
+
+class Needs(nn.Module):
+    """A model that takes the age of the patient too, as an option or not."""
+
+    def __init__(self, swin: nn.Module) -> None:
+        super().__init__()
+        self.swin = swin
+
+    def forward(self, images: Tensor, age: Tensor) -> Tensor:
+        logits: Tensor = self.swin(images) + age
+        return logits
+
+
+class Keyword(Needs):
+    def forward(self, *, images: Tensor) -> Tensor:  # type: ignore[override]
+        logits: Tensor = self.swin(images)
+        return logits
+
+
+class Optional(Needs):
+    def forward(self, images: Tensor, age: Tensor | float = 0.0) -> Tensor:
+        return super().forward(images, torch.as_tensor(age))
+
+
+def test_a_model_that_takes_more_or_less_than_images_is_an_error_that_shows_its_signature() -> None:
+    model, images = build("v1")
+    for method in QUICK.values():
+        for other, got in (
+            (Needs(model), r"Needs with forward\(images: .*, age: .*\)"),
+            (Keyword(model), r"Keyword with forward\(\*, images"),
+            (nn.ModuleDict({"swin": model}), "ModuleDict with forward"),
+        ):
+            with pytest.raises(InputError, match=rf"model: got {got}.*expected forward\(images\). Wrap it"):
+                method(other, images, 1)
+    assert torch.equal(hgi_sam(Optional(model), images, 1), hgi_sam(model, images, 1))
+
+
+@pytest.mark.parametrize("method", QUICK)
+def test_what_is_no_model_or_no_function_is_an_error(method: str) -> None:
+    model, images = build("v1")
+    for other in (None, "weights.pt", type(model), model.state_dict()):
+        with pytest.raises(InputError, match=r"model: got a .*, expected an nn.Module. Build the network"):
+            QUICK[method](other, images, 1)
+    with pytest.raises(InputError, match="logit: got a str, expected a function of the model's output"):
+        QUICK[method](model, images, 1, logit="logits")
+
+
+class Twice(nn.Module):
+    """A model that calls its Swin on the image and on its mirror image."""
+
+    def __init__(self, swin: nn.Module) -> None:
+        super().__init__()
+        self.swin = swin
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.swin(images) + self.swin(images.flip(-1))
+        return logits
+
+
+def test_a_swin_that_runs_twice_is_an_error() -> None:
+    model, images = build("v1")
+    with pytest.raises(InputError, match=r"for 12 of 6 blocks, expected one forward pass of the Swin. Let the model"):
+        hgi_sam(Twice(model), images, 1)
+
+
+def test_parametrized_weights_are_no_quantised_ones() -> None:
+    model, images = build("v1")
+    expected = hgi_sam(model, images, 1)
+    nn.utils.parametrizations.weight_norm(model.layers[0].blocks[0].attn.qkv)
+    torch.testing.assert_close(hgi_sam(model, images, 1), expected, rtol=0, atol=1e-4)

@@ -199,6 +199,8 @@ def test_images_that_do_not_fit(name: str, method: str) -> None:
         (images.numpy(), "images: got a ndarray, expected a tensor"),
         (images[:0], "B ≥ 1"),
         (images.to(torch.uint8), "uint8"),
+        (images.to("meta"), r"images: got torch.strided on meta, expected a dense tensor with values"),
+        (images.to_sparse(), r"images: got torch.sparse_coo on cpu"),
         (images[:, :2], r"at the Swin, expected \[B, 3"),
         (other, "multiple of 2" if name == "v1 any size" else r"expected \[B, 3, 32, 32\]"),
         (images.where(images > -1, torch.nan), "not finite"),
