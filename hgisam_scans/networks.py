@@ -114,8 +114,9 @@ class Network:
             maps = with_density(maps, density_of_scan(hu, brain, rows), self.density_threshold_hu)
         if self.self_trained:
             images = self.self_trained.images(hu, brain)
-            maps = (maps + self.self_trained.maps(images, probability_of_bleeding, hu.shape[1])) / 2
-        return maps.astype(np.float32), scores
+            predicted = self.self_trained.maps(images, probability_of_bleeding, hu.shape[1])
+            maps = ((maps + predicted) / 2).astype(np.float32)
+        return maps, scores
 
     def subtypes(self, hu: HU, brain: Brain) -> Maps:
         """Evidence [subtype, slice, px, px] for each of `SUBTYPES`: its probability in the slice times its map."""

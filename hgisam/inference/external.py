@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
@@ -21,7 +21,7 @@ from hgisam.runs.manifest import environment, manifests_of_one_run, read_manifes
 
 Threshold = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 MAPPED, EVALUATED = "map external", "evaluate external"  # `step` of their manifests
-ONE_HALF = {"dataset": "none", "methods": {PROBABILITY: {"threshold": 0.5, "folds": []}}}  # if none was chosen for it
+ONE_HALF: dict[str, Any] = {"dataset": "none", "methods": {PROBABILITY: {"threshold": 0.5, "folds": []}}}  # by default
 
 
 class _Chosen(BaseModel):
