@@ -52,5 +52,7 @@ def calibrate(
     from hgisam_scans.calibration import CALIBRATED
     from hgisam_scans.calibration import calibrate as calibrate_checkpoint
 
-    options = {"kind": kind, "patients": patients, "seed": seed, "methods": method or CALIBRATED, "jobs": jobs}
-    typer.echo(calibrate_checkpoint(checkpoint, data=data, **options))
+    made = calibrate_checkpoint(
+        checkpoint, data=data, kind=kind, patients=patients, seed=seed, methods=method or CALIBRATED, jobs=jobs
+    )
+    typer.echo(made)
