@@ -1,4 +1,7 @@
-"""Parallel map over processes of this machine or of a Dask cluster, with a progress bar."""
+"""Parallel map over processes of this machine or of a Dask cluster, with a progress bar.
+
+Dask takes half a second to import, so only calls that use it do.
+"""
 
 import multiprocessing
 import os
@@ -7,12 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-import dask.base
-import dask.config
-import distributed
-from dask.delayed import delayed
 from tqdm import tqdm
-from tqdm.dask import TqdmCallback
 
 import hgisam
 from hgisam.errors import InputError
@@ -21,9 +19,6 @@ from hgisam.runs.processes import end_with_parent
 Result = TypeVar("Result")
 Workers = int | str  # processes of this machine, or the address of a Dask scheduler
 CONNECT_S = 20
-compute: Any = dask.base.compute  # dask has no types
-Client: Any = distributed.Client
-as_completed: Any = distributed.as_completed
 
 
 def run_all(
@@ -56,6 +51,12 @@ def _run_on_machine(
     function: Callable[..., Result], arguments: Sequence[tuple[Any, ...]], processes: int, label: str
 ) -> list[Result]:
     """`run_all` on several processes of this machine."""
+    import dask.base
+    import dask.config
+    from dask.delayed import delayed
+    from tqdm.dask import TqdmCallback
+
+    compute: Any = dask.base.compute  # dask has no types
     tasks = [delayed(function, pure=False, traverse=False)(*values) for values in arguments]
     # dask sets PYTHONHASHSEED for its workers and leaves it set
     seed = os.environ.get("PYTHONHASHSEED")
@@ -82,6 +83,9 @@ def _run_on_cluster(
     """`run_all` on the workers of a Dask scheduler."""
     if not arguments:
         return []
+    import distributed
+
+    as_completed: Any = distributed.as_completed
     with _client(address) as client:
         futures = client.map(function, *zip(*arguments, strict=True), pure=False)
         try:
@@ -101,9 +105,12 @@ def _run_on_cluster(
 @contextmanager
 def _client(address: str) -> Iterator[Any]:
     """Connection to a Dask scheduler whose workers have the same version of this package."""
+    import distributed
+
     remedy = "Start `dask scheduler` and on each machine `dask worker ADDRESS`, in the same environment as this."
     try:
-        client = Client(address, timeout=CONNECT_S, set_as_default=False)
+        connect: Any = distributed.Client
+        client = connect(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         got = f"{address} ({type(error).__name__})"
         raise InputError("Dask scheduler", got, "one that answers, such as tcp://host:8786", remedy) from None

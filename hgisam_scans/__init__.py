@@ -2,9 +2,9 @@
 
 `find_scans` lists the series of a file or folder, `series_traits` says what speaks against each, `series_choice`
 chooses one, `networks` loads what segments it, `segmentation` runs it, `segmented_scan` holds and saves the result.
-`trust` compares the scan with the training data, `volume_interval` gives the volume an interval, `dicom_seg` and
-`dicom_sr` write DICOM objects, `report` and `outputs` the files, `batch` segments many scans, `calibration` makes what
-the interval and the comparison need, `cli` adds the commands to `hgisam`.
+`blood_density` is fused with its map, `trust` compares the scan with the training data, `volume_interval` gives the
+volume an interval, `dicom_seg` and `dicom_sr` write DICOM objects, `report` and `outputs` the files, `batch` segments
+many scans, `calibration` makes what fusion, interval and comparison need, `cli` adds the commands to `hgisam`.
 """
 
 from typing import TYPE_CHECKING

@@ -5,47 +5,46 @@ files beside the weights again after a change of network or phantom: `hgisam cal
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from tqdm import tqdm
 
 from data_prep.phantom.cohort import Layout, write_phantom
-from data_prep.raw_folder import Listing
 from data_prep.study import READERS, Settings, prepare_volume
 from data_prep.volume import Study, UnusableError, Volume
-from hgisam.errors import InputError
-from hgisam.evaluation.masks import best_threshold, dice_curve
-from hgisam.evaluation.score_maps import grid_for
+from hgisam.errors import InputError, check_choice
+from hgisam.evaluation.masks import best_threshold, dice_curve, threshold_grid
+from hgisam.inference.predictor import PROBABILITY, HalfMaps
 from hgisam.maps import METHODS
 from hgisam.models.checkpoint import checkpoint_folder, load_checkpoint
 from hgisam.runs.files import write_json
-from hgisam_scans.find_scans import Candidate
-from hgisam_scans.networks import CALIBRATION, HALF, PROBABILITY, THRESHOLDS, Calibration, Network, load_networks
-from hgisam_scans.segmentation import segment_volume
-from hgisam_scans.series_choice import Choice
+from hgisam_scans.blood_density import FUSED, best_density_threshold, dense_areas, density_of_scan, with_density
+from hgisam_scans.networks import CALIBRATION, HALF, THRESHOLDS, Calibration, Network, load_networks, segments
+from hgisam_scans.segmentation import on_native_grid, volume_ml
 from hgisam_scans.trust import measure_scan, reference_ranges
 from hgisam_scans.volume_interval import calibrate_interval
 
 MASKED = ("ct-ich", "bhsd", "instance")  # readers of data sets with masks
-THRESHOLD_SHARE = 3  # one patient in three chooses the threshold, the others calibrate the interval
-_Prepared = tuple[dict[str, npt.NDArray[Any]], pd.DataFrame, dict[str, Any]]
+CALIBRATED = ("hgi_sam", "swin_sam", "grad_cam", "hgi_sam_density")  # methods of a classifier
+THRESHOLD_SHARE = 3  # one patient in three chooses the thresholds, the others calibrate the interval
 TRAINING_PATIENTS = 24  # phantoms of the training cohort, whose scanners differ, for the usual scans
+GRID = threshold_grid(100)  # candidate thresholds of maps
 
 
 def calibrate(
     checkpoint: str | Path, *, data: str | Path | None = None, kind: str = "ct-ich", patients: int = 90,
-    seed: int = 77, methods: Sequence[str] = ("hgi_sam", "swin_sam", "grad_cam"), jobs: int = 1,
+    seed: int = 77, methods: Sequence[str] = CALIBRATED, jobs: int = 1,
 ) -> Path:  # fmt: skip
     """Choose thresholds and calibrate the interval of the volume of one network; writes two files beside its weights.
 
     `thresholds.json` has the format of an evaluated run, so that `hgisam evaluate` reads it too. `calibration.json` is
-    a `Calibration`. One patient in three chooses the thresholds, the others calibrate the interval.
+    a `Calibration`. One patient in three chooses the thresholds, the others calibrate the interval. The density
+    threshold of blood is chosen from slice labels: of the same third, and of phantoms like those of the training.
 
     Args:
         checkpoint: As in `load_networks`.
@@ -53,121 +52,185 @@ def calibrate(
         kind: Reader of that data set: "ct-ich", "bhsd" or "instance".
         patients: Phantoms of the evaluation cohort to generate without `data`.
         seed: Of the phantoms; a profile trains on those of its own seed.
-        methods: Map methods of a classifier; a segmenter has only "probability".
+        methods: Of a classifier: map methods, and fusions of one with density; a segmenter has only "probability".
         jobs: Processes that generate phantoms.
 
     Returns:
         Path of `calibration.json`.
 
     Raises:
-        InputError: If the data set has too few patients with a bleed, or the reader is unknown.
+        InputError: If a method or the reader is unknown, too few patients bleed, or all slices do.
     """
     folder = checkpoint_folder(checkpoint)
-    if load_checkpoint(folder).profile.task == "segmentation":
+    if segments(load_checkpoint(folder)):
         methods = [PROBABILITY]
-    networks = [load_networks(folder, method=name, threshold=HALF)[0] for name in methods]
+    for name in methods:
+        check_choice("--method", name, [PROBABILITY, *METHODS, *FUSED])
+    (network,) = load_networks(folder, method=FUSED.get(methods[0], methods[0]), threshold=HALF)
     if data is not None:
         if kind not in MASKED:
             raise InputError("--kind", kind, " or ".join(MASKED), "Give a data set with masks.")
         READERS[kind].tables(data)  # says what is missing
-        return _write(networks, kind, Path(data), f"scans of {kind}", None)
+        return _write(network, methods, _Cohort(kind, Path(data)), None, f"scans of {kind}")
     with tempfile.TemporaryDirectory(prefix="calibrate-") as scratch:
         cohorts: dict[Layout, int] = {"ct-ich": patients, "rsna": TRAINING_PATIENTS}
         for layout, count in cohorts.items():
             write_phantom(Path(scratch, layout), layout=layout, patients=count, seed=seed, jobs=jobs)
-        return _write(networks, "ct-ich", Path(scratch, "ct-ich"), f"phantoms, seed {seed}", Path(scratch, "rsna"))
+        own, training = (_Cohort(layout, Path(scratch, layout)) for layout in cohorts)
+        return _write(network, methods, own, training, f"phantoms, seed {seed}")
 
 
-def _write(networks: Sequence[Network], kind: str, raw: Path, source: str, training: Path | None) -> Path:
-    """Measure a cohort with masks, and perhaps scans like those of the training, and write both files.
+class _Cohort(NamedTuple):
+    """A raw data set: its reader and its folder."""
+
+    kind: str
+    raw: Path
+
+
+class _Scan:
+    """A scan of a cohort on the grid of the network.
 
     Args:
-        networks: The same weights, with each method.
-        kind: Reader of the cohort.
-        raw: The cohort.
-        source: The cohort in words.
-        training: Further scans for the reference, in the layout of RSNA 2019.
+        volume: The scan as read.
+        network: Its method does not matter.
     """
-    folder, usual = networks[0].folder, list[dict[str, float]]()
+
+    def __init__(self, volume: Volume, network: Network) -> None:
+        px, field_mm = network.grid
+        arrays, self.rows, statistics = prepare_volume(volume, Settings("folder", px, field_mm, labelled=False))
+        self.volume, self.network = volume, network
+        self.hu, self.brain = arrays["hu"], arrays["brain"]
+        self.truth = arrays["mask"] > 0 if "mask" in arrays else np.zeros(self.hu.shape, bool)
+        self.measured = measure_scan(volume, self.hu, self.brain, self.rows, statistics)
+
+    @cached_property
+    def density(self) -> npt.NDArray[np.float32]:
+        """Density of blood, see `hgisam_scans.blood_density`."""
+        return density_of_scan(self.hu, self.brain, self.rows)
+
+    def maps(self, methods: Iterable[str]) -> tuple[dict[str, HalfMaps], npt.NDArray[np.float64]]:
+        """The maps behind some methods by their names, each made once, and the scores."""
+        behind = {name: self.network.map_method(name) for name in {FUSED.get(method, method) for method in methods}}
+        return self.network.predictor.predict(self.hu, self.brain, behind)
+
+
+class _BleedingSlices(NamedTuple):
+    """The slices of a patient that choose thresholds: arrays [n, px, px]."""
+
+    maps: dict[str, HalfMaps]
+    density: npt.NDArray[np.float32] | None
+    truth: npt.NDArray[np.bool_]
+    brain: npt.NDArray[np.uint8]
+
+
+def _write(
+    network: Network, methods: Sequence[str], cohort: _Cohort, training: _Cohort | None, source: str
+) -> Path:  # fmt: skip
+    """Measure a cohort with masks, and perhaps scans like those of the training, and write both files.
+
+    Every scan is read, prepared and mapped once.
+
+    Args:
+        network: Its method does not matter.
+        methods: To calibrate.
+        cohort: With masks.
+        training: With slice labels, for the reference and the density threshold.
+        source: The cohort in words.
+    """
+    with_fusion = bool({*methods} & {*FUSED})
+    usual, areas, labels = list[dict[str, float]](), list[npt.NDArray[np.int64]](), list[npt.NDArray[np.int64]]()
+    bleeding, choosing = list[_BleedingSlices](), 0
+
+    def note(scan: _Scan) -> None:
+        usual.append(scan.measured)
+        if with_fusion:
+            areas.append(dense_areas(scan.density))
+            labels.append(scan.rows["any"].to_numpy())
+
     if training is not None:
-        for volume in _volumes("rsna", training):
-            usual.append(_measured(volume, _prepare(volume, networks[0])))
-    curves: dict[str, list[npt.NDArray[np.float64]]] = {network.method: [] for network in networks}
-    count = 0
-    for number, volume in enumerate(_volumes(kind, raw)):
-        count += 1
-        prepared = _prepare(volume, networks[0])
-        usual.append(_measured(volume, prepared))
-        if number % THRESHOLD_SHARE == 0:
-            for network in networks:
-                curves[network.method] += _dice_curves(network, prepared)
-    if min(map(len, curves.values())) < 2:
-        got = f"{min(map(len, curves.values()))} bleeding patients to choose thresholds on"
+        for scan in _scans(training, slice(None), network):
+            note(scan)
+    for scan in _scans(cohort, slice(None, None, THRESHOLD_SHARE), network):
+        note(scan)
+        choosing += 1
+        if (bleeds := scan.truth.any(axis=(1, 2))).any():
+            maps = {name: found[bleeds] for name, found in scan.maps(methods)[0].items()}
+            density = scan.density[bleeds] if with_fusion else None
+            bleeding.append(_BleedingSlices(maps, density, scan.truth[bleeds], scan.brain[bleeds]))
+    if len(bleeding) < 2:
+        got = f"{len(bleeding)} bleeding patients to choose thresholds on"
         raise InputError("calibration", got, "at least 2", "Give more patients with a bleed.")
-    thresholds = {
-        method: best_threshold(np.concatenate(parts), _grid(method)) | {"folds": []} for method, parts in curves.items()
-    }
-    chosen = [replace(network, threshold=thresholds[network.method]["threshold"]) for network in networks]
-    true_ml, predicted_ml = list[float](), {network.method: list[float]() for network in networks}
-    for number, volume in enumerate(_volumes(kind, raw)):
-        if number % THRESHOLD_SHARE:
-            true_ml.append(_true_ml(volume))
-            for network in chosen:
-                predicted_ml[network.method].append(segment_volume(volume, _choice(volume), [network]).ml)
-    write_json(folder / THRESHOLDS, {"dataset": f"calibration on {count} {source}", "methods": thresholds})
-    found = Calibration(
-        weights=networks[0].sha256, cohort=f"{len(true_ml)} {source}", reference=reference_ranges(usual),
+    threshold_hu = _density_threshold(np.concatenate(areas), np.concatenate(labels)) if with_fusion else None
+
+    thresholds = {}
+    for method in methods:
+        curves = [
+            dice_curve(_score_maps(method, each.maps, each.density, threshold_hu), each.truth, each.brain, GRID)
+            for each in bleeding
+        ]
+        thresholds[method] = best_threshold(np.concatenate(curves), GRID) | {"folds": []}
+
+    true_ml, predicted_ml = list[float](), {method: list[float]() for method in methods}
+    for number in range(1, THRESHOLD_SHARE):
+        for scan in _scans(cohort, slice(number, None, THRESHOLD_SHARE), network):
+            usual.append(scan.measured)
+            true_ml.append(_true_ml(scan))
+            maps, scores = scan.maps(methods)
+            shown, density = scores >= network.detection_threshold, scan.density if with_fusion else None
+            for method, volumes in predicted_ml.items():
+                found, threshold = _score_maps(method, maps, density, threshold_hu), thresholds[method]["threshold"]
+                native = on_native_grid(scan.volume, scan.rows, found, scan.brain, threshold, shown)
+                volumes.append(volume_ml(native.mask, scan.volume, scan.rows))
+
+    count = choosing + len(true_ml)
+    write_json(network.folder / THRESHOLDS, {"dataset": f"calibration on {count} {source}", "methods": thresholds})
+    calibration = Calibration(
+        weights=network.sha256, cohort=f"{len(true_ml)} {source}", reference=reference_ranges(usual),
         intervals={method: calibrate_interval(volumes, true_ml) for method, volumes in predicted_ml.items()},
+        density_threshold_hu=threshold_hu,
     )  # fmt: skip
-    write_json(folder / CALIBRATION, found.model_dump(mode="json"))
-    return folder / CALIBRATION
+    write_json(network.folder / CALIBRATION, calibration.model_dump(mode="json"))
+    return network.folder / CALIBRATION
 
 
-def _choice(volume: Volume) -> Choice:
-    """A volume without files, as a series."""
-    study = Study("", "", ("",), volume.labels)
-    return Choice(Candidate(Path(), study, "", "", "NIfTI", "", 1, (), len(volume.hu), 0.0), "", ())
-
-
-def _volumes(kind: str, raw: Path) -> Iterator[Volume]:
-    """Each scan of a raw data set that can be read, one at a time."""
-    listing: Listing = READERS[kind].list_studies(raw, 1, str)
-    for study in tqdm(listing.studies, desc=f"calibrating on {kind}", disable=None):
+def _scans(cohort: _Cohort, which: slice, network: Network) -> Iterator[_Scan]:
+    """Some scans of a cohort, without those that cannot be read, one at a time."""
+    reader = READERS[cohort.kind]
+    studies: Sequence[Study] = reader.list_studies(cohort.raw, 1, str).studies[which]
+    for study in tqdm(studies, desc=f"calibrating on {cohort.kind}", disable=None):
         try:
-            yield READERS[kind].read_study(raw, study)
+            yield _Scan(reader.read_study(cohort.raw, study), network)
         except UnusableError:
             continue
 
 
-def _prepare(volume: Volume, network: Network) -> _Prepared:
-    """The scan on the grid of the network, see `data_prep.study.prepare_volume`."""
-    px, field_mm = network.grid
-    return prepare_volume(volume, Settings("folder", px, field_mm, labelled=False))
+def _score_maps(
+    method: str, maps: dict[str, HalfMaps], density: npt.NDArray[np.float32] | None, threshold_hu: float | None
+) -> npt.NDArray[np.float32]:
+    """Score maps of a method [slice, px, px], from the maps behind all methods, and the density."""
+    if method in FUSED and density is not None and threshold_hu is not None:
+        return with_density(maps[FUSED[method]], density, threshold_hu)
+    return maps[method].astype(np.float32)
 
 
-def _measured(volume: Volume, prepared: _Prepared) -> dict[str, float]:
-    arrays, rows, statistics = prepared
-    return measure_scan(volume, arrays["hu"], arrays["brain"], rows, statistics)
+def _density_threshold(areas: npt.NDArray[np.int64], labels: npt.NDArray[np.int64]) -> float:
+    """`best_density_threshold` of the slices [n] whose label is known; a label is 0, 1, or -1 for none.
+
+    Raises:
+        InputError: If all slices bleed, or none does.
+    """
+    known = labels >= 0
+    if len(np.unique(labels[known])) < 2:
+        expected, remedy = (
+            "slices with and without a bleed",
+            "Give other patients, or calibrate hgi_sam alone: --method.",
+        )
+        raise InputError("slice labels to choose the density threshold from", "one kind at most", expected, remedy)
+    return best_density_threshold(areas[known], labels[known] == 1)[0]
 
 
-def _grid(method: str) -> npt.NDArray[np.float64]:
-    return grid_for(method if method in METHODS else "hgi_sam", 100)
-
-
-def _dice_curves(network: Network, prepared: _Prepared) -> Iterator[npt.NDArray[np.float64]]:
-    """Dice [bleeding slice, threshold] of a patient with a bleed; nothing for one without."""
-    arrays, rows, _ = prepared
-    truth = arrays["mask"] > 0
-    if (bleeds := truth.any(axis=(1, 2))).any():
-        maps, _ = network.predict(arrays["hu"], arrays["brain"], rows)
-        yield dice_curve(maps[bleeds], truth[bleeds], arrays["brain"][bleeds], _grid(network.method))
-
-
-def _true_ml(volume: Volume) -> float:
+def _true_ml(scan: _Scan) -> float:
     """Volume of the annotated bleed."""
-    if volume.mask is None:
+    if scan.volume.mask is None:
         raise ValueError("a data set without masks")
-    gaps = np.diff(volume.positions_mm)
-    slice_mm = np.append(gaps, gaps[-1:] if len(gaps) else [volume.slice_mm])
-    pixels = (volume.mask > 0).sum(axis=(1, 2))
-    return float(pixels @ slice_mm) * volume.row_mm * volume.col_mm / 1000
+    return volume_ml(scan.volume.mask, scan.volume, scan.rows)

@@ -16,7 +16,9 @@ def segment(
     scan: Annotated[Path, typer.Argument(help="A NIfTI file, a DICOM folder or DICOMDIR; with --batch many scans.")],
     out: Annotated[Path, typer.Option(help="Folder to make.")] = Path("segmented"),
     checkpoint: Checkpoints = ["phantom-binary"],  # noqa: B006
-    method: Annotated[str | None, typer.Option(help="Map method of a classifier; hgi_sam by default.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Of a classifier; hgi_sam_density by default where calibrated.")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(help="Of the score map, in (0, 1].")] = None,
     series: Annotated[str | None, typer.Option(help="Number or SeriesInstanceUID, or all.")] = None,
     gate: Annotated[bool, typer.Option("--gate/--no-gate", help="No mask where no bleeding is predicted.")] = True,
@@ -43,9 +45,14 @@ def calibrate(
     kind: Annotated[str, typer.Option(help="Its reader: ct-ich, bhsd or instance.")] = "ct-ich",
     patients: Annotated[int, typer.Option(min=6, help="Phantoms to generate.")] = 90,
     seed: Annotated[int, typer.Option(min=0, help="Of the phantoms; other than that of the training.")] = 77,
+    method: Annotated[list[str], typer.Option(help="Of a classifier; may be repeated. Four by default.")] = [],  # noqa: B006
     jobs: Annotated[int, typer.Option(min=1, help="Processes that generate phantoms.")] = 1,
 ) -> None:
     """Choose thresholds, calibrate the interval of the volume, and measure usual scans, beside the weights."""
+    from hgisam_scans.calibration import CALIBRATED
     from hgisam_scans.calibration import calibrate as calibrate_checkpoint
 
-    typer.echo(calibrate_checkpoint(checkpoint, data=data, kind=kind, patients=patients, seed=seed, jobs=jobs))
+    made = calibrate_checkpoint(
+        checkpoint, data=data, kind=kind, patients=patients, seed=seed, methods=method or CALIBRATED, jobs=jobs
+    )
+    typer.echo(made)

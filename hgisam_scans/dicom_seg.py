@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from highdicom import AlgorithmIdentificationSequence
+from highdicom.color import CIELabColor
 from highdicom.seg import (
     SegmentAlgorithmTypeValues,
     Segmentation,
@@ -39,6 +40,10 @@ REGIONS: Mapping[str, Code] = {
     INTRACRANIAL: codes.SCT.Intracranial, "epidural": codes.SCT.Intracranial, "intraparenchymal": codes.SCT.Brain,
     "intraventricular": codes.SCT.BrainVentricle, "subarachnoid": codes.SCT.CranialSubarachnoidSpace,
     "subdural": Code("54214006", "SCT", "Subdural space"),
+}  # fmt: skip
+COLORS: Mapping[str, tuple[int, int, int]] = {  # RGB; Okabe and Ito, distinct for readers with any colour vision
+    INTRACRANIAL: (213, 94, 0), "epidural": (230, 159, 0), "intraparenchymal": (204, 121, 167),
+    "intraventricular": (0, 114, 178), "subarachnoid": (86, 180, 233), "subdural": (0, 158, 115),
 }  # fmt: skip
 EMPTY_IF_MISSING = (  # attributes that may be empty but must be there (type 2)
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyID", "StudyDate", "StudyTime",
@@ -112,7 +117,7 @@ def write_seg(
             segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
             segmented_property_type=codes.SCT.Hemorrhage, algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=identification, anatomic_regions=[REGIONS[name]], tracking_uid=generate_uid(),
-            tracking_id=f"hgisam {name} hemorrhage",
+            tracking_id=f"hgisam {name} hemorrhage", display_color=CIELabColor.from_rgb(*COLORS[name]),
         )
         for number, name in enumerate(segments, start=1)
     ]  # fmt: skip

@@ -15,16 +15,17 @@ from pydantic import BaseModel
 from hgisam.data.labels import SUBTYPES
 from hgisam.errors import InputError, check_choice
 from hgisam.inference.extraction import methods_of
-from hgisam.inference.predictor import Method, SlicePredictor
+from hgisam.inference.predictor import PROBABILITY, Method, SlicePredictor, probability_of_bleeding
 from hgisam.maps import METHODS
 from hgisam.models.checkpoint import Checkpoint, checkpoint_folder, load_checkpoint, shipped_checkpoints
 from hgisam.runs.files import check_content, read_json
 from hgisam.runs.folders import sha256_of
-from hgisam_book.studies.cross_validation import probability_of_bleeding
+from hgisam_scans.blood_density import FUSED, density_of_scan, with_density
 from hgisam_scans.volume_interval import Interval
 
 CALIBRATION, THRESHOLDS = "calibration.json", "thresholds.json"  # beside the weights
-PROBABILITY, REFINED = "probability", "hgi_sam_refined"
+PLAIN, BEST_WEAK, REFINED = "hgi_sam", "hgi_sam_density", "hgi_sam_refined"
+MAP_BEHIND = {**FUSED, REFINED: PLAIN}  # method that needs the density of blood → its map
 HALF = 0.5
 BATCH = 8  # slices at once: more need more memory and save no time on a processor
 HU = npt.NDArray[np.int16]
@@ -41,12 +42,15 @@ class Calibration(BaseModel):
         cohort: The patients with known truth, in words.
         reference: Measurement → its range in data like those of the training, see `hgisam_scans.trust`.
         intervals: Method → interval of the volume.
+        density_threshold_hu: Density threshold of blood, for the fusion of a map with density; None if none was chosen,
+            as in calibrations of earlier versions.
     """
 
     weights: str
     cohort: str
     reference: dict[str, tuple[float, float]]
     intervals: dict[str, Interval]
+    density_threshold_hu: float | None = None
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,12 @@ class Network:
         name: Of the shipped checkpoint, or of the folder.
         folder: Of the checkpoint.
         predictor: Reads slices with it.
-        method: A map method for a classifier, "probability" for a segmenter, or "hgi_sam_refined".
+        method: A map method or the fusion of one with density (`FUSED`) for a classifier, "probability" for a
+            segmenter, or "hgi_sam_refined".
         threshold: Of the score maps.
         calibration: None if there is none for these weights.
-        refinement: For the refined method: the self-trained segmenter, and the density threshold in HU.
+        density_threshold_hu: For the methods with density.
+        self_trained: For the refined method: the segmenter that was trained on pseudo-masks.
     """
 
     name: str
@@ -69,7 +75,8 @@ class Network:
     method: str
     threshold: float
     calibration: Calibration | None
-    refinement: tuple[SlicePredictor, float] | None = None
+    density_threshold_hu: float | None = None
+    self_trained: SlicePredictor | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -92,24 +99,28 @@ class Network:
         """True if its classes are the subtypes of hemorrhage."""
         return self.predictor.checkpoint.profile.task == "subtype"
 
+    def map_method(self, name: str | None = None) -> Method:
+        """A map method by its name, with the options of the training; by default the one behind its own method."""
+        name = name or MAP_BEHIND.get(self.method, self.method)
+        if name == PROBABILITY:
+            return probability_of_bleeding
+        return methods_of(self.predictor.checkpoint.profile.maps, [name])[name]
+
     def predict(self, hu: HU, brain: Brain, rows: pd.DataFrame) -> tuple[Maps, Scores]:
         """Score maps [slice, px, px] in [0, 1], and probability of bleeding [slice], of the slices of one scan."""
-        method = _method(self.predictor, "hgi_sam" if self.refinement else self.method)
-        found, scores = self.predictor.predict(hu, brain, {"map": method})
+        found, scores = self.predictor.predict(hu, brain, {"map": self.map_method()})
         maps = found["map"].astype(np.float32)
-        if self.refinement:
-            from hgisam_book.studies.blood_density import density_map, with_density  # takes most of a second
-
-            segmenter, threshold_hu = self.refinement
-            predicted = segmenter.maps(segmenter.images(hu, brain), probability_of_bleeding, hu.shape[1])
-            pixel_mm, slice_mm = rows[["pixel_mm", "slice_mm"]].median()
-            fused = with_density(maps, density_map(hu, brain, float(pixel_mm), float(slice_mm)), threshold_hu)
-            maps = ((fused + predicted) / 2).astype(np.float32)
+        if self.density_threshold_hu is not None:
+            maps = with_density(maps, density_of_scan(hu, brain, rows), self.density_threshold_hu)
+        if self.self_trained:
+            images = self.self_trained.images(hu, brain)
+            predicted = self.self_trained.maps(images, probability_of_bleeding, hu.shape[1])
+            maps = ((maps + predicted) / 2).astype(np.float32)
         return maps, scores
 
     def subtypes(self, hu: HU, brain: Brain) -> Maps:
         """Evidence [subtype, slice, px, px] for each of `SUBTYPES`: its probability in the slice times its map."""
-        images, method = self.predictor.images(hu, brain), _method(self.predictor, self.method)
+        images, method = self.predictor.images(hu, brain), self.map_method()
         classes = self.predictor.task.classes
         logits = torch.cat([self.predictor.logits(part) for part in torch.split(images, self.predictor.batch_size)])
         probability = logits.float().sigmoid().cpu().numpy()
@@ -125,12 +136,6 @@ class Network:
         return np.stack(evidence)
 
 
-def _method(predictor: SlicePredictor, name: str) -> Method:
-    return (
-        probability_of_bleeding if name == PROBABILITY else methods_of(predictor.checkpoint.profile.maps, [name])[name]
-    )
-
-
 def load_networks(
     checkpoint: str | Path | Sequence[str | Path], *, method: str | None = None, threshold: float | None = None
 ) -> list[Network]:
@@ -138,8 +143,10 @@ def load_networks(
 
     Args:
         checkpoint: Name of a shipped checkpoint, folder of a training or a run; or several of them.
-        method: Map method of a classifier, "hgi_sam" by default; "hgi_sam_refined" for a run that has refined maps; a
-            segmenter has only "probability".
+        method: Of a classifier: a map method; its fusion with density, "hgi_sam_density" or "hgi_sam_averaged_density",
+            if a density threshold was calibrated; "hgi_sam_refined" for a run that has refined maps. By default
+            "hgi_sam_density" where it is calibrated, for all members of an ensemble alike, else "hgi_sam". A segmenter
+            has only "probability".
         threshold: Of the score maps; by default the one in `thresholds.json` of the checkpoint or its run.
 
     Raises:
@@ -150,24 +157,45 @@ def load_networks(
         raise InputError("--checkpoint", "none", f"one of {', '.join(shipped_checkpoints())}, or a folder", "Name one.")
     if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold <= 1):
         raise InputError("--threshold", threshold, "more than 0, at most 1", "Score maps are in [0, 1].")
-    networks = [_load(name, method, threshold) for name in names]
+    folders = [checkpoint_folder(name) for name in names]
+    loaded = [(load_checkpoint(folder), _calibration(folder)) for folder in folders]
+    classifiers = [calibration for checkpoint, calibration in loaded if not segments(checkpoint)]
+    fused = all(calibration is not None and BEST_WEAK in calibration.intervals for calibration in classifiers)
+    weak = method or (BEST_WEAK if fused else PLAIN)
+    networks = [
+        _network(name, folder, *parts, PROBABILITY if method is None and segments(parts[0]) else weak, threshold)
+        for name, folder, parts in zip(names, folders, loaded, strict=True)
+    ]
     if len(fields := {network.grid[1] for network in networks}) > 1:
         got = " and ".join(f"{mm:g} mm" for mm in sorted(fields))
         raise InputError("--checkpoint", f"networks with fields of view of {got}", "one", "Leave out the others.")
     return networks
 
 
-def _load(name: str | Path, method: str | None, threshold: float | None) -> Network:
-    folder = checkpoint_folder(name)
-    checkpoint = load_checkpoint(folder)
-    predictor = _predictor(checkpoint)
-    segments = checkpoint.profile.task == "segmentation"
-    method = method or (PROBABILITY if segments else "hgi_sam")
-    check_choice(f"method of {name}", method, [PROBABILITY] if segments else [*METHODS, REFINED])
-    refinement = _refinement(folder.parent) if method == REFINED else None
-    threshold = threshold or _threshold(folder, method)
+def segments(checkpoint: Checkpoint) -> bool:
+    """True for a supervised segmenter, False for a classifier."""
+    return checkpoint.profile.task == "segmentation"
+
+
+def _network(
+    name: str | Path, folder: Path, checkpoint: Checkpoint, calibration: Calibration | None, method: str,
+    threshold: float | None,
+) -> Network:  # fmt: skip
+    choices = [PROBABILITY] if segments(checkpoint) else [*METHODS, *FUSED, REFINED]
+    check_choice(f"method of {name}", method, choices)
+    threshold_hu, self_trained = None, None
+    if method in FUSED:
+        threshold_hu = calibration.density_threshold_hu if calibration else None
+        if threshold_hu is None:
+            got, expected = "no density threshold", f"one in {CALIBRATION} beside its weights"
+            raise InputError(f"method {method} of {name}", got, expected, "Choose one: hgisam calibrate.")
+    elif method == REFINED:
+        threshold_hu, self_trained = _refinement(folder.parent)
     shown = str(name) if str(name) in shipped_checkpoints() else f"{folder.parent.name}/{folder.name}"
-    return Network(shown, folder, predictor, method, threshold, _calibration(folder), refinement)
+    return Network(
+        shown, folder, _predictor(checkpoint), method, threshold or _threshold(folder, method), calibration,
+        threshold_hu, self_trained,
+    )  # fmt: skip
 
 
 def _predictor(checkpoint: Checkpoint) -> SlicePredictor:
@@ -176,13 +204,13 @@ def _predictor(checkpoint: Checkpoint) -> SlicePredictor:
     return predictor
 
 
-def _refinement(run: Path) -> tuple[SlicePredictor, float]:
+def _refinement(run: Path) -> tuple[float, SlicePredictor]:
+    """The density threshold in HU of a run's refined maps, and its self-trained segmenter."""
     if not (run / "refined" / "self_trained" / "model.json").is_file():
         expected = "a run with refined maps"
         raise InputError("--method hgi_sam_refined", f"no refined maps in {run}", expected, "Run 12_refined_maps.")
-    checkpoint = load_checkpoint(run / "refined" / "self_trained")
     density = read_json(run / "refined" / "pseudo" / "density.json")
-    return _predictor(checkpoint), float(density["threshold_hu"])
+    return float(density["threshold_hu"]), _predictor(load_checkpoint(run / "refined" / "self_trained"))
 
 
 def _threshold(folder: Path, method: str) -> float:

@@ -95,7 +95,7 @@ def result_of(scan: SegmentedScan, ident: str) -> dict[str, Any]:
         "series_not_chosen": [{"series": name, "reason": against} for name, against in scan.choice.others],
         "images_skipped": len(scan.skipped),
         "checkpoint": " + ".join(network.name for network in scan.networks),
-        "weights_sha256": [network.sha256 for network in scan.networks], "method": scan.networks[0].method,
+        "weights_sha256": [network.sha256 for network in scan.networks], "method": scan.method,
         "threshold": _rounded(float(np.mean([network.threshold for network in scan.networks]))),
         "detection_threshold": _rounded(float(np.mean([network.detection_threshold for network in scan.networks]))),
         "gated": scan.gated,

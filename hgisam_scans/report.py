@@ -26,6 +26,7 @@ WINDOW_HU = 40, 80  # level and width of the pictures
 STATEMENT = "For research and teaching only, never for diagnosis. No medical device."
 NOT_COMPARED = "nothing tells whether the scan is like the data of the training; run hgisam calibrate"
 MASK_RGB, MAP_RGB = (230, 70, 60), (250, 180, 40)
+CONTOUR_PX = 2  # of the mask: one pixel breaks up where a phone shows two slices side by side
 STYLE = """
 :root { color-scheme: light dark; --line: #8886; --bad: #b3261e; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 0 auto; padding: 1rem; }
@@ -36,7 +37,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.2rem; margin-top: 2rem; }
 table { border-collapse: collapse; } td, th { border-bottom: 1px solid var(--line); padding: .2rem .8rem .2rem 0;
   text-align: left; vertical-align: top; }
 .table { overflow-x: auto; }
-.slices { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; }
+.slices { margin-top: .6rem; display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .6rem; }
 figure { margin: 0; } figcaption { font-size: .85rem; }
 .slice { position: relative; background: #000; } .slice img { width: 100%; display: block; image-rendering: auto; }
 .slice img + img { position: absolute; inset: 0; }
@@ -167,7 +168,7 @@ def _slices(scan: SegmentedScan) -> str:
         score, bleeds = float(scan.scores[index]), bool(scan.bleeds[index])
         pixels = int(mask.sum())
         alt = f"Slice {index + 1}: score {score:.2f}, {f'mask of {pixels} pixels' if pixels else 'no mask'}"
-        edge = mask.astype(bool) & ~ndimage.binary_erosion(mask)
+        edge = mask.astype(bool) & ~ndimage.binary_erosion(mask, iterations=CONTOUR_PX)
         layers = [f"<img alt='{alt}' src='{_png(image)}'>"]
         opacity = np.sqrt(np.clip(map_, 0, 1)) * (brain > 0) * 0.7
         layers.append(f"<img class='map' alt='' src='{_png(_layer(opacity, MAP_RGB))}'>")

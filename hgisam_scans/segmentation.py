@@ -35,7 +35,7 @@ def segment(
     Args:
         scan: A NIfTI file, a DICOM folder, file or DICOMDIR of one study.
         checkpoint: Name of a shipped checkpoint, folder of a training or a run; several for an ensemble.
-        method: Map method of a classifier, "hgi_sam" by default.
+        method: Of a classifier, see `hgisam_scans.networks.load_networks`.
         threshold: Of the score map; by default the one chosen for the checkpoint.
         series: Number or SeriesInstanceUID; by default the best one for this job is chosen.
         gate: Slices that the classifier does not predict to bleed have no mask.
@@ -91,13 +91,11 @@ def segment_volume(
     bleeds = scores >= detection
     shown = bleeds if gate else np.ones(len(scores), bool)
     kinds = _subtypes(networks[0], hu, brain, shown) if networks[0].knows_subtypes else None
-    native = _native(volume, rows, maps, brain, kinds, threshold, shown)
-    pixel_ml = volume.row_mm * volume.col_mm * rows["slice_mm"].to_numpy() / 1000
-    ml = float(native.mask.sum(axis=(1, 2), dtype=np.int64) @ pixel_ml)
+    native = on_native_grid(volume, rows, maps, brain, threshold, shown, kinds)
+    ml = volume_ml(native.mask, volume, rows)
     by_subtype = {}
     if native.subtypes is not None:
-        counts = {name: (native.subtypes == MASK_VALUES[name]).sum(axis=(1, 2)) for name in SUBTYPES}
-        by_subtype = {name: float(count @ pixel_ml) for name, count in counts.items()}
+        by_subtype = {name: volume_ml(native.subtypes == MASK_VALUES[name], volume, rows) for name in SUBTYPES}
     measured = measure_scan(volume, hu, brain, rows, statistics)
     calibration = networks[0].calibration
     found = doubts(volume, measured, calibration.reference if calibration else None)
@@ -122,7 +120,7 @@ def segment_volume(
     )  # fmt: skip
 
 
-class _Native(NamedTuple):
+class Native(NamedTuple):
     """Arrays [slice, row, col] on the native pixels, in the canonical orientation."""
 
     mask: Masks
@@ -130,17 +128,26 @@ class _Native(NamedTuple):
     subtypes: Masks | None
 
 
-def _native(
-    volume: Volume, rows: pd.DataFrame, maps: npt.NDArray[np.float32], brain: Masks,
-    evidence: npt.NDArray[np.float32] | None, threshold: float, shown: npt.NDArray[np.bool_],
-) -> _Native:  # fmt: skip
-    """Map, mask and subtypes on the native pixels: the map is interpolated, then its threshold taken there."""
+def on_native_grid(
+    volume: Volume, rows: pd.DataFrame, maps: npt.NDArray[np.float32], brain: Masks, threshold: float,
+    shown: npt.NDArray[np.bool_], evidence: npt.NDArray[np.float32] | None = None,
+) -> Native:  # fmt: skip
+    """Map, mask and subtypes on the native pixels: the map is interpolated, then its threshold taken there.
+
+    Args:
+        volume: The scan as read.
+        rows: Of `data_prep.study.prepare_volume`.
+        maps, brain: [slice, px, px] on the prepared grid.
+        threshold: Of the maps.
+        shown: [slice] False where the slice has no mask.
+        evidence: [subtype, slice, px, px] for the subtypes, or None.
+    """
     first = rows[["native_row0", "native_col0"]].to_numpy()
     steps = float(rows["native_step_row"].iloc[0]), float(rows["native_step_col"].iloc[0])
     count, *shape = volume.hu.shape
     size = int(shape[0]), int(shape[1])
     inside = to_native(brain.astype(np.float32), first, steps, size)
-    found = _Native(
+    found = Native(
         np.zeros((count, *size), np.uint8), np.zeros((count, *size), np.float16),
         None if evidence is None else np.zeros((count, *size), np.uint8),
     )  # fmt: skip
@@ -156,6 +163,12 @@ def _native(
             largest = np.argmax(list(to_native(kinds, at, steps, size)), axis=0)
             found.subtypes[index] = np.where(mask, values[largest], 0)
     return found
+
+
+def volume_ml(mask: npt.NDArray[Any], volume: Volume, rows: pd.DataFrame) -> float:
+    """Volume of a mask [slice, row, col] on the native pixels; others as in `on_native_grid`."""
+    pixel_ml = volume.row_mm * volume.col_mm * rows["slice_mm"].to_numpy() / 1000
+    return float((mask > 0).sum(axis=(1, 2)) @ pixel_ml)
 
 
 def _subtypes(

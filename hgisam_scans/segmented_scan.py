@@ -112,7 +112,12 @@ class SegmentedScan:
     @property
     def algorithm(self) -> str:
         """Network and method, for readers."""
-        return f"{' + '.join(network.name for network in self.networks)}, {self.networks[0].method}"
+        return f"{' + '.join(network.name for network in self.networks)}, {self.method}"
+
+    @property
+    def method(self) -> str:
+        """Of the network, or those of an ensemble's members."""
+        return " + ".join(dict.fromkeys(network.method for network in self.networks))
 
     @property
     def interval(self) -> Interval | None:

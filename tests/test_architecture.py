@@ -134,8 +134,6 @@ KNOWS: dict[str, set[str]] = {
     "hgisam_book.studies.label_budget": {
         PREPARED,
         "hgisam.evaluation.metrics",
-        "hgisam.evaluation.thresholds",
-        "hgisam_book.studies.cross_validation",
         "hgisam.inference.predictor",
         "hgisam_book.studies.method_comparison",
     },

@@ -8,7 +8,7 @@ import pandas as pd
 
 from hgisam.data.prepared import PreparedDataset, by_fold, require_masks
 from hgisam.errors import InputError
-from hgisam.evaluation.masks import Curves, Grid, Masks, best_threshold, dice_curve
+from hgisam.evaluation.masks import Curves, Masks, best_threshold, dice_curve
 from hgisam.evaluation.score_maps import Rows, ScoreMaps, grid_for, score_maps_at
 
 
@@ -76,12 +76,6 @@ def thresholds_by_slice(prepared: PreparedDataset, thresholds: Mapping[str, Any]
         for name, chosen in thresholds["methods"].items()
     }
     return pd.DataFrame(columns)
-
-
-def dice_at_best_threshold(validation: Curves, test: Curves, grid: Grid) -> tuple[dict[str, Any], Curves]:
-    """Result of `best_threshold` on validation slices [n, T], and Dice [m] of test slices [m, T] at this threshold."""
-    chosen = best_threshold(validation, grid)
-    return chosen, test[:, np.searchsorted(grid, chosen["threshold"])]
 
 
 def chosen_on(prepared: PreparedDataset, thresholds: Mapping[str, Any]) -> bool:

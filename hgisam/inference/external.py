@@ -4,16 +4,16 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 from hgisam.data.prepared import PreparedDataset, open_prepared, warn_of_odd_hu
 from hgisam.errors import InputError
 from hgisam.evaluation.outputs import write_evaluation
-from hgisam.evaluation.score_maps import read_score_maps
+from hgisam.evaluation.score_maps import candidates, read_score_maps
 from hgisam.inference.extraction import extract_maps, methods_of
-from hgisam.inference.predictor import SlicePredictor
+from hgisam.inference.predictor import PROBABILITY, SlicePredictor, probability_of_bleeding
 from hgisam.models.checkpoint import Checkpoint, checkpoint_folder, load_checkpoint
 from hgisam.runs.files import check_content, listed, read_json, read_table, write_json
 from hgisam.runs.folders import MARK, check_named, is_free, partial_of, replace_folder, resumed_folder, sha256_of
@@ -21,6 +21,7 @@ from hgisam.runs.manifest import environment, manifests_of_one_run, read_manifes
 
 Threshold = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 MAPPED, EVALUATED = "map external", "evaluate external"  # `step` of their manifests
+ONE_HALF: dict[str, Any] = {"dataset": "none", "methods": {PROBABILITY: {"threshold": 0.5, "folds": []}}}  # by default
 
 
 class _Chosen(BaseModel):
@@ -28,15 +29,13 @@ class _Chosen(BaseModel):
     folds: list[Threshold]
 
 
-class _Thresholds(BaseModel):
-    """The required content of `thresholds.json`."""
-
+class _Thresholds(BaseModel):  # of `thresholds.json`
     dataset: str
     methods: dict[str, _Chosen]
 
 
 def map_external(run: str | Path, data_path: str | Path, out: str | Path) -> Path:
-    """Maps and scores of a classifier on another prepared set, with labels or without.
+    """Maps and scores of a classifier or a segmenter on another prepared set, with labels or without.
 
     Args:
         run: A run with a finished training, the folder of a training, or the name of a shipped checkpoint.
@@ -52,26 +51,30 @@ def map_external(run: str | Path, data_path: str | Path, out: str | Path) -> Pat
 
 
 def evaluate_external(run: str | Path, data_path: str | Path, out: str | Path) -> Path:
-    """External validation of a classifier, with its own thresholds, on all patients of another prepared set.
+    """External validation of a network, with its own thresholds, on all patients of another prepared set.
 
     On the set that the thresholds were chosen on, patients are evaluated at those of their folds. Args and Raises as in
-    `map_external`, for an evaluated run or a checkpoint with `thresholds.json`; adds the files of `evaluate_step`.
+    `map_external`, for an evaluated run, a checkpoint with `thresholds.json`, or a segmenter, whose threshold is one
+    half without; adds the files of `evaluate_step`.
     """
     trained, out = checkpoint_folder(run), Path(out)
-    if trained.parent == Path(run) or not (path := trained / "thresholds.json").is_file():
+    path, segments = trained / "thresholds.json", load_checkpoint(trained).profile.task == "segmentation"
+    if not segments and (trained.parent == Path(run) or not path.is_file()):
         manifests_of_one_run(trained.parent, ["train", "maps", "evaluate"])
         path = trained.parent / "evaluate" / "thresholds.json"
     data = _open(EVALUATED, trained, Path(data_path), out)
     if not data.labelled:
         raise InputError(f"data set {data_path}", "no labels", "slices that bleed or not", "Use hgisam map instead.")
-    check_content(_Thresholds, thresholds := read_json(path), str(path), "the thresholds of a run", "Rerun evaluate.")
+    thresholds = ONE_HALF if segments and not path.is_file() else read_json(path)
+    check_content(_Thresholds, thresholds, str(path), "the thresholds of a run", "Rerun evaluate.")
     with _extracted(EVALUATED, trained, data, out) as (folder, checkpoint):
         write_json(folder / "thresholds.json", thresholds)
         score_maps, scores = read_score_maps(folder / "maps.zarr"), read_table(folder / "scores.parquet")
-        profile = checkpoint.profile
+        profile, known = checkpoint.profile, candidates(score_maps)  # no map here is fused with density
+        mine = {name: chosen for name, chosen in thresholds["methods"].items() if name in known}
         write_evaluation(
-            folder, data, score_maps, scores, thresholds, detection_threshold=checkpoint.detection_threshold,
-            profile_name=profile.name, bootstrap=profile.evaluate.bootstrap, seed=profile.seed,
+            folder, data, score_maps, scores, thresholds | {"methods": mine}, bootstrap=profile.evaluate.bootstrap,
+            detection_threshold=checkpoint.detection_threshold, profile_name=profile.name, seed=profile.seed,
         )  # fmt: skip
     return out
 
@@ -100,7 +103,9 @@ def _extracted(step: str, trained: Path, data: PreparedDataset, out: Path) -> It
     with resumed_folder(partial_of(out), fingerprint) as folder:
         checkpoint = load_checkpoint(trained)
         predictor = SlicePredictor.of(checkpoint, checkpoint.profile)
-        extract_maps(predictor, methods_of(checkpoint.profile.maps), data, folder)
+        segments = checkpoint.profile.task == "segmentation"
+        methods = {PROBABILITY: probability_of_bleeding} if segments else methods_of(checkpoint.profile.maps)
+        extract_maps(predictor, methods, data, folder)
         yield folder, checkpoint
         outputs = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != MARK}
         write_json(folder / "manifest.json", {**manifest, "outputs": outputs})

@@ -16,6 +16,7 @@ from hgisam.models.device import autocast, choose_device
 Method = Callable[..., Tensor]  # of `hgisam.maps`, its options bound to it
 HalfMaps = npt.NDArray[np.float16]
 Predictions = tuple[dict[str, HalfMaps], npt.NDArray[np.float64]]  # name → maps [B, H, W], and scores [B]
+PROBABILITY = "probability"  # the only method of a segmenter
 HU = npt.NDArray[np.int16]
 Brain = npt.NDArray[np.uint8]  # 0 outside
 
@@ -97,6 +98,13 @@ class SlicePredictor:
         used = {**methods, first: watched}
         maps = {name: self.maps(images, method, hu.shape[1]) for name, method in used.items()}
         return maps, self.task.score(torch.cat(logits)).double().cpu().numpy()
+
+
+def probability_of_bleeding(model: nn.Module, images: Tensor, target: int) -> Tensor:
+    """Softmax [B, H, W] of class `target`, by a segmenter, of images [B, C, H, W]: a method as in `hgisam.maps`."""
+    with torch.no_grad():
+        logits: Tensor = model(images)  # [B, K, H, W]
+    return logits.float().softmax(dim=1)[:, target]
 
 
 def resize(slices: Tensor, size: int) -> Tensor:

@@ -118,9 +118,12 @@ def checkpoint_folder(name: str | Path) -> Path:
     folder = shipped_checkpoints().get(str(name), Path(name))
     folder = folder / "train" if (folder / "train" / "manifest.json").is_file() else folder
     if not (folder / "model.json").is_file():
-        got = f"{str(name)!r}{', recorded without weights' if (folder / 'manifest.json').is_file() else ''}"
+        recorded = (folder / "manifest.json").is_file()
+        got = f"{str(name)!r}{', recorded without weights' if recorded else ''}"
+        weights = folder.parent.rglob("model.safetensors") if recorded else ()
         expected = f"one of {', '.join(shipped_checkpoints())}, or a folder with model.json and model.safetensors"
-        raise InputError("checkpoint", got, expected, "Name one of them, e.g. runs/laptop/train.")
+        _, example = min(((len(path.parts), path.parent) for path in weights), default=(0, "runs/laptop/train"))
+        raise InputError("checkpoint", got, expected, f"Name one of them, e.g. {example}.")
     return folder
 
 

@@ -1,6 +1,7 @@
 """Networks by name or folder, with their thresholds and calibration; and the shipped one on a scan."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import hgisam
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.labels import SUBTYPES
 from hgisam.errors import InputError
+from hgisam.inference.predictor import PROBABILITY
 from hgisam.models.checkpoint import save_checkpoint, shipped_checkpoints
 from hgisam.models.networks import build_network
-from hgisam_scans.calibration import calibrate
-from hgisam_scans.networks import HALF, PROBABILITY, REFINED, load_networks
+from hgisam_scans.blood_density import density_of_scan, with_density
+from hgisam_scans.calibration import CALIBRATED, calibrate
+from hgisam_scans.networks import BEST_WEAK, HALF, PLAIN, REFINED, load_networks
 from tests.conftest import TINY, untrained
 from tests.data_prep.conftest import make_ct_ich
 
@@ -96,7 +99,9 @@ def test_a_calibration_of_other_weights_is_ignored(run: Path, tmp_path: Path) ->
     content = json.loads(path.read_text())
     assert content["cohort"] == "8 scans of ct-ich"
     assert set(content["intervals"]) == {"hgi_sam"}
+    assert content["density_threshold_hu"] is None
     (network,) = load_networks(run / "train")
+    assert network.method == PLAIN
     assert network.calibration is not None
     chosen = json.loads((run / "train" / "thresholds.json").read_text())["methods"]["hgi_sam"]["threshold"]
     assert network.threshold == chosen
@@ -109,6 +114,42 @@ def test_a_calibration_of_other_weights_is_ignored(run: Path, tmp_path: Path) ->
     profile = network.predictor.checkpoint.profile
     save_checkpoint(run / "train", untrained(build_network(profile), profile), {})
     assert load_networks(run / "train")[0].calibration is None
+
+
+def test_where_a_density_threshold_is_calibrated_the_fusion_is_the_default(run: Path, tmp_path: Path) -> None:
+    """Its maps are those of HGI-SAM and the density; a calibration of an earlier version has none, and is read."""
+    with pytest.raises(InputError, match=r"method hgi_sam_density of .*: got no density threshold.*hgisam calibrate"):
+        load_networks(run, method=BEST_WEAK)
+    make_ct_ich(tmp_path / "raw", patients=12)
+    path = calibrate(run, data=tmp_path / "raw")
+    content = json.loads(path.read_text())
+    assert set(content["intervals"]) == set(CALIBRATED)
+    assert 36 <= content["density_threshold_hu"] <= 64
+    (fused,), (plain,) = load_networks(run), load_networks(run, method=PLAIN)
+    assert (fused.method, plain.method) == (BEST_WEAK, PLAIN)
+    chosen = json.loads((run / "train" / "thresholds.json").read_text())["methods"]
+    assert fused.threshold == chosen[BEST_WEAK]["threshold"]
+    rng = np.random.default_rng(0)
+    hu, brain = rng.normal(45, 15, (2, 32, 32)).astype(np.int16), np.ones((2, 32, 32), np.uint8)
+    expected = with_density(plain.predict(hu, brain, ROWS)[0], density_of_scan(hu, brain, ROWS), 50.0)
+    at_50 = replace(fused, density_threshold_hu=50.0)
+    np.testing.assert_allclose(at_50.predict(hu, brain, ROWS)[0], expected, atol=1e-6)
+    assert expected.max() > 0.1
+    segmenter = run / "baselines" / "unet" / "fold-0"
+    assert [each.method for each in load_networks([run, segmenter])] == [BEST_WEAK, PROBABILITY]
+    found = hgisam.segment(tmp_path / "raw" / "ct_scans" / "050.nii", [run, segmenter])
+    assert found.method == "hgi_sam_density + probability"
+    del content["density_threshold_hu"], content["intervals"][BEST_WEAK]
+    path.write_text(json.dumps(content))
+    (old,) = load_networks(run)
+    assert old.calibration is not None
+    assert old.method == PLAIN
+
+
+def test_methods_that_cannot_be_calibrated_are_one_line(run: Path, tmp_path: Path) -> None:
+    make_ct_ich(tmp_path / "raw", patients=2)
+    with pytest.raises(InputError, match="--method: got 'gradcam'"):
+        calibrate(run, data=tmp_path / "raw", methods=["gradcam"])
 
 
 @pytest.mark.parametrize("name", ["phantom-binary", "phantom-subtype"])

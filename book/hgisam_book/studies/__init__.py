@@ -3,7 +3,6 @@
 - `ablation`: HGI-SAM with one choice changed at a time, and the defects of the released code.
 - `baselines`: supervised segmenters by k-fold cross-validation, and U-Nets trained on fewer scans.
 - `binary_or_subtype`: effect of binary and subtype labels on scores, maps and attention heads.
-- `blood_density`: denoised density of blood, its threshold from slice labels, its fusion with a map.
 - `classifier_measurements`: scores, Dice of the maps and head contrasts of one classifier.
 - `classifiers`: the steps of the study of binary and subtype labels.
 - `cross_validation`: masks of a segmenter, each slice by the network that held its fold out.
@@ -44,12 +43,6 @@ if TYPE_CHECKING:
     from hgisam_book.studies.binary_or_subtype import COMPARED_TASKS as COMPARED_TASKS
     from hgisam_book.studies.binary_or_subtype import head_agreement as head_agreement
     from hgisam_book.studies.binary_or_subtype import patient_means as patient_means
-    from hgisam_book.studies.blood_density import MAP_POWER as MAP_POWER
-    from hgisam_book.studies.blood_density import MIN_TISSUE as MIN_TISSUE
-    from hgisam_book.studies.blood_density import SLOPE_HU as SLOPE_HU
-    from hgisam_book.studies.blood_density import SMOOTHING_MM as SMOOTHING_MM
-    from hgisam_book.studies.blood_density import density_map as density_map
-    from hgisam_book.studies.blood_density import with_density as with_density
     from hgisam_book.studies.classifier_measurements import MEASURED as MEASURED
     from hgisam_book.studies.classifier_measurements import of_class as of_class
     from hgisam_book.studies.classifiers import study_step as study_step

@@ -17,7 +17,6 @@ from hgisam.config.profile import Profile, Window
 from hgisam.data.prepared import PreparedDataset
 from hgisam.evaluation.masks import threshold_grid
 from hgisam.evaluation.metrics import compare, holm
-from hgisam.evaluation.thresholds import dice_at_best_threshold
 from hgisam.inference.extraction import methods_of
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.maps import grad_cam, swin_sam
@@ -39,7 +38,14 @@ from hgisam_book.studies.map_variants import (
     with_flip,
     within_brain,
 )
-from hgisam_book.studies.method_comparison import Restriction, Rows, bleeding_rows, dice_curves, estimates
+from hgisam_book.studies.method_comparison import (
+    Restriction,
+    Rows,
+    bleeding_rows,
+    dice_at_best_threshold,
+    dice_curves,
+    estimates,
+)
 from hgisam_book.studies.released_code import released_swin_sam, released_token_grid
 from hgisam_book.studies.sanity import sanity_checks
 

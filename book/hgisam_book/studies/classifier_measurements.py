@@ -17,9 +17,14 @@ from hgisam.data.labels import LABELS, SUBTYPES
 from hgisam.data.prepared import PreparedDataset, by_fold
 from hgisam.errors import InputError
 from hgisam.evaluation.masks import Curves
-from hgisam.evaluation.thresholds import dice_at_best_threshold
 from hgisam.inference.predictor import Method, SlicePredictor
-from hgisam_book.studies.method_comparison import Rows, bleeding_rows, dice_curves, head_contrasts
+from hgisam_book.studies.method_comparison import (
+    Rows,
+    bleeding_rows,
+    dice_at_best_threshold,
+    dice_curves,
+    head_contrasts,
+)
 
 MEASURED = ("hgi_sam", "swin_sam")  # methods
 HEAD_SLICES = 96  # enough for the median contrast of a head; all slices would take as long as the maps

@@ -4,20 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from hgisam.data.prepared import PreparedDataset, by_fold
 from hgisam.evaluation.score_maps import VALIDATION
 from hgisam.inference.extraction import stream_maps
-from hgisam.inference.predictor import Predictions, SlicePredictor
-
-
-def probability_of_bleeding(model: nn.Module, images: Tensor, target: int) -> Tensor:
-    """Softmax [B, H, W] of class `target`, by a segmenter, of images [B, C, H, W]: a method as in `hgisam.maps`."""
-    with torch.no_grad():
-        logits: Tensor = model(images)  # [B, K, H, W]
-    return logits.float().softmax(dim=1)[:, target]
+from hgisam.inference.predictor import Predictions, SlicePredictor, probability_of_bleeding
 
 
 def extract_by_fold(

@@ -9,10 +9,8 @@ import pandas as pd
 
 from hgisam.data.prepared import PreparedDataset
 from hgisam.evaluation.metrics import patient_weights
-from hgisam.evaluation.thresholds import dice_at_best_threshold
-from hgisam.inference.predictor import SlicePredictor
-from hgisam_book.studies.cross_validation import probability_of_bleeding
-from hgisam_book.studies.method_comparison import bleeding_rows, dice_curves
+from hgisam.inference.predictor import SlicePredictor, probability_of_bleeding
+from hgisam_book.studies.method_comparison import bleeding_rows, dice_at_best_threshold, dice_curves
 
 
 def held_out_dice(predictor: SlicePredictor, split: PreparedDataset, grid: npt.NDArray[np.float64]) -> pd.DataFrame:

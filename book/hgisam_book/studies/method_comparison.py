@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from hgisam.data.prepared import PreparedDataset, by_fold, require_masks
 from hgisam.errors import InputError
-from hgisam.evaluation.masks import Curves, dice_curve
+from hgisam.evaluation.masks import Curves, Grid, best_threshold, dice_curve
 from hgisam.evaluation.metrics import bootstrap_mean
 from hgisam.evaluation.score_maps import ScoreMaps, score_maps_at
-from hgisam.evaluation.thresholds import bleeding_slices, choose_thresholds, dice_at_best_threshold
+from hgisam.evaluation.thresholds import bleeding_slices, choose_thresholds
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam_book.studies.heads import contrast, head_maps
 
@@ -81,6 +81,12 @@ def dice_curves(
             maps, inside = restrict[name](maps, brain) if restrict and name in restrict else (maps, brain)
             curves[name].append(dice_curve(maps, truth, inside, grid))
     return {name: np.concatenate(parts) for name, parts in curves.items()}
+
+
+def dice_at_best_threshold(validation: Curves, test: Curves, grid: Grid) -> tuple[dict[str, Any], Curves]:
+    """Result of `best_threshold` on validation slices [n, T], and Dice [m] of test slices [m, T] at this threshold."""
+    chosen = best_threshold(validation, grid)
+    return chosen, test[:, np.searchsorted(grid, chosen["threshold"])]
 
 
 def compare_methods(

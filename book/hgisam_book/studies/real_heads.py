@@ -17,9 +17,9 @@ from hgisam.evaluation.masks import HU_GRID, Brain, Floats, Grid, Masks, best_th
 from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.maps import grad_cam, hgi_sam, hgi_sam_averaged, swin_sam, swin_sam_averaged
-from hgisam_book.studies.blood_density import with_density
 from hgisam_book.studies.realism import soft_hu
 from hgisam_book.studies.refinement import choose_slices, densities_of, density_threshold_of
+from hgisam_scans.blood_density import FUSED, with_density
 
 METHODS: dict[str, Method] = {
     "hgi_sam": hgi_sam,
@@ -28,7 +28,6 @@ METHODS: dict[str, Method] = {
     "swin_sam_averaged": swin_sam_averaged,
     "grad_cam": grad_cam,
 }
-FUSED = {"hgi_sam": "hgi_sam_density", "hgi_sam_averaged": "hgi_sam_averaged_density"}  # map → its fusion with density
 MAP_GRID = np.geomspace(1e-7, 1, 150)  # products of maps concentrate near 0
 MIN_BRAIN_CM2 = 20.0
 USEFUL_AUROC = 0.9  # below it we do not call a separation reliable
@@ -100,7 +99,7 @@ def measure_bleeding(
     for found, values in densities_of(prepared, rows):
         density[np.searchsorted(rows, found)] = values
     fused: dict[str, Floats] = {"density_alone": np.ones_like(density)}
-    fused |= {name: maps[method] for method, name in FUSED.items()}
+    fused |= {name: maps[method] for name, method in FUSED.items()}
     for name, values in fused.items():
         dice[name] = _best(with_density(values, density, density_threshold_hu), truth, brain, MAP_GRID)
     dice["hu_threshold"] = _best(soft_hu(hu), truth, brain, HU_GRID)
@@ -177,7 +176,7 @@ def score_table(record: Record) -> pd.DataFrame:
 def reading(record: Record, names: Mapping[str, str]) -> list[str]:
     """What a record shows, in sentences: maps against thresholds, false alarms, separation."""
     dice = {method: numbers["dice"] for method, numbers in record["bleeding"]["methods"].items()}
-    groups = ([*METHODS, *FUSED.values()], THRESHOLD_BASELINES)
+    groups = ([*METHODS, *FUSED], THRESHOLD_BASELINES)
     network, threshold = (max(group, key=dice.__getitem__) for group in groups)
     gap = round(dice[network] - dice[threshold], 2)
     place = f"{abs(gap):.2f} {'ahead of' if gap > 0 else 'behind'}" if gap else "level with"

@@ -14,7 +14,7 @@ from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filt
 from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
 from hgisam.evaluation.masks import AIR_HU, BONE_HU, HU_GRID, dice_curve, smoothed_hu
-from hgisam.evaluation.thresholds import dice_at_best_threshold
+from hgisam_book.studies.method_comparison import dice_at_best_threshold
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]

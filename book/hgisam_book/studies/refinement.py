@@ -22,20 +22,19 @@ from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
 from hgisam.evaluation.score_maps import read_score_maps
 from hgisam.inference.extraction import methods_of
-from hgisam.inference.predictor import Method, SlicePredictor
+from hgisam.inference.predictor import Method, SlicePredictor, probability_of_bleeding
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data, train_step
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
-from hgisam_book.studies.blood_density import (
+from hgisam_scans.blood_density import (
     DENSITY_GRID,
     best_density_threshold,
     dense_areas,
-    density_map,
+    density_of_scan,
     with_density,
 )
-from hgisam_book.studies.cross_validation import probability_of_bleeding
 
 # density without a map, fusion of both, the network trained on its pseudo-masks, and the mean of the last two
 PARTS = ("density_alone", "hgi_sam_density", "hgi_sam_self_trained", "hgi_sam_refined")
@@ -66,7 +65,7 @@ def refine_step(profile: Profile, runs_dir: str | Path) -> Path:
     return run.make(
         "refined/maps",
         work,
-        code=["hgisam_book.studies.blood_density", "hgisam_book.studies.cross_validation"],
+        code=["hgisam_scans.blood_density", "hgisam.inference.predictor"],
         sections=("maps", "compute"),
         inputs={
             "prepared/ct-ich": data.fingerprint,
@@ -93,7 +92,7 @@ def pseudo_mask_step(profile: Profile, runs_dir: str | Path) -> Path:
     return run.make(
         "refined/pseudo",
         work,
-        code=["hgisam_book.studies.blood_density", "hgisam.inference.extraction"],
+        code=["hgisam_scans.blood_density", "hgisam.inference.extraction"],
         sections=("maps", "compute"),
         inputs={"prepared/rsna": data.fingerprint, "train": read_manifest(trained)["outputs"]["model.safetensors"]},
     )
@@ -203,6 +202,4 @@ def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterat
         rows = np.sort(study)
         mine = np.isin(rows, chosen)
         if mine.any():
-            pixel_mm, slice_mm = data.slices.iloc[rows][["pixel_mm", "slice_mm"]].median()
-            hu, brain = data.hu[rows], data.brain[rows]
-            yield rows[mine], density_map(hu, brain, pixel_mm, slice_mm)[mine]
+            yield rows[mine], density_of_scan(data.hu[rows], data.brain[rows], data.slices.iloc[rows])[mine]

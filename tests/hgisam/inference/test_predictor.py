@@ -6,7 +6,7 @@ import torch
 
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
-from hgisam.inference.predictor import SlicePredictor, resize
+from hgisam.inference.predictor import SlicePredictor, probability_of_bleeding, resize
 from hgisam.maps import swin_sam, swin_sam_averaged
 from hgisam.models.checkpoint import Checkpoint
 
@@ -42,6 +42,21 @@ def test_another_network_keeps_device_precision_and_batch_size(checkpoint: Check
     predictor = SlicePredictor(checkpoint, precision="bf16-mixed", batch_size=3)
     other = predictor.with_checkpoint(checkpoint)
     assert (other.device, other.precision, other.batch_size) == (torch.device("cpu"), "bf16-mixed", 3)
+
+
+def test_the_probability_of_a_segmenter_is_its_softmax() -> None:
+    logit = float(np.log(0.8 / 0.2))
+    predicted = probability_of_bleeding(Conv(logit), torch.zeros(2, 3, 4, 4), 1)
+    torch.testing.assert_close(predicted, torch.full((2, 4, 4), 0.8))
+    assert not predicted.requires_grad
+
+
+class Conv(torch.nn.Conv2d):
+    """A segmenter with the same logits, 0 and `logit`, in each pixel."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__(3, 2, 1)
+        self.bias = torch.nn.Parameter(torch.tensor([0.0, logit]))
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])

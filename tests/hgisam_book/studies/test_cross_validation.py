@@ -16,7 +16,7 @@ from hgisam.data.prepared import open_prepared
 from hgisam.inference import extraction
 from hgisam.inference.predictor import SlicePredictor
 from hgisam_book.studies import cross_validation
-from hgisam_book.studies.cross_validation import extract_by_fold, probability_of_bleeding
+from hgisam_book.studies.cross_validation import extract_by_fold
 from tests.conftest import make_prepared, untrained
 
 
@@ -32,12 +32,6 @@ class Constant(nn.Module):
         self.seen += len(images)
         bleeding = torch.full_like(images[:, :1], self.logit)
         return torch.cat([torch.zeros_like(bleeding), bleeding], dim=1)
-
-
-def test_the_probability_is_the_softmax() -> None:
-    predicted = probability_of_bleeding(Constant(0.8), torch.zeros(2, 3, 4, 4), 1)
-    torch.testing.assert_close(predicted, torch.full((2, 4, 4), 0.8))
-    assert not predicted.requires_grad
 
 
 def test_each_fold_by_its_networks(tmp_path: Path, tiny: Profile, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,7 @@ def test_bleeding_and_normal(
     numbers, scores = measure_bleeding(predictor, prepared, 50.0)
     assert numbers["slices"] == len(scores) > 0
     assert list(numbers["methods"]) == [
-        *real_heads.METHODS, "density_alone", *real_heads.FUSED.values(), "hu_threshold", "smooth_hu_threshold",
+        *real_heads.METHODS, "density_alone", *real_heads.FUSED, "hu_threshold", "smooth_hu_threshold",
     ]  # fmt: skip
     assert all(0 <= found["dice"] <= 1 for found in numbers["methods"].values())
     assert numbers["above_operating_point"] == (scores >= predictor.checkpoint.detection_threshold).sum()
@@ -117,7 +117,7 @@ def test_tables_and_reading() -> None:
 @pytest.mark.parametrize(("dice", "words"), [(0.1, "0.20 behind"), (0.301, "level with")])
 def test_a_reading_follows_the_numbers(dice: float, words: str) -> None:
     record: dict[str, Any] = copy.deepcopy(RECORD) | {"auroc": 0.6}
-    for method in (*real_heads.METHODS, *real_heads.FUSED.values()):
+    for method in (*real_heads.METHODS, *real_heads.FUSED):
         record["bleeding"]["methods"][method]["dice"] = dice
     found = reading(record, METHOD_NAMES)
     assert words in found[0]

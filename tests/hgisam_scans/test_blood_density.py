@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hgisam.evaluation.masks import AIR_HU
-from hgisam_book.studies.blood_density import (
+from hgisam_scans.blood_density import (
     DENSITY_GRID,
     MAP_POWER,
     best_density_threshold,
