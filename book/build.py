@@ -67,8 +67,15 @@ def writable_home(scratch: Path) -> dict[str, str]:
     return found
 
 
-def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
-    """Run the notebooks that are not up to date; Snakemake writes to the log, notebooks to the terminal."""
+def snakemake(arguments: argparse.Namespace, run: Path, log: Path, gpus: int) -> int:
+    """Run the notebooks that are not up to date; Snakemake writes to the log, notebooks to the terminal.
+
+    Args:
+        arguments: Of the command line.
+        run: Run directory.
+        log: File for what Snakemake writes.
+        gpus: GPUs for all notebooks that run side by side.
+    """
     config = {  # in a file, since --config reads 2024_05 as a number
         "profile": arguments.profile, "runs_dir": arguments.runs_dir, "site": arguments.site,
         "overrides": arguments.set, "rsna": arguments.rsna, "ct_ich": arguments.ct_ich,
@@ -78,6 +85,8 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
         sys.executable, "-m", "snakemake", "--snakefile", str(BOOK / "Snakefile"), "--cores", "all",
         "--nolock", "--rerun-incomplete", "--nocolor", "--configfile", str(log.parent / "config.json"),
     ]  # fmt: skip
+    if shutil.which("nvidia-smi"):  # notebooks that can use a GPU must not share its memory
+        command += ["--resources", f"gpu={gpus}"]
     if rerun := incomplete_notebooks(run, rsna=arguments.rsna, ct_ich=arguments.ct_ich):
         command += ["--forcerun", *rerun]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +137,7 @@ def main() -> int:
         free = shutil.disk_usage(Path.cwd()).free / 2**30
         if free < 1:
             raise InputError("free disk space", f"{free:.1f} GiB", "at least 1 GiB", "Free some space.")
-        code = snakemake(arguments, run, log)
+        code = snakemake(arguments, run, log, profile.compute.devices)
     except InputError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 2
