@@ -51,6 +51,7 @@ lint: $(STAMP) ## run lint, types, spelling
 	@$(BIN)/hadolint Dockerfile
 	@$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md book/*.md book/*.ipynb $(CODE)
 	@$(BIN)/python ci/check_language.py
+	@$(BIN)/python ci/write_numbers.py --check
 	@$(BIN)/python ci/check_notebooks.py
 	@$(BIN)/python ci/check_exercises.py
 

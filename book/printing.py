@@ -1,6 +1,6 @@
 """PDF and EPUB of the rendered book, with a screenshot in place of each interactive figure.
 
-    python book/printing.py _build/html --logs runs/laptop/logs --notebooks runs/laptop/notebooks/*.ipynb
+    python book/printing.py _build/html --run runs/laptop --notebooks runs/laptop/notebooks/*.ipynb
 
 Both files are written beside the pages, and the first page links to them. Needs Chromium, but no network.
 """
@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from hgisam.config.overrides import read_yaml
 from hgisam.errors import InputError
 from hgisam_book.browser import ARGUMENTS, UNFOLD, theme_script
 from hgisam_book.doctor import INSTALL, find_browser
+from hgisam_book.ledger import read_summary
 from render import build, read_arguments, stage, write_yaml
 from steps import PRINTED
 
@@ -97,24 +98,25 @@ def for_print(page: str) -> str:
     return soup.decode(formatter="minimal")
 
 
-def lay_out(folder: Path, notebooks: list[Path], pictures: dict[str, list[bytes]]) -> None:
+def lay_out(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], pictures: dict[str, list[bytes]]) -> None:
     """Write the sources of the printed book: those of the site, with pictures of the figures and without slides.
 
     Args:
         folder: New folder of the sources.
         notebooks: Executed notebooks.
-        pictures: Name of a notebook → PNG of its figures.
+        summary: `summary.json` of their run.
+        pictures: Name of a page, the first one or a chapter → PNG of its figures.
 
     Raises:
         InputError: If the pictures do not match the figures of the notebooks.
     """
-    stage(folder, notebooks)
-    for path in notebooks:
-        staged = folder / "book" / path.name
+    stage(folder, notebooks, summary)
+    for name in pages_of(notebooks):
+        staged = folder / "book" / f"{name}.ipynb"
         chapter = read_chapter(staged)
-        figures, shown = list(figures_of(chapter)), pictures[path.stem]
+        figures, shown = list(figures_of(chapter)), pictures[name]
         if len(figures) != len(shown):
-            got = f"{len(shown)} figures on the page {path.stem}, {len(figures)} in the notebook"
+            got = f"{len(shown)} figures on the page {name}, {len(figures)} in the notebook"
             raise InputError("site", got, "pages of these notebooks", "Run `make book` again.")
         for (output, alt), picture in zip(figures, shown, strict=True):
             output.data = {"image/png": base64.b64encode(picture).decode()}
@@ -177,13 +179,18 @@ def _bookmarks(parent: DictionaryObject) -> Iterator[DictionaryObject]:
         bookmark = node.get("/Next")
 
 
-def print_book(site: Path, notebooks: list[Path], logs: Path) -> bool:
+def pages_of(notebooks: list[Path]) -> list[str]:
+    """Names of the pages with figures: the first one and the chapters."""
+    return ["index", *(path.stem for path in notebooks)]
+
+
+def print_book(site: Path, notebooks: list[Path], run: Path) -> bool:
     """Write PDF and EPUB into a rendered site, and link both from its first page.
 
     Args:
         site: Folder of the rendered site.
         notebooks: Executed notebooks of the site.
-        logs: Folder for the logs.
+        run: Folder of their run, with `summary.json`; gets the logs.
 
     Returns:
         True on success; errors of the builds are printed.
@@ -191,7 +198,7 @@ def print_book(site: Path, notebooks: list[Path], logs: Path) -> bool:
     Raises:
         InputError: If there is no site or no Chromium, or the pages do not match the notebooks.
     """
-    missing = [name for name in ("index", *(path.stem for path in notebooks)) if not (site / f"{name}.html").is_file()]
+    missing = [name for name in pages_of(notebooks) if not (site / f"{name}.html").is_file()]
     if missing:
         raise InputError(f"site {site}", f"no {missing[0]}.html", "the rendered book", "Run `make book` first.")
     program = find_browser()
@@ -208,11 +215,11 @@ def print_book(site: Path, notebooks: list[Path], logs: Path) -> bool:
     with sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-            pictures = {path.stem: screenshots_of(browser, site / f"{path.stem}.html") for path in notebooks}
-            lay_out(work, notebooks, pictures)
-            if not build(work, logs / "epub.log", "--builder", "custom", "--custom-builder", "epub"):
+            pictures = {name: screenshots_of(browser, site / f"{name}.html") for name in pages_of(notebooks)}
+            lay_out(work, notebooks, read_summary(run), pictures)
+            if not build(work, run / "logs" / "epub.log", "--builder", "custom", "--custom-builder", "epub"):
                 return False
-            if not build(work, logs / "pdf.log", "--builder", "singlehtml"):
+            if not build(work, run / "logs" / "pdf.log", "--builder", "singlehtml"):
                 return False
             write_pdf(browser, work / "_build" / "singlehtml" / "index.html", pdf)
             browser.close()
@@ -243,8 +250,8 @@ def main() -> int:
     clock = time.perf_counter()
     print("▶ PDF and EPUB", flush=True)
     try:
-        if not print_book(arguments.site, arguments.notebooks, arguments.logs):
-            print(f"✗ PDF and EPUB: not written; see the logs in {arguments.logs}", flush=True)
+        if not print_book(arguments.site, arguments.notebooks, arguments.run):
+            print(f"✗ PDF and EPUB: not written; see the logs in {arguments.run}/logs", flush=True)
             return 1
     except InputError as error:
         print(f"✗ PDF and EPUB: {error}", flush=True)

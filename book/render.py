@@ -1,6 +1,6 @@
 """Render the book from executed notebooks; the target folder is replaced only on success.
 
-    python book/render.py _build/html --logs runs/laptop/logs --notebooks runs/laptop/notebooks/*.ipynb
+    python book/render.py _build/html --run runs/laptop --notebooks runs/laptop/notebooks/*.ipynb
 
 Warnings, including dangling references, are errors. Needs no network.
 """
@@ -12,15 +12,18 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 from facts import read_chapter, repository, run_page, with_facts
+from first_page import first_page
 from hgisam.config.overrides import read_yaml
 from hgisam.errors import InputError, exit_line
 from hgisam.runs.folders import replace_folder
+from hgisam_book.ledger import read_summary
 from numbering import numbers_of
 from steps import STEPS
 from teaching import COURSES, answer_key, exercise_notebook, slides
@@ -37,12 +40,13 @@ def write_yaml(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
-def stage(folder: Path, notebooks: list[Path]) -> None:
+def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any]) -> None:
     """Write the sources of the site: pages, executed chapters, and the pages generated from them.
 
     Args:
         folder: New folder of the sources; an earlier one is deleted.
         notebooks: Executed notebooks.
+        summary: `summary.json` of their run.
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "book").mkdir(parents=True)
@@ -67,6 +71,9 @@ def stage(folder: Path, notebooks: list[Path]) -> None:
     for name, chapter in chapters.items():
         nbformat.write(exercise_notebook(chapter, labels), folder / "book" / "exercises" / f"{name}.ipynb")
         nbformat.write(with_facts(chapter, name), folder / "book" / f"{name}.ipynb")
+    index = folder / "book" / "index.md"
+    nbformat.write(first_page(index, chapters, summary), index.with_suffix(".ipynb"))
+    index.unlink()
     for name, deck in decks.items():
         nbformat.write(deck, folder / "book" / f"{name}.ipynb")
     for name, text in pages.items():
@@ -102,10 +109,10 @@ def build(work: Path, log: Path, *options: str) -> bool:
 
 
 def read_arguments(description: str) -> argparse.Namespace:
-    """Parse the command line of `render.py` and `printing.py`: site, logs, notebooks."""
+    """Parse the command line of `render.py` and `printing.py`: site, run, notebooks."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("site", type=Path)
-    parser.add_argument("--logs", type=Path, default=Path("logs"))
+    parser.add_argument("--run", type=Path, required=True, help="folder with summary.json and logs/, e.g. runs/laptop")
     parser.add_argument("--notebooks", type=Path, nargs="+", required=True)
     return parser.parse_args()
 
@@ -117,7 +124,7 @@ def main() -> int:
     print("▶ pages", flush=True)
     work = arguments.site.parent / "source"
     try:
-        stage(work, arguments.notebooks)
+        stage(work, arguments.notebooks, read_summary(arguments.run))
     except InputError as error:
         print(f"✗ pages: {error}", flush=True)
         return 2
@@ -125,7 +132,7 @@ def main() -> int:
         code, line = exit_line(error)
         print(f"✗ pages: {line}", flush=True)
         return code
-    log = arguments.logs / "render.log"
+    log = arguments.run / "logs" / "render.log"
     built = work / "_build" / "html"
     if not build(work, log) or not (built / "index.html").is_file():
         print(f"✗ pages: not rendered; see {log}", flush=True)

@@ -132,8 +132,8 @@ def main(arguments: list[str]) -> int:
         sys.executable,
         str(PRINTER),
         str(site),
-        "--logs",
-        str(run / "logs"),
+        "--run",
+        str(run),
         "--notebooks",
         *map(str, notebooks),
     ]

@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,14 +181,49 @@ def method_rows(table: pd.DataFrame, group: str) -> pd.DataFrame:
     return table.rename(METHOD_NAMES).rename_axis("label").reset_index().assign(method=group)
 
 
-def comparison_table(comparisons: list[dict[str, Any]]) -> pd.DataFrame:
-    """Table of `summary["comparisons"]`, one row per pair of methods."""
+def outcome(comparison: Mapping[str, Any]) -> str:
+    """Verdict on a paired comparison of a with b: "ahead", "behind" or "undecided".
+
+    The rule of the whole book, as in the ledger: a is ahead if the 95 % interval of the paired difference a − b is
+    above 0, behind if it is below. P-values after Holm's correction are shown beside it; they also depend on how many
+    pairs a table has.
+    """
+    low, high = comparison["ci95"] or (0.0, 0.0)
+    return "ahead" if low > 0 else "behind" if high < 0 else "undecided"
+
+
+def outcomes(comparisons: Iterable[Mapping[str, Any]], method: str) -> str:
+    """Wins, losses and ties of a method: "ahead of 1 (GradCAM), behind 2 (U-Net; Swin-UNETR), undecided with 0".
+
+    Args:
+        comparisons: `summary["comparisons"]`; those without the method don't count.
+        method: Name of the method in them.
+    """
+    others: dict[str, list[str]] = {"ahead": [], "behind": [], "undecided": []}
+    swapped = {"ahead": "behind", "behind": "ahead", "undecided": "undecided"}
+    for pair in comparisons:
+        if method in (pair["a"], pair["b"]):
+            other, found = (pair["b"], outcome(pair)) if pair["a"] == method else (pair["a"], swapped[outcome(pair)])
+            others[found].append(METHOD_NAMES.get(other, other))
+    words = {"ahead": "ahead of", "behind": "behind", "undecided": "undecided with"}
+    listed = {key: f" ({'; '.join(names)})" if names else "" for key, names in others.items()}
+    return ", ".join(f"{words[key]} {len(names)}{listed[key]}" for key, names in others.items())
+
+
+def comparison_table(comparisons: list[dict[str, Any]], *, tests: int | None = None) -> pd.DataFrame:
+    """Table of `summary["comparisons"]`, one row per pair of methods.
+
+    Args:
+        comparisons: The pairs of the table.
+        tests: Number of pairs that Holm's correction covers; None for those of the table.
+    """
+    corrected = f"p, Holm for {len(comparisons) if tests is None else tests} pairs"
     rows = [
         {
             "comparison": f"{METHOD_NAMES.get(c['a'], c['a'])} − {METHOD_NAMES.get(c['b'], c['b'])}",
             "difference of Dice": estimate({"mean": c["difference"], "ci95": c["ci95"]}, 3),
             "p": p_value(c["p_value"]),
-            "p, Holm": p_value(c.get("p_holm")),
+            corrected: p_value(c.get("p_holm")),
             "effect size": "–" if c.get("effect_size") is None else f"{c['effect_size']:+.2f}",
             "patients": c.get("n_patients"),
         }

@@ -106,7 +106,7 @@ def box_iou(a: Edges, b: Edges) -> npt.NDArray[np.float64]:
 
 def summarize_localization(table: pd.DataFrame, *, bootstrap: int, seed: int) -> dict[str, Any]:
     """Method → each metric of `localize` as {"mean", "ci95"} over patients, with n_slices and n_boxes."""
-    options: dict[str, Any] = {"count": bootstrap, "generator": np.random.default_rng(seed)}
+    options: dict[str, Any] = {"count": bootstrap, "seed": seed}
     summary: dict[str, Any] = {}
     for method, mine in table.groupby("method", sort=False):
         found = {str(m): bootstrap_mean(g["value"], g["patient"], **options) for m, g in mine.groupby("metric")}

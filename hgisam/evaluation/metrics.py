@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from numpy.random import Generator
 from scipy.ndimage import distance_transform_edt
 from scipy.stats import rankdata, wilcoxon
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -44,47 +43,50 @@ def hit(values: Floats, truth: Bools, inside: Bools, pixel_mm: float, *, within_
     return float(near[highest].mean()) if highest.any() else 0.0
 
 
-def patient_weights(patients: int, count: int, generator: Generator) -> npt.NDArray[np.int64]:
-    """Frequency of each patient in each of `count` bootstrap samples: [count, patients]."""
-    return generator.multinomial(patients, np.full(patients, 1 / patients), size=count)
+def patient_weights(patients: int, count: int, seed: int) -> npt.NDArray[np.int64]:
+    """Frequency of each patient in each of `count` bootstrap samples: [count, patients].
+
+    The seed alone determines them: whoever measures the same patients gets the same interval, on whatever page.
+    """
+    return np.random.default_rng(seed).multinomial(patients, np.full(patients, 1 / patients), size=count)
 
 
-def bootstrap_mean(values: pd.Series, patient: pd.Series, *, count: int, generator: Generator) -> Estimate:
+def bootstrap_mean(values: pd.Series, patient: pd.Series, *, count: int, seed: int) -> Estimate:
     """Mean of all values with a 95 % confidence interval: percentile bootstrap over patients.
 
     Args:
         values, patient: [n], one per slice or scan.
-        count, generator: Of the bootstrap samples.
+        count, seed: Of the bootstrap samples of patients.
 
     Example:
         >>> import numpy as np, pandas as pd
         >>> values, patient = pd.Series([0.0, 1.0]), pd.Series(["a", "b"])
-        >>> bootstrap_mean(values, patient, count=100, generator=np.random.default_rng(0))
+        >>> bootstrap_mean(values, patient, count=100, seed=0)
         {'mean': 0.5, 'ci95': [0.0, 1.0]}
     """
     if values.empty:
         return {"mean": None, "ci95": None}
     grouped = values.groupby(patient.to_numpy()).agg(["sum", "count"])
-    weights = patient_weights(len(grouped), count, generator)
+    weights = patient_weights(len(grouped), count, seed)
     means = (weights @ grouped["sum"].to_numpy()) / (weights @ grouped["count"].to_numpy())
     return {"mean": float(values.mean()), "ci95": np.percentile(means, [2.5, 97.5]).tolist()}
 
 
 def resampled(
     statistic: Callable[[Any], Sequence[float]], truth: Bools, patient: pd.Series, *,
-    count: int, generator: Generator,
+    count: int, seed: int,
 ) -> npt.NDArray[np.float64]:  # fmt: skip
     """Bootstrap over patients of statistics that need each class of `truth`: [samples with all of them, statistics].
 
     `statistic`: weight of each slice [n] → statistics; `truth` [n]: where it bleeds; others as in `bootstrap_mean`.
     """
     codes, patients = pd.factorize(patient)
-    samples = patient_weights(len(patients), count, generator)[:, codes]
+    samples = patient_weights(len(patients), count, seed)[:, codes]
     classes = [mask for mask in (truth, ~truth) if mask.any()]
     return np.array([statistic(w) for w in samples if all((w * mask).any() for mask in classes)])
 
 
-def detection(table: pd.DataFrame, threshold: float, *, count: int, generator: Generator) -> dict[str, Any]:
+def detection(table: pd.DataFrame, threshold: float, *, count: int, seed: int) -> dict[str, Any]:
     """AUROC and AUPRC of slice scores; sensitivity, specificity and F1 at the operating point, a score `threshold`.
 
     `table` has the columns patient, any (0/1) and score; others as in `bootstrap_mean`. Each metric is an `Estimate`,
@@ -102,7 +104,7 @@ def detection(table: pd.DataFrame, threshold: float, *, count: int, generator: G
     result: dict[str, Any] = {name: {"mean": None, "ci95": None} for name in metrics}
     if truth.all() or not truth.any():
         metrics = {name: metrics[name] for name in (("sensitivity", "f1") if truth.any() else ("specificity",))}
-    options: dict[str, Any] = {"count": count, "generator": generator}
+    options: dict[str, Any] = {"count": count, "seed": seed}
     samples = resampled(lambda w: [metric(w) for metric in metrics.values()], truth, table["patient"], **options)
     for column, (name, metric) in enumerate(metrics.items()):
         interval = np.percentile(samples[:, column], [2.5, 97.5]).tolist() if len(samples) else None
@@ -148,13 +150,13 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if value is None else float(c) for value, c in zip(p_values, corrected, strict=True)]
 
 
-def compare(a: pd.Series, b: pd.Series, *, count: int, generator: Generator) -> dict[str, Any]:
+def compare(a: pd.Series, b: pd.Series, *, count: int, seed: int) -> dict[str, Any]:
     """Paired comparison of the mean Dice of two methods, both indexed by patient: difference, interval, Wilcoxon test.
 
     The p-value and the effect size, see `rank_biserial`, are None where no patient differs.
     """
     difference = (a - b.reindex(a.index)).rename("difference")
-    estimate = bootstrap_mean(difference, pd.Series(difference.index), count=count, generator=generator)
+    estimate = bootstrap_mean(difference, pd.Series(difference.index), count=count, seed=seed)
     test = wilcoxon(difference) if len(difference) > 1 and difference.any() else None
     found: dict[str, Any] = {"test": "Wilcoxon signed-rank over patients, two-sided", "n_patients": len(difference)}
     p_value = None if test is None else float(test.pvalue)

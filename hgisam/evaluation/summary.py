@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from hgisam.data.labels import SUBTYPES
@@ -34,7 +33,7 @@ def summarize(
         >>> found["detection"]["swin"]["auroc"]
         {'mean': 1.0, 'ci95': [1.0, 1.0]}
     """
-    options: dict[str, Any] = {"count": bootstrap, "generator": np.random.default_rng(seed)}
+    options: dict[str, Any] = {"count": bootstrap, "seed": seed}
     found = {"swin": detection(predictions, detection_threshold, **options)}
     summary: dict[str, Any] = {"detection": found, "segmentation": {}, "comparisons": []}
     if measured is None:
@@ -69,7 +68,7 @@ def _counts(mine: pd.DataFrame) -> dict[str, Any]:
 
 
 def _segmentation(mine: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Metrics of one method; each estimate takes its bootstrap samples from the same generator, one after the other."""
+    """Metrics of one method; all estimates have the same bootstrap samples of patients."""
 
     def of(level: str, metric: str) -> pd.DataFrame:
         return mine[(mine["level"] == level) & (mine["metric"] == metric)]

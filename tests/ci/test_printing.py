@@ -14,8 +14,11 @@ from pypdf import PdfReader, PdfWriter
 import printing
 from hgisam.errors import InputError
 from hgisam_book.doctor import find_browser
+from hgisam_book.ledger import read_summary
 
 BOOK = Path(printing.__file__).parent
+RESULTS = BOOK / "06_results.ipynb"  # the first page shows a figure of it
+SUMMARY = read_summary(BOOK / "recorded" / "laptop-2-cores")
 needs_browser = pytest.mark.skipif(find_browser() is None, reason="no Chromium installed")
 FIGURE = '<div class="figure-plotly" role="img" aria-label="one &lt; two">a<br>b</div>'
 
@@ -24,6 +27,11 @@ def picture(colour: str = "red") -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (4, 3), colour).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def pictures(shown: list[bytes]) -> dict[str, list[bytes]]:
+    """Pictures of chapter 5; the other pages of these tests have no figure."""
+    return {"05_hgi_sam": shown, RESULTS.stem: [], "index": []}
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def chapter(tmp_path: Path) -> Path:
 
 
 def test_an_interactive_figure_gets_its_picture_and_alternative_text(chapter: Path, tmp_path: Path) -> None:
-    printing.lay_out(tmp_path / "source", [chapter], {chapter.stem: [picture()]})
+    printing.lay_out(tmp_path / "source", [chapter, RESULTS], SUMMARY, pictures([picture()]))
     staged = nbformat.read(tmp_path / "source" / "book" / chapter.name, as_version=4)
     assert not list(printing.figures_of(staged))
     shown = next(output for cell in staged.cells for output in cell.get("outputs", []) if "image/png" in output.data)
@@ -57,14 +65,14 @@ def test_html_of_outputs_becomes_well_formed_xml() -> None:
 
 
 def test_slides_stay_on_the_web(chapter: Path, tmp_path: Path) -> None:
-    printing.lay_out(tmp_path / "source", [chapter], {chapter.stem: [picture()]})
+    printing.lay_out(tmp_path / "source", [chapter, RESULTS], SUMMARY, pictures([picture()]))
     for name in ("_toc.yml", "teaching.md"):
         assert "slides_" not in (tmp_path / "source" / "book" / name).read_text(), name
 
 
 def test_pages_of_another_run_are_refused(chapter: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 figures on the page 05_hgi_sam, 1 in the notebook"):
-        printing.lay_out(tmp_path / "source", [chapter], {chapter.stem: [picture(), picture()]})
+        printing.lay_out(tmp_path / "source", [chapter, RESULTS], SUMMARY, pictures([picture(), picture()]))
 
 
 def test_without_a_site_or_a_browser_there_is_one_line(

@@ -10,16 +10,18 @@ import render
 from hgisam.config.overrides import read_yaml
 from hgisam.errors import InputError
 from hgisam.runs.files import write_json
+from hgisam_book.ledger import read_summary
 from hgisam_book.recorded.reuse import RECORDED, reuse_note
 
 BOOK = Path(render.__file__).parent
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
+SUMMARY = read_summary(BOOK / "recorded" / "laptop-2-cores")
 
 
 @pytest.fixture
 def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GITHUB_REPOSITORY", "someone/book")
-    render.stage(tmp_path / "source", CHAPTERS)
+    render.stage(tmp_path / "source", CHAPTERS, SUMMARY)
     return tmp_path / "source"
 
 
@@ -105,4 +107,4 @@ def test_a_missing_or_invalid_chapter_is_one_line(tmp_path: Path, content: str |
     if content is not None:
         path.write_text(content)
     with pytest.raises(InputError, match=r"01_x\.ipynb: got unreadable"):
-        render.stage(tmp_path / "source", [path])
+        render.stage(tmp_path / "source", [path], SUMMARY)

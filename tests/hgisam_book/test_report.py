@@ -98,7 +98,24 @@ def test_interval_rows_of_nothing_have_their_columns() -> None:
 def test_comparison_table() -> None:
     table = report.comparison_table([COMPARED])
     assert table.loc["HGI-SAM − GradCAM"].tolist() == ["0.100 (0.000 to 0.200)", "0.010", "0.020", "+0.60", 9]
+    assert "p, Holm for 1 pairs" in table
+    assert "p, Holm for 7 pairs" in report.comparison_table([COMPARED], tests=7)
     assert report.comparison_table([]).empty
+
+
+def test_outcomes_count_wins_losses_and_ties_by_the_interval() -> None:
+    lost = {"a": "unet", "b": "hgi_sam", "ci95": [0.1, 0.3]}
+    tied = {"a": "hgi_sam", "b": "swin_sam", "ci95": [-0.1, 0.1]}
+    won = {"a": "hgi_sam", "b": "hu_threshold", "ci95": [0.01, 0.1]}
+    other = {"a": "unet", "b": "swin_sam", "ci95": [0.1, 0.2]}
+    untested = {"a": "hgi_sam", "b": "grad_cam", "ci95": None}
+    found = report.outcomes([lost, tied, won, other, untested], "hgi_sam")
+    names = report.METHOD_NAMES
+    assert found == (
+        f"ahead of 1 ({names['hu_threshold']}), behind 1 ({names['unet']}), "
+        f"undecided with 2 ({names['swin_sam']}; {names['grad_cam']})"
+    )
+    assert report.outcome(COMPARED) == "undecided"  # its interval ends at 0
 
 
 def test_comparison_matrix_flips_the_sign_and_stars_significant_differences() -> None:

@@ -199,7 +199,7 @@ def ablate(
         row: dict[str, Any] = {key: getattr(variant, key) for key in ("group", "changes", "against")}
         row |= {key: chosen[name][key] for key in ("threshold", "validation_dice")}
         row |= {"threshold": variant.constant} if variant.constant is not None else {}
-        options: Any = {"count": bootstrap, "generator": np.random.default_rng(seed)}
+        options: Any = {"count": bootstrap, "seed": seed}
         test = compare(by_patient[name], by_patient[variant.against], **options)
         low, high = test["ci95"] or (None, None)
         row |= {"difference": test["difference"], "difference_low": low, "difference_high": high}

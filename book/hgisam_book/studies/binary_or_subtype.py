@@ -33,7 +33,7 @@ def summarize_study(dice: pd.DataFrame, scores: pd.DataFrame, *, bootstrap: int,
         Method → see `compare_tasks`; auroc: see `compare_auroc`; auroc_of_types: see `auroc_of_types`; n_patients and
         seeds.
     """
-    options: dict[str, Any] = {"count": bootstrap, "generator": np.random.default_rng(seed)}
+    options: dict[str, Any] = {"count": bootstrap, "seed": seed}
     bleeding = dice[dice["target"] == "any"]
     found = {str(name): compare_tasks(own, options) for name, own in bleeding.groupby("method", sort=False)}
     return {
@@ -55,7 +55,7 @@ def compare_tasks(dice: pd.DataFrame, options: Mapping[str, Any]) -> dict[str, A
 
     Args:
         dice: task, seed, patient, dice of one method; one row per slice.
-        options: `count` and `generator` of the bootstrap.
+        options: `count` and `seed` of the bootstrap.
 
     Returns:
         binary, subtype: the mean over patients of each one's mean over slices, then over seeds. difference (binary −
@@ -98,7 +98,7 @@ def compare_auroc(scores: pd.DataFrame, options: Mapping[str, Any]) -> dict[str,
 
     Args:
         scores: task, seed, row, patient, any (0/1), score.
-        options: `count` and `generator` of the bootstrap.
+        options: `count` and `seed` of the bootstrap.
 
     Returns:
         binary, subtype, and difference (binary − subtype); None where all slices are of one class.

@@ -104,7 +104,7 @@ def sensitivity_by_size(
     size: str,
     edges: Sequence[float],
     count: int,
-    generator: np.random.Generator,
+    seed: int,
 ) -> pd.DataFrame:
     """Sensitivity by lesion size, with 95 % confidence intervals.
 
@@ -113,7 +113,7 @@ def sensitivity_by_size(
         threshold: Operating point: score at and above which a bleed is predicted.
         size: Column: area_mm2 or volume_ml.
         edges: Between the size groups, ascending.
-        count, generator: As in `bootstrap_mean`.
+        count, seed: As in `bootstrap_mean`.
 
     Returns:
         One row per size group, ascending: n, patients, mean (the sensitivity), low, high. The interval is the wider of
@@ -131,7 +131,7 @@ def sensitivity_by_size(
         detected = mine["score"] >= threshold
         rows[name] = {"n": len(mine), "patients": mine["patient"].nunique()}
         if len(mine):
-            estimate = bootstrap_mean(detected, mine["patient"], count=count, generator=generator)
+            estimate = bootstrap_mean(detected, mine["patient"], count=count, seed=seed)
             wilson, (low, high) = binomtest(detected.sum(), len(mine)).proportion_ci(method="wilson"), estimate["ci95"]
             rows[name] |= {"mean": estimate["mean"], "low": min(low, wilson.low), "high": max(high, wilson.high)}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["n", "patients", "mean", "low", "high"])

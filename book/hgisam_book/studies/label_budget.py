@@ -73,15 +73,13 @@ def equivalent_scans(curve: pd.Series, dice: float) -> float | None:
     return math.exp(few + (dice - low) / (high - low) * (many - few))
 
 
-def equivalent_scans_interval(
-    table: pd.DataFrame, weak: pd.Series, *, count: int, generator: np.random.Generator
-) -> dict[str, Any]:
+def equivalent_scans_interval(table: pd.DataFrame, weak: pd.Series, *, count: int, seed: int) -> dict[str, Any]:
     """`equivalent_scans` with a percentile bootstrap interval over patients, paired: the same samples for both methods.
 
     Args:
         table: As for `budget_curve`, with patient and row.
         weak: Dice of the weakly supervised method, indexed by row; has all rows of the table.
-        count, generator: As in `bootstrap_mean`.
+        count, seed: As in `bootstrap_mean`.
 
     Returns:
         scans: from `equivalent_scans`; ci95: percentiles, None in place of a number beyond the largest budget; reached:
@@ -94,7 +92,7 @@ def equivalent_scans_interval(
     sums, sizes = (
         pd.DataFrame({k: getattr(g, how)() for k, g in columns.items()}).fillna(0) for how in ("sum", "count")
     )
-    weights = patient_weights(len(sums), count, generator)
+    weights = patient_weights(len(sums), count, seed)
     with np.errstate(invalid="ignore"):
         means = pd.DataFrame((weights @ sums) / (weights @ sizes))[[*curve["budget"], "weak"]].dropna()
     samples = [equivalent_scans(pd.Series(row[:-1], index=curve["scans"]), row[-1]) for row in means.to_numpy()]

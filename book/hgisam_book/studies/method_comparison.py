@@ -158,9 +158,8 @@ def estimates(
     patient = prepared.slices["patient"].iloc[rows].reset_index(drop=True)
     table = []
     for record in found:
-        generator = np.random.default_rng(seed)
         names = {key: value for key, value in record.items() if key != "value"}
-        estimate = bootstrap_mean(pd.Series(record["value"]), patient, count=bootstrap, generator=generator)
+        estimate = bootstrap_mean(pd.Series(record["value"]), patient, count=bootstrap, seed=seed)
         low, high = estimate["ci95"] or (None, None)
         table.append(names | {"mean": estimate["mean"], "low": low, "high": high})
     return pd.DataFrame(table)

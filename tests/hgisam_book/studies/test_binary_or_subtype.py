@@ -22,7 +22,7 @@ from hgisam_book.studies.binary_or_subtype import (
 
 @pytest.fixture
 def options() -> dict[str, Any]:
-    return {"count": 200, "generator": np.random.default_rng(0)}
+    return {"count": 200, "seed": 0}
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def slices(*annotated: tuple[str, ...], **columns: list[float]) -> pd.DataFrame:
 
 
 def options(seed: int = 0) -> dict[str, Any]:
-    return {"count": 200, "generator": np.random.default_rng(seed)}
+    return {"count": 200, "seed": seed}
 
 
 def test_calibration_errors_by_hand() -> None:

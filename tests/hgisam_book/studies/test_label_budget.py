@@ -53,7 +53,7 @@ def test_the_curve_ascends_in_scans() -> None:
 
 
 def test_the_interval_is_of_the_same_patients() -> None:
-    table, options = budgets(), {"count": 200, "generator": np.random.default_rng(0)}
+    table, options = budgets(), {"count": 200, "seed": 0}
     same = equivalent_scans_interval(table, pd.Series(0.4, index=range(12)), **options)
     assert [same["scans"], *same["ci95"]] == pytest.approx([4 * math.sqrt(2)] * 3)
     assert same["reached"] == 1

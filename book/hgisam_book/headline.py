@@ -1,0 +1,106 @@
+"""The numbers that README and pages open with, as Markdown, all from the summary of one run.
+
+The first page of the book fills its blocks with its own run, README and "What was tried" with the recorded one
+(`ci/write_numbers.py`), so that no number is typed.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hgisam.errors import InputError
+from hgisam_book.figures import METHOD_NAMES
+from hgisam_book.ledger import FAIL, PASS, data_of, load_ledger, verdicts
+from hgisam_book.report import estimate, outcomes
+
+BLOCK = re.compile(r"(?P<start><!-- numbers: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+SUPERVISION = {
+    "hgi_sam": "slice labels",
+    "hgi_sam_averaged": "slice labels",
+    "swin_sam": "slice labels",
+    "grad_cam": "slice labels",
+    "hgi_sam_refined": "slice labels",
+    "unet": "pixel annotations",
+    "unet_published": "pixel annotations",
+    "swin_unetr": "pixel annotations",
+    "hu_threshold": "no training",
+    "smooth_hu_threshold": "no training",
+}
+MET = {PASS: "met", FAIL: "missed"}
+
+
+def results(summary: Mapping[str, Any]) -> str:
+    """Detection and segmentation of a run: a sentence, and a table of methods that exist in it.
+
+    Args:
+        summary: `summary.json` of a run with masks.
+    """
+    detection, segmentation = summary["detection"]["swin"], summary["segmentation"]
+    data = "phantoms" if data_of(summary) == "phantom" else "patients"
+    found = (
+        f"{detection['n_patients']} {data}, {detection['n_positive']:,} bleeding slices; 95 % bootstrap intervals over "
+        f"{data}. Slice AUROC of the classifier: {estimate(detection['auroc'])}."
+    )
+    if not segmentation:
+        return found
+    rows = [
+        f"| {METHOD_NAMES[method]} | {supervision} | {estimate(segmentation[method]['dice_slice'])} |"
+        for method, supervision in SUPERVISION.items()
+        if method in segmentation
+    ]
+    table = ["| method | supervision of the network | Dice per bleeding slice |", "| --- | --- | --- |", *rows]
+    rule = "Each slice is measured at a threshold chosen on another fold of patients with masks."
+    compared = f"Compared on the same {data}, HGI-SAM is {outcomes(summary['comparisons'], 'hgi_sam')}."
+    return "\n".join([found, "", *table, "", f"{rule} {compared}"])
+
+
+def targets(summary: Mapping[str, Any]) -> str:
+    """Table of the ledger's own targets that a run on phantoms met or missed."""
+    found = verdicts(load_ledger(), {"recorded": summary})
+    own = found[(found["kind"] == "own target") & (found["run"] == "recorded") & (found["data"] == found["dataset"])]
+    rows = [
+        f"| {row['claim']} | {estimate({'mean': row['mean'], 'ci95': _interval(row)})} | {row['target']} "
+        f"| {MET.get(row['verdict'], 'not measured')} |"
+        for row in own.to_dict("records")
+    ]
+    return "\n".join(["| target | measured | required | |", "| --- | --- | --- | --- |", *rows])
+
+
+def real_heads(record: Mapping[str, Any]) -> str:
+    """Sentences on real heads, from `book/recorded/real_heads.json`."""
+    bleeding, normal = record["bleeding"], record["normal"]
+    dice = {name: f"{method['dice']:.2f}" for name, method in bleeding["methods"].items()}
+    slices, above = (sum(head[key] for head in normal) for key in ("slices", "above_operating_point"))
+    return (
+        f"On {bleeding['slices']} real slices with a bleed, the shipped classifier, trained on phantoms and on no "
+        f"patient, reaches Dice {dice['hgi_sam']} with HGI-SAM, {dice['hgi_sam_averaged']} averaged over shifted "
+        f"images and {dice['hgi_sam_density']} fused with the density of blood; the best HU threshold reaches "
+        f"{dice['hu_threshold']}, smoothed {dice['smooth_hu_threshold']}, each at the one threshold that is best for "
+        f"these slices. It takes {above} of {slices} slices of {len(normal)} real heads without a bleed for one; "
+        f"slice AUROC {record['auroc']:.2f}."
+    )
+
+
+def blocks_in(text: str) -> Iterator[str]:
+    """Names of the blocks of a page, in order."""
+    return (found["name"] for found in BLOCK.finditer(text))
+
+
+def fill(text: str, blocks: Mapping[str, str], *, page: str) -> str:
+    """Replace the content of each `<!-- numbers: NAME --> … <!-- end -->` of a page.
+
+    Args:
+        text: The page.
+        blocks: Name → Markdown.
+        page: Name of the page, for errors.
+
+    Raises:
+        InputError: If a block has an unknown name.
+    """
+    if unknown := [name for name in blocks_in(text) if name not in blocks]:
+        raise InputError(f"page {page}", f"a block {unknown[0]}", f"one of {', '.join(blocks)}", "Correct its name.")
+    return BLOCK.sub(lambda found: f"{found['start']}\n{blocks[found['name']]}\n\n{found['end']}", text)
+
+
+def _interval(row: Mapping[Any, Any]) -> tuple[float, float] | None:
+    return None if row["low"] is None or row["low"] != row["low"] else (row["low"], row["high"])

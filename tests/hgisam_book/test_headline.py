@@ -1,0 +1,81 @@
+"""Numbers that README and pages open with: from one summary, and equal on every page."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hgisam.errors import InputError
+from hgisam.runs.files import read_json
+from hgisam_book import headline
+from hgisam_book.ledger import read_summary
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def summary() -> dict[str, Any]:
+    return read_summary(ROOT / "book" / "recorded" / "laptop-2-cores")
+
+
+def test_results_are_those_of_the_summary(summary: dict[str, Any]) -> None:
+    summary["segmentation"]["hgi_sam"]["dice_slice"] = {"mean": 0.1234, "ci95": [0.1, 0.2]}
+    del summary["segmentation"]["unet_published"]
+    text = headline.results(summary)
+    assert "| HGI-SAM | slice labels | 0.12 (0.10 to 0.20) |" in text
+    assert "published" not in text.split("Compared")[0]
+
+
+def test_a_run_without_masks_has_only_detection(summary: dict[str, Any]) -> None:
+    summary |= {"segmentation": {}, "comparisons": []}
+    text = headline.results(summary)
+    assert "AUROC" in text
+    assert "|" not in text
+    assert "Dice" not in text
+
+
+def test_targets_are_the_verdicts_of_the_ledger(summary: dict[str, Any]) -> None:
+    summary["segmentation"]["hgi_sam"]["dice_slice"] = {"mean": 0.99, "ci95": [0.9, 1.0]}
+    row = next(line for line in headline.targets(summary).splitlines() if "segments bleeding slices" in line)
+    assert row.endswith("| 0.99 (0.90 to 1.00) | ≥ 0.45 | met |")
+    summary["segmentation"]["hgi_sam"]["dice_slice"] = {"mean": 0.01, "ci95": [0.0, 0.1]}
+    assert "| 0.01 (0.00 to 0.10) | ≥ 0.45 | missed |" in headline.targets(summary)
+
+
+def test_real_heads_are_those_of_the_record() -> None:
+    record = read_json(ROOT / "book" / "recorded" / "real_heads.json")
+    record["bleeding"]["methods"]["hgi_sam"]["dice"] = 0.777
+    for head in record["normal"]:
+        head |= {"slices": 10, "above_operating_point": 1}
+    text = headline.real_heads(record)
+    assert "Dice 0.78 with HGI-SAM" in text
+    heads = len(record["normal"])
+    assert f"{heads} of {10 * heads} slices" in text
+
+
+def test_blocks_are_filled_and_an_unknown_one_is_an_error() -> None:
+    page = "a\n<!-- numbers: x -->\nold\n<!-- end -->\nb"
+    filled = headline.fill(page, {"x": "new"}, page="p.md")
+    assert filled == "a\n<!-- numbers: x -->\n\nnew\n\n<!-- end -->\nb"
+    assert headline.fill(filled, {"x": "new"}, page="p.md") == filled
+    with pytest.raises(InputError, match=r"p\.md: got a block x"):
+        headline.fill(page, {"y": ""}, page="p.md")
+
+
+def test_the_gate_finds_a_typed_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = [sys.executable, str(ROOT / "ci" / "write_numbers.py"), "--check"]
+    assert subprocess.run(gate, capture_output=True, check=False).returncode == 0
+    monkeypatch.syspath_prepend(str(ROOT / "ci"))
+    import write_numbers
+
+    readme = tmp_path / "README.md"
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme.write_text(text.replace("| HGI-SAM | slice labels | 0.", "| HGI-SAM | slice labels | 9."), encoding="utf-8")
+    monkeypatch.setattr(write_numbers, "PAGES", (readme,))
+    monkeypatch.setattr(sys, "argv", gate[1:])
+    assert write_numbers.main() == 1
+    monkeypatch.setattr(sys, "argv", gate[1:2])
+    assert write_numbers.main() == 0
+    assert readme.read_text(encoding="utf-8") == text
