@@ -27,8 +27,8 @@ class Step:
         makes: Files under `runs/<profile>/` that a complete run of the notebook writes.
         shows: Folder under `book/` whose content it shows, passed as a parameter of that name.
         gpus: GPUs that it can use: "none", "one", or "all" GPUs of the profile.
-        cores: Cores that it takes on one machine: "one", or a "share" of all (`cores_of`), if it generates, trains, maps
-            a whole cohort or measures speed.
+        cores: Cores that it takes on one machine: "one"; or a "share" of all (`cores_of`), if it generates, trains,
+            maps a whole cohort or measures speed.
         takes: True if it can reuse networks of recorded runs; it then has a parameter `take_from`.
     """
 
