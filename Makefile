@@ -5,6 +5,7 @@ RUNS_DIR ?= runs
 SET     ?=
 RSNA    ?=
 CT_ICH  ?=
+TRAIN   ?=
 TAKE_FROM ?= book/recorded
 VENV    ?= .venv
 BIN     := $(VENV)/bin
@@ -27,12 +28,12 @@ endif
 .PHONY: help book print test check smoke wheel lint serve clean clean-runs environment
 
 help: ## list the targets
-	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path] [TAKE_FROM=]"
+	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path] [TRAIN=all] [TAKE_FROM=book/recorded]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
 BUILD := HGISAM_BOOK_PID=$$PPID $(BIN)/python book/build.py
 RUN   = --profile "$(PROFILE)" --runs-dir "$(RUNS_DIR)" --set "$(SET)" --rsna "$(RSNA)" --ct-ich "$(CT_ICH)" \
-	--take-from "$(TAKE_FROM)"
+	--train "$(TRAIN)" --take-from "$(TAKE_FROM)"
 
 book: $(STAMP) ## run everything and render the book: _build/html/index.html
 	@$(BUILD) $(RUN)
