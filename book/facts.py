@@ -2,9 +2,7 @@
 
 import ast
 import html
-import os
 import re
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +44,6 @@ are recorded: {{doc}}`15_ledger` compares recorded runs with the claims, and {{d
 {{doc}}`09_training_at_scale` and {{doc}}`16_your_own_scans` show recorded benchmarks.
 """
 RESTORE = "Restore it from the repository, or rerun it."
-GITHUB = re.compile(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$")
 
 
 def read_chapter(path: Path) -> NotebookNode:
@@ -62,19 +59,6 @@ def read_chapter(path: Path) -> NotebookNode:
     except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError) as error:
         message = " ".join(str(error).split())[:200]
         raise InputError(f"notebook {path}", f"unreadable ({message})", "a Jupyter notebook", RESTORE) from None
-
-
-def repository() -> str:
-    """Repository on GitHub as "owner/name", from the environment of GitHub or the git remote; "" if there is none."""
-    if name := os.environ.get("GITHUB_REPOSITORY"):
-        return name
-    git = ["git", "-C", str(Path(__file__).parent), "remote", "get-url", "origin"]
-    try:
-        url = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
-    except OSError:  # git is not installed
-        return ""
-    found = GITHUB.search(url)
-    return found[1] if found else ""
 
 
 def duration(seconds: float) -> str:

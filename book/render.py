@@ -18,7 +18,7 @@ from typing import Any
 
 import nbformat
 
-from facts import read_chapter, repository, run_page, with_facts
+from facts import read_chapter, run_page, with_facts
 from first_page import first_page
 from hgisam.config.overrides import read_yaml
 from hgisam.errors import InputError, exit_line
@@ -52,9 +52,10 @@ def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any]) -> No
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "book").mkdir(parents=True)
     config = read_yaml(BOOK.parent / "_config.yml", "_config.yml")
-    if name := repository():
+    if url := config.pop("repository")["url"]:
         config["sphinx"]["config"]["html_theme_options"] |= {
-            "repository_url": f"https://github.com/{name}", "repository_branch": "main", "path_to_docs": BOOK.name,
+            "repository_url": url, "use_repository_button": True, "repository_branch": "main",
+            "path_to_docs": BOOK.name,
             "launch_buttons": {"binderhub_url": BINDER, "colab_url": COLAB},
         }  # fmt: skip
     write_yaml(folder / "_config.yml", config)

@@ -16,7 +16,7 @@ from hgisam_book.ledger import read_summary
 ROOT = Path(__file__).resolve().parent.parent
 RECORDED = ROOT / "book" / "recorded"
 RUN = RECORDED / "laptop-2-cores"
-PAGES = (ROOT / "README.md", ROOT / "book" / "what_was_tried.md")
+PAGES = (ROOT / "README.md", *(ROOT / "book" / f"{name}.md" for name in ("what_we_found", "what_was_tried")))
 
 
 def main() -> int:
@@ -29,6 +29,7 @@ def main() -> int:
         blocks = {
             "results": headline.results(summary),
             "targets": headline.targets(summary),
+            "findings": headline.findings(summary),
             "real heads": headline.real_heads(read_json(RECORDED / "real_heads.json")),
         }
         stale = []

@@ -10,8 +10,8 @@ from typing import Any
 
 from hgisam.errors import InputError
 from hgisam_book.figures import METHOD_NAMES
-from hgisam_book.ledger import FAIL, PASS, data_of, load_ledger, verdicts
-from hgisam_book.report import estimate, outcomes
+from hgisam_book.ledger import FAIL, PASS, data_of, find_value, load_ledger, verdicts
+from hgisam_book.report import estimate, outcome, outcomes
 
 BLOCK = re.compile(r"(?P<start><!-- numbers: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 SUPERVISION = {
@@ -66,6 +66,38 @@ def targets(summary: Mapping[str, Any]) -> str:
     return "\n".join(["| target | measured | required | |", "| --- | --- | --- | --- |", *rows])
 
 
+def findings(summary: Mapping[str, Any]) -> str:
+    """What a run on phantoms found, one item each: the figure, its interval, what it can't say, and where it is from.
+
+    Args:
+        summary: `summary.json` of a run with all methods and the study of tasks.
+    """
+    dice = {name: found["dice_slice"] for name, found in summary["segmentation"].items()}
+    study = summary["studies"]["binary_vs_subtype"]
+    task, shares = study["hgi_sam"], study["hgi_sam"]["shares"]
+    of_unet = dice["hgi_sam_refined"]["mean"] / dice["unet"]["mean"]
+    items = [
+        "**The classifier.** On phantoms of a scanner that it was not trained on, it has a slice AUROC of "
+        f"{estimate(summary['detection']['swin']['auroc'])}. One training; {{doc}}`04_training` has its seeds.",
+        f"**HGI-SAM and its predecessor.** Dice {estimate(dice['hgi_sam'])} with the gradient, "
+        f"{estimate(dice['swin_sam'])} without (Swin-SAM): {_pair(summary, 'hgi_sam', 'swin_sam')}. "
+        "{doc}`13_ablations` asks whether the gradient, or the network's training, makes the difference.",
+        f"**Averaging.** The mean over shifted and mirrored images has Dice {estimate(dice['hgi_sam_averaged'])}: "
+        f"{_pair(summary, 'hgi_sam_averaged', 'hgi_sam')}. It costs four times as much.",
+        f"**A threshold.** The best threshold on HU has Dice {estimate(dice['hu_threshold'])}, on smoothed HU "
+        f"{estimate(dice['smooth_hu_threshold'])}. Against the smoothed one HGI-SAM is "
+        f"{_pair(summary, 'hgi_sam', 'smooth_hu_threshold')}. Both thresholds, like those of maps, are chosen on "
+        "masks of other patients. {doc}`06_results`",
+        f"**Refinement.** Map and density together, and a network trained on them, have Dice "
+        f"{estimate(dice['hgi_sam_refined'])}, {of_unet:.0%} of the U-Net's {estimate(dice['unet'])}; against density "
+        f"alone {_pair(summary, 'hgi_sam_refined', 'density_alone')}. {{doc}}`12_refined_maps`",
+        f"**Binary or subtype labels.** Over {len(study['seeds'])} seeds each, binary minus subtype is "
+        f"{estimate(task['difference'], 3)} in Dice of HGI-SAM; {shares['seed']:.0%} of the variance of the means is "
+        f"between seeds, {shares['task']:.0%} between tasks. {{doc}}`10_binary_or_subtype`",
+    ]
+    return "\n".join(f"{number}. {item}" for number, item in enumerate(items, start=1))
+
+
 def real_heads(record: Mapping[str, Any]) -> str:
     """Sentences on real heads, from `book/recorded/real_heads.json`."""
     bleeding, normal = record["bleeding"], record["normal"]
@@ -100,6 +132,15 @@ def fill(text: str, blocks: Mapping[str, str], *, page: str) -> str:
     if unknown := [name for name in blocks_in(text) if name not in blocks]:
         raise InputError(f"page {page}", f"a block {unknown[0]}", f"one of {', '.join(blocks)}", "Correct its name.")
     return BLOCK.sub(lambda found: f"{found['start']}\n{blocks[found['name']]}\n\n{found['end']}", text)
+
+
+def _pair(summary: Mapping[str, Any], a: str, b: str) -> str:
+    """Outcome of a against b with the paired difference, e.g. "ahead, by 0.03 (0.01 to 0.05)"."""
+    found = find_value(summary, f"comparisons.{a}.{b}")
+    if found is None or found.mean is None:
+        return "not compared"
+    pair = {"mean": found.mean, "ci95": found.ci95}
+    return f"{outcome(pair)}, paired difference {estimate(pair)}"
 
 
 def _interval(row: Mapping[Any, Any]) -> tuple[float, float] | None:

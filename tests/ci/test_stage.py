@@ -1,5 +1,6 @@
 """Staged sources of the site: chapters with their facts, generated pages, launch buttons."""
 
+import copy
 from pathlib import Path
 
 import nbformat
@@ -19,17 +20,26 @@ SUMMARY = read_summary(BOOK / "recorded" / "laptop-2-cores")
 
 
 @pytest.fixture
-def staged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("GITHUB_REPOSITORY", "someone/book")
+def staged(tmp_path: Path) -> Path:
     render.stage(tmp_path / "source", CHAPTERS, SUMMARY)
     return tmp_path / "source"
 
 
-def test_the_launch_buttons_lead_to_the_chapters(staged: Path) -> None:
-    options = read_yaml(staged / "_config.yml", "_config.yml")["sphinx"]["config"]["html_theme_options"]
-    assert options["repository_url"] == "https://github.com/someone/book"
-    assert all((BOOK.parent / options["path_to_docs"] / path.name).is_file() for path in CHAPTERS)
+def test_there_are_launch_buttons_where_the_repository_has_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = read_yaml(BOOK.parent / "_config.yml", "_config.yml")
+    for url in ("", "https://github.com/someone/book"):
+        config["repository"] = {"url": url}
+        monkeypatch.setattr(render, "read_yaml", lambda *_, given=config: copy.deepcopy(given))
+        render.stage(tmp_path / "source", CHAPTERS, SUMMARY)
+        options = read_yaml(tmp_path / "source" / "_config.yml", "_config.yml")["sphinx"]["config"][
+            "html_theme_options"
+        ]
+        assert options.get("repository_url", "") == url
+        assert ("launch_buttons" in options) == options["use_repository_button"] == bool(url)
     assert set(options["launch_buttons"]) == {"binderhub_url", "colab_url"}
+    assert all((BOOK.parent / options["path_to_docs"] / path.name).is_file() for path in CHAPTERS)
 
 
 def test_each_chapter_shows_how_to_run_it_and_has_an_exercise_notebook(staged: Path) -> None:
@@ -99,26 +109,6 @@ def test_a_chapter_has_the_number_of_its_file() -> None:
     counted = [entry["file"] for part in parts if part.get("numbered") for entry in part["chapters"]]
     assert [int(name.split("_")[0]) for name in counted] == list(range(1, len(CHAPTERS) + 1))
     assert counted == [path.stem for path in CHAPTERS]
-
-
-@pytest.mark.parametrize(
-    ("url", "name"),
-    [("git@github.com:a/b.git", "a/b"), ("https://github.com/a-b/c.d", "a-b/c.d"), ("https://other.org/a/b", "")],
-)
-def test_the_name_of_the_repository(url: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
-
-    class Result:
-        stdout = url + "\n"
-
-    monkeypatch.setattr(facts.subprocess, "run", lambda *_, **__: Result)
-    assert facts.repository() == name
-
-
-def test_without_git_there_is_no_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
-    monkeypatch.setenv("PATH", "")
-    assert facts.repository() == ""
 
 
 @pytest.mark.parametrize("content", [None, "{"])

@@ -31,6 +31,7 @@ from hgisam_book.figures.page import (
     SUBTYPE_COLOURS,
     TRUTH,
     apply_style,
+    by_rank,
     downsample,
     use_book_renderer,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "Panels",
     "apply_style",
     "attention_rows",
+    "by_rank",
     "calibration",
     "confusion_by_type",
     "contact_sheet",

@@ -17,6 +17,7 @@ from PIL import Image
 from plotly.colors import hex_to_rgb, sample_colorscale
 from plotly.io.base_renderers import MimetypeRenderer
 from scipy.ndimage import binary_dilation
+from scipy.stats import rankdata
 from skimage.transform import resize
 
 from hgisam.data.labels import SUBTYPES
@@ -67,6 +68,7 @@ METHOD_NAMES = {
 HU_METHODS = ("hu_threshold", "smooth_hu_threshold")  # their thresholds are in HU
 SUBTYPE_COLOURS = dict(zip(SUBTYPES, (ORANGE, VERMILION, SKY, GREEN, PINK), strict=True))
 TRUTH = "#F0E442"
+SHOWN_SHARE = 0.2  # of the pixels of a map, the highest
 GREY_LEVELS = 64  # per displayed slice; finer steps disappear in the noise of CT and only cost bytes
 
 # keyboard control of a focused figure: left and right move the slider, with Shift the second slider; up and down change
@@ -202,6 +204,29 @@ def map_png(values: npt.NDArray[np.floating], levels: int = 32) -> str:
     palette = np.column_stack([np.array(colours), alpha]).astype(np.uint8)
     index = np.clip(np.asarray(values, dtype=np.float32), 0, 1) * (levels - 1)
     return png(np.round(index).astype(np.uint8), palette)
+
+
+def by_rank(maps: npt.NDArray[np.floating], inside: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[np.float32]:
+    """Maps on the scale on which the book shows them: the rank of a pixel within its map, above the lowest four fifths.
+
+    A product of attention maps has its maximum at one token, and thresholds of a few thousandths of it segment best:
+    shown as it is, it looks empty. Ranks show what a threshold sees, the order of the pixels, for each method alike.
+
+    Args:
+        maps: [n, H, W].
+        inside: [n, H, W] brain, to which ranks refer; None for all pixels.
+
+    Returns:
+        [n, H, W] in [0, 1]: 0 outside and in the lowest four fifths of the pixels, 1 at the highest one. Pixels of
+        equal value get the lowest of their ranks.
+    """
+    shown = np.zeros(maps.shape, np.float32)
+    for n, values in enumerate(maps):
+        where = np.ones(values.shape, bool) if inside is None else inside[n] > 0
+        if where.any():
+            rank = rankdata(values[where], method="min") / where.sum()
+            shown[n][where] = np.clip((rank - (1 - SHOWN_SHARE)) / SHOWN_SHARE, 0, 1)
+    return shown
 
 
 def contour_png(mask: npt.NDArray[Any], colour: str) -> str:

@@ -26,7 +26,7 @@ DIGITS = 3
 
 
 def print_ledger(verdicts: pd.DataFrame) -> None:
-    """Print the runs, the tables of all claims, explanations of failed claims, and the number of verdicts.
+    """Print the runs, the tables of all claims, explanations of failed claims, and the number of claims by verdict.
 
     Args:
         verdicts: From `hgisam_book.ledger.claims.verdicts`.
@@ -72,9 +72,13 @@ def failing(verdicts: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_verdicts(verdicts: pd.DataFrame) -> str:
-    """Number of PASS, FAIL and NOT RUN on the data sets of the claims, over all runs, as text."""
+    """Number of claims with PASS, FAIL and NOT RUN, as text.
+
+    A claim counts once, on its own data set: FAIL if it fails in any run, else PASS if it holds in any.
+    """
     on_own_data = verdicts[verdicts["data"] == verdicts["dataset"]]
-    counts = on_own_data["verdict"].value_counts()
+    worst_first = on_own_data.sort_values("verdict", key=lambda column: column.map((FAIL, PASS, NOT_RUN).index))
+    counts = worst_first.drop_duplicates("id")["verdict"].value_counts()
     return ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in (PASS, FAIL, NOT_RUN))
 
 

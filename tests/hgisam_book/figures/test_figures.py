@@ -367,3 +367,18 @@ def test_intervals_colour_unknown_methods_differently() -> None:
     )
     figure = figures.intervals(table, "two", title="Dice")
     assert figure.data[0].marker.color != figure.data[1].marker.color
+
+
+def test_maps_are_shown_by_rank_within_the_brain() -> None:
+    maps = np.arange(100, dtype=np.float32).reshape(1, 10, 10) ** 9  # a product: all but its maximum is nearly nothing
+    shown = figures.by_rank(maps)
+    assert (shown > 0).sum() == 20
+    assert shown.max() == 1
+    np.testing.assert_array_equal(figures.by_rank(maps**2), shown)  # ranks know no scale
+    inside = np.zeros((1, 10, 10), dtype=bool)
+    inside[0, :5] = True
+    within = figures.by_rank(maps, inside)
+    assert (within > 0).sum() == 10
+    assert not within[~inside].any()
+    assert not figures.by_rank(np.zeros((1, 4, 4), np.float32)).any()  # ties are nowhere high
+    assert not figures.by_rank(maps, np.zeros_like(inside)).any()

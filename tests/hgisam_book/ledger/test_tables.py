@@ -59,7 +59,7 @@ def test_strict_exits_with_one_only_if_a_claim_with_a_run_fails(tmp_path: Path, 
     assert ledger("--run", smoke, "--strict")[0] == 0
     code, output = ledger("--run", good, "--run", bad, "--strict")
     assert code == 1
-    assert "1 PASS, 1 FAIL" in output
+    assert "0 PASS, 1 FAIL" in output  # a claim counts once
     code, output = ledger("--run", real, "--strict")
     assert code == 1
     assert "a: FAIL." in output
@@ -134,3 +134,11 @@ def test_names_are_escaped() -> None:
     html = ledger_table(verdicts(claims, {"<i>": summary()}), "published", own_run="<i>").data
     assert BeautifulSoup(html, "html.parser").select("td b b, i") == []
     assert cells(html, "a")[2].endswith("<i>")
+
+
+def test_a_claim_counts_once_and_fails_if_it_fails_in_any_run() -> None:
+    good, bad = summary("phantom", dice=0.5), summary("phantom", dice=0.2)
+    assert count_verdicts(verdicts(LEDGER, {"this run": good, "recorded": good})) == "1 PASS, 0 FAIL, 1 NOT RUN"
+    assert count_verdicts(verdicts(LEDGER, {"this run": good, "recorded": bad})) == "0 PASS, 1 FAIL, 1 NOT RUN"
+    empty = good | {"segmentation": {}, "comparisons": []}
+    assert count_verdicts(verdicts(LEDGER, {"this run": empty, "recorded": good})) == "1 PASS, 0 FAIL, 1 NOT RUN"
