@@ -72,12 +72,14 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
     config = {  # in a file, since --config reads 2024_05 as a number
         "profile": arguments.profile, "runs_dir": arguments.runs_dir, "site": arguments.site,
         "overrides": arguments.set, "rsna": arguments.rsna, "ct_ich": arguments.ct_ich,
-        "take_from": arguments.take_from, "print": "yes" if arguments.print else "",
+        "take_from": "" if arguments.train else arguments.take_from, "print": "yes" if arguments.print else "",
     }  # fmt: skip
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(BOOK / "Snakefile"), "--cores", "all",
         "--nolock", "--rerun-incomplete", "--nocolor", "--configfile", str(log.parent / "config.json"),
     ]  # fmt: skip
+    if shutil.which("nvidia-smi"):  # notebooks that can use a GPU must not share its memory
+        command += ["--resources", "gpu_notebook=1"]
     if rerun := incomplete_notebooks(run, rsna=arguments.rsna, ct_ich=arguments.ct_ich):
         command += ["--forcerun", *rerun]
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -108,17 +110,21 @@ def main() -> int:
     parser.add_argument("--set", default="", metavar="'A.B=C …'", help="overrides of the profile")
     parser.add_argument("--rsna", default="", help="folder of the RSNA 2019 studies instead of phantoms")
     parser.add_argument("--ct-ich", default="", help="folder of the CT-ICH studies instead of phantoms")
+    parser.add_argument("--train", default="", help="all: train every network, reuse none of a recorded run")
     parser.add_argument(
-        "--take-from", default=str(BOOK / "recorded"), help="recorded runs whose trainings are reused; '' to train all"
+        "--take-from", default=str(BOOK / "recorded"), help="folder of recorded runs whose networks are reused"
     )
     arguments = parser.parse_args()
     try:
         profile = load_profile(arguments.profile, arguments.set.split())
         for training in profile.study.trainings:
             profile.variant(training)  # finds a mistake now instead of after hours
-        if arguments.take_from and not Path(arguments.take_from).is_dir():
-            remedy = "Leave it out for those of the book, or leave it empty to train everything."
-            raise InputError("TAKE_FROM", arguments.take_from, "a folder of recorded runs", remedy)
+        if arguments.train not in ("", "all"):
+            remedy = "Leave it out to take networks from recorded runs."
+            raise InputError("TRAIN", arguments.train, "all", remedy)
+        if not arguments.take_from or not Path(arguments.take_from).is_dir():
+            remedy = "Leave it out for those of the book; TRAIN=all trains every network."
+            raise InputError("TAKE_FROM", arguments.take_from or "nothing", "a folder of recorded runs", remedy)
         check_raw("rsna", arguments.rsna)
         check_raw("ct-ich", arguments.ct_ich)
         if arguments.print and find_browser() is None:

@@ -3,8 +3,9 @@
 import ast
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import numpy as np
@@ -31,16 +32,16 @@ RUN_PAGE = """# About this run
 The book was run with the profile {profiles} on {machines}. Versions, hashes and seeds are at the end of each chapter.
 {{doc}}`16_your_own_scans` explains which data you can use. `hgisam doctor` shows what *your* machine can run.
 
-| chapter | run time | requires |
+| chapter | running time | requires |
 | --- | --- | --- |
 {rows}
-| all of them | {total} | |
+| all of them, added up | {total} | |
 
-A chapter does not rerun a finished step; its run time is then the time for reading. Networks of a recorded run are
-reused if settings and data are the same, and the chapter says so; `make book TAKE_FROM=` trains all networks. Results
-that a reader cannot repeat, such as a run on a larger machine, are recorded: {{doc}}`15_ledger` compares recorded runs
-with the claims, and {{doc}}`08_performance`, {{doc}}`09_training_at_scale` and {{doc}}`16_your_own_scans` show recorded
-benchmarks.
+Chapters that do not need each other ran side by side. A chapter does not rerun a finished step; its running time is
+then the time for reading. Networks of a recorded run are reused if settings and data are the same, and the chapter says
+so; `make book TRAIN=all` trains all networks. Results that a reader cannot repeat, such as a run on a larger machine,
+are recorded: {{doc}}`15_ledger` compares recorded runs with the claims, and {{doc}}`08_performance`,
+{{doc}}`09_training_at_scale` and {{doc}}`16_your_own_scans` show recorded benchmarks.
 """
 RESTORE = "Restore it from the repository, or rerun it."
 
@@ -107,20 +108,36 @@ def parameters_of(chapter: NotebookNode) -> dict[str, tuple[str, str]]:
     }
 
 
-def with_facts(chapter: NotebookNode, name: str) -> NotebookNode:
-    """Add the run time to the table at the top of an executed chapter, and how to run it before its manifest.
+def recorded_time(name: str, records: Sequence[Mapping[str, Any]]) -> str:
+    """Running time of a chapter in recorded runs, with their machines, as "; 2 min 5 s in …"; "" for none.
+
+    Args:
+        name: File name of the notebook without suffix.
+        records: Content of `record.json` of each recorded run.
+    """
+    found = (record for record in records if name in record.get("chapters_s", {}))
+    return "".join(
+        f"; {duration(record['chapters_s'][name])} in the recorded run `{record['name']}`, on {record['hardware']}"
+        for record in found
+    )
+
+
+def with_facts(chapter: NotebookNode, name: str, records: Sequence[Mapping[str, Any]] = ()) -> NotebookNode:
+    """Add the running time to the table at the top of an executed chapter, and how to run it before its manifest.
 
     Args:
         chapter: Executed notebook; changed in place.
         name: File name of the notebook without suffix.
+        records: As in `recorded_time`.
     """
     head = chapter.cells[0]
     facts = f"{duration(run_time_s(chapter))} with the profile `{profile_of(chapter)}`, on {machine_of(chapter)}"
     if reused := reused_networks(chapter):
         facts += f"; {reused} were reused from a recorded run, not trained"
+    facts += recorded_time(name, records)
     lines = head.source.rstrip().splitlines()
     last = max(number for number, line in enumerate(lines) if line.startswith("|"))
-    head.source = "\n".join([*lines[: last + 1], f"| **Run time here** | {facts} |", *lines[last + 1 :]])
+    head.source = "\n".join([*lines[: last + 1], f"| **Running time** | {facts} |", *lines[last + 1 :]])
     text = RUN_THIS.format(name=name, command=_command(chapter, name), table=_table(chapter))
     at = next((i for i, cell in enumerate(chapter.cells) if cell.get("id") == "manifest"), len(chapter.cells))
     chapter.cells.insert(at, nbformat.v4.new_markdown_cell(text, id="run-this"))

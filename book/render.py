@@ -22,6 +22,7 @@ from facts import read_chapter, run_page, with_facts
 from first_page import first_page
 from hgisam.config.overrides import read_yaml
 from hgisam.errors import InputError, exit_line
+from hgisam.runs.files import read_json
 from hgisam.runs.folders import replace_folder
 from hgisam_book.ledger import read_summary
 from numbering import numbers_of
@@ -63,6 +64,7 @@ def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any]) -> No
         copy(path, folder / "book" / path.name)
     chapters = {path.stem: read_chapter(path) for path in sorted(notebooks)}
     labels = numbers_of(chapters)
+    records = [read_json(path) for path in sorted(BOOK.glob("recorded/*/record.json"))]
     (folder / "book" / "exercises").mkdir()
     decks = {
         name: slides(title, [chapter for stem, chapter in chapters.items() if stem.startswith(numbers)])
@@ -71,7 +73,7 @@ def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any]) -> No
     pages = {"key": answer_key(chapters), "what_this_run_was": run_page(chapters, {s: STEPS[s].needs for s in STEPS})}
     for name, chapter in chapters.items():
         nbformat.write(exercise_notebook(chapter, labels), folder / "book" / "exercises" / f"{name}.ipynb")
-        nbformat.write(with_facts(chapter, name), folder / "book" / f"{name}.ipynb")
+        nbformat.write(with_facts(chapter, name, records), folder / "book" / f"{name}.ipynb")
     index = folder / "book" / "index.md"
     nbformat.write(first_page(index, chapters, summary), index.with_suffix(".ipynb"))
     index.unlink()

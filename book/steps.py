@@ -27,6 +27,8 @@ class Step:
         makes: Files under `runs/<profile>/` that a complete run of the notebook writes.
         shows: Folder under `book/` whose content it shows, passed as a parameter of that name.
         gpus: GPUs that it can use: "none", "one", or "all" GPUs of the profile.
+        cores: Cores that it takes on one machine: "one"; or a "share" of all (`cores_of`), if it generates, trains,
+            maps a whole cohort or measures speed.
         takes: True if it can reuse networks of recorded runs; it then has a parameter `take_from`.
     """
 
@@ -35,26 +37,43 @@ class Step:
     makes: tuple[str, ...]
     shows: str = ""
     gpus: str = "none"
+    cores: str = "one"
     takes: bool = False
 
 
 STEPS = {
     step.notebook: step
     for step in (
-        Step("01_problem_and_data", (), ("phantom/rsna/phantom.json", "phantom/ct-ich/phantom.json")),
+        Step("01_problem_and_data", (), ("phantom/rsna/phantom.json", "phantom/ct-ich/phantom.json"), cores="share"),
         Step(
             "02_data_preparation",
             ("01_problem_and_data",),
             ("prepared/rsna/dataset.json", "prepared/ct-ich/dataset.json"),
+            cores="share",
         ),
-        Step("04_training", ("02_data_preparation",), ("train/manifest.json",), shows="recorded", gpus="all"),
+        Step(
+            "04_training",
+            ("02_data_preparation",),
+            ("train/manifest.json",),
+            shows="recorded",
+            gpus="all",
+            cores="share",
+            takes=True,
+        ),
         Step("03_swin_attention", ("04_training",), ()),
-        Step("05_hgi_sam", ("04_training",), ("maps/manifest.json",), gpus="one"),
+        Step("05_hgi_sam", ("04_training",), ("maps/manifest.json",), gpus="one", cores="share"),
         Step("06_results", ("05_hgi_sam",), ("evaluate/manifest.json", "summary.json")),
         Step("07_which_layer", ("04_training",), (), gpus="one"),
-        Step("08_performance", ("04_training",), (), shows="recorded", gpus="one"),
-        Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one"),
-        Step("10_binary_or_subtype", ("04_training",), ("classifiers/study/manifest.json",), gpus="all", takes=True),
+        Step("08_performance", ("04_training",), (), shows="recorded", gpus="one", cores="share"),
+        Step("09_training_at_scale", ("04_training",), (), shows="recorded", gpus="one", cores="share"),
+        Step(
+            "10_binary_or_subtype",
+            ("04_training",),
+            ("classifiers/study/manifest.json",),
+            gpus="all",
+            cores="share",
+            takes=True,
+        ),
         Step(
             "11_baselines",
             ("05_hgi_sam",),
@@ -63,18 +82,28 @@ STEPS = {
                 for name in ("unet/maps", "swin_unetr/maps", "unet_published/maps", "label_budget/table")
             ),
             gpus="all",
+            cores="share",
             takes=True,
         ),
-        Step("12_refined_maps", ("05_hgi_sam",), ("refined/maps/manifest.json",), gpus="all"),
+        Step(
+            "12_refined_maps",
+            ("05_hgi_sam",),
+            ("refined/maps/manifest.json",),
+            gpus="all",
+            cores="share",
+            takes=True,
+        ),
         Step(
             "13_ablations",
             ("04_training",),
             ("ablations/manifest.json", "explanations/manifest.json", "classifiers/shuffled/manifest.json"),
             gpus="all",
+            cores="share",
+            takes=True,
         ),
         Step(
             "14_all_results",
-            ("06_results", "10_binary_or_subtype", "11_baselines", "12_refined_maps"),
+            ("06_results", "10_binary_or_subtype", "11_baselines", "12_refined_maps", "13_ablations"),
             ("results/manifest.json", "summary.json"),
         ),
         Step("15_ledger", ("14_all_results",), (), shows="recorded"),
@@ -95,6 +124,26 @@ def products(notebook: str, *, rsna: str = "", ct_ich: str = "") -> list[str]:
 def gpus_of(step: Step, compute: Compute) -> int:
     """Number of GPUs that a notebook requests on a cluster; on one machine it uses what is available."""
     return 0 if compute.accelerator == "cpu" else {"none": 0, "one": 1, "all": compute.devices}[step.gpus]
+
+
+def cores_of(step: Step, compute: Compute, cores: int) -> int:
+    """Cores of this machine that a notebook takes while others run beside it.
+
+    Args:
+        step: The notebook.
+        compute: Its `chapters` divide the cores; more than one suits trainings too small to keep two cores busy.
+        cores: Cores for all notebooks.
+    """
+    return max(1, cores // compute.chapters) if step.cores == "share" else 1
+
+
+def dependents(notebook: str) -> int:
+    """Number of notebooks that need a notebook, directly or through others."""
+    found = {notebook}
+    for step in STEPS.values():  # a notebook comes after those that it needs
+        if found & {*step.needs}:
+            found.add(step.notebook)
+    return len(found) - 1
 
 
 def shown_files(step: Step) -> list[Path]:

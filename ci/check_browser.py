@@ -22,6 +22,7 @@ from playwright.sync_api import Browser, Error, Page, Request, sync_playwright
 from hgisam_book.browser import ARGUMENTS, UNFOLD, theme_script
 from hgisam_book.doctor import INSTALL, find_browser
 
+MOST_BROWSERS = 4  # each takes about 1 GB
 WIDTHS = {"narrow": (390, 844), "wide": (1280, 900)}
 SERIOUS = ("serious", "critical")
 AXE: dict[str, Any] = {"preload": False, "resultTypes": ["violations"]}
@@ -85,7 +86,7 @@ MOVE_SLIDERS = """async () => {
             if (slider.steps.length < 2) continue;
             graph.scrollIntoView({ block: 'center' });
             const last = (slider.active || 0) === slider.steps.length - 1 ? 0 : slider.steps.length - 1;
-            const before = picture();
+            const before = picture(), began = performance.now();
             const touched = graph.querySelectorAll('.slider-rail-touch-rect')[number];
             const rail = touched.getBoundingClientRect();
             const x = last ? rail.right - 2 : rail.left + 2, y = rail.top + rail.height / 2;
@@ -93,8 +94,12 @@ MOVE_SLIDERS = """async () => {
             touched.dispatchEvent(event('mousedown'));
             document.dispatchEvent(event('mouseup'));
             graph.dispatchEvent(event('mouseup'));
-            await new Promise((done) => setTimeout(done, 600));
-            if (picture() === before) dead.push(graph.closest('.figure-plotly').getAttribute('aria-label'));
+            let changed = false;
+            while (!changed && performance.now() - began < 600) {
+                await new Promise((done) => setTimeout(done, 20));
+                changed = picture() !== before;
+            }
+            if (!changed) dead.push(graph.closest('.figure-plotly').getAttribute('aria-label'));
         }
     }
     return dead;
@@ -145,7 +150,7 @@ def layout_problems(page: Page) -> list[str]:
 
 
 def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, size: str) -> Iterator[str]:
-    """Problems of all pages at one size, in one theme and then after switching to the other."""
+    """Problems of some pages at one size, in one theme and then after switching to the other."""
     width, height = WIDTHS[size]
     first, second = ("light", "dark") if size == "narrow" else ("dark", "light")
     context = browser.new_context(viewport={"width": width, "height": height})
@@ -163,7 +168,8 @@ def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, siz
                 if size == "wide":  # in the second theme only the colours differ
                     rules = {} if theme == first else {"runOnly": ["color-contrast"]}
                     problems += [f"{theme}: {problem}" for problem in accessibility_problems(page, **rules)]
-                page.screenshot(path=str(screenshots / f"{Path(name).stem}-{size}-{theme}.png"), full_page=True)
+                shot = screenshots / f"{Path(name).stem}-{size}-{theme}.jpg"  # a PNG would take six times as long
+                page.screenshot(path=str(shot), full_page=True, quality=80)
             if size == "wide":
                 problems += [f"code is cut off: {line}" for line in page.evaluate(CUT_CODE)]
             problems += [f"slider has no effect: {label}" for label in page.evaluate(MOVE_SLIDERS)]
@@ -174,11 +180,11 @@ def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, siz
     context.close()
 
 
-def check_width(program: str, site: Path, names: list[str], screenshots: Path, size: str) -> list[str]:
-    """Problems of all pages at one size, in a separate browser."""
+def check_pages(program: str, site: Path, names: list[str], screenshots: Path) -> list[str]:
+    """Problems of some pages at all sizes, in a separate browser."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
-        found = list(visit(browser, site, names, screenshots, size))
+        found = [problem for size in WIDTHS for problem in visit(browser, site, names, screenshots, size)]
         browser.close()
     return found
 
@@ -200,8 +206,10 @@ def main(arguments: list[str]) -> int:
     screenshots = site.parent / "screenshots"
     shutil.rmtree(screenshots, ignore_errors=True)
     screenshots.mkdir(parents=True)
-    with ProcessPoolExecutor(len(WIDTHS), mp_context=get_context("spawn")) as pool:  # one browser per width
-        jobs = [pool.submit(check_width, program, site.resolve(), names, screenshots, size) for size in WIDTHS]
+    browsers = min(os.cpu_count() or 1, MOST_BROWSERS, len(names))
+    with ProcessPoolExecutor(browsers, mp_context=get_context("spawn")) as pool:  # each checks its share of the pages
+        shares = [names[first::browsers] for first in range(browsers)]
+        jobs = [pool.submit(check_pages, program, site.resolve(), share, screenshots) for share in shares]
         found = [problem for job in jobs for problem in job.result()]
     print(*found, sep="\n", end="\n" if found else "")
     verdict = f"{len(found)} problems" if found else "ok"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# What a CI machine runs: a browser for the site's gate if there is none, then everything that `make test` checks.
+# What a CI machine runs: a browser for the site's gate if there is none, then everything that `make test` and
+# `make check` do.
 set -eu
 cd "$(dirname "$0")/.."
 export CI=true
@@ -9,4 +10,5 @@ if ! { command -v chromium || command -v chromium-browser || command -v google-c
   { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; } \
     >/dev/null 2>&1 || echo "ci: Chromium could not be installed" >&2
 fi
-exec make test
+make test
+exec make check

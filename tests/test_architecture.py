@@ -226,8 +226,12 @@ def test_data_prep_shares_only_the_prepared_data_set_with_hgisam(graph: grimp.Im
 
 @pytest.mark.parametrize(
     ("modules", "heavy"),
-    [(WITHOUT_TORCH, {"torch"}), (("hgisam",), {"torch", "timm", "pandas", "pydantic", "zarr", "numpy"})],
-    ids=["without torch", "hgisam alone"],
+    [
+        (WITHOUT_TORCH, {"torch"}),
+        (("hgisam",), {"torch", "timm", "pandas", "pydantic", "zarr", "numpy"}),
+        (("hgisam.pipeline",), {"lightning", "monai", "transformers"}),  # chapters that train nothing start sooner
+    ],
+    ids=["without torch", "hgisam alone", "steps"],
 )
 def test_an_import_stays_light(modules: tuple[str, ...], heavy: set[str]) -> None:
     code = f"import sys, {', '.join(modules)}\nprint(*sorted({heavy} & set(sys.modules)))"

@@ -242,10 +242,11 @@ def test_segmenters() -> None:
 
 
 def test_no_key_is_left_out() -> None:
-    other_tests = {  # tests above, in test_pipeline (bootstrap) and test_train (checkpoint, start_from, tensorboard)
+    # tests above, in test_pipeline (bootstrap), test_steps (chapters), test_train (checkpoint, start_from, tensorboard)
+    other_tests = {
         "name", "train.patience", "train.save_minutes", "train.head_learning_rate", "train.checkpoint",
         "train.tensorboard", "train.fold", "train.crop_px", "compute.devices", "compute.nodes", "compute.compile",
-        "compute.checkpointing",
+        "compute.checkpointing", "compute.chapters",
         "compute.jobs", "compute.trainings", "compute.accelerator", "evaluate.thresholds", "evaluate.bootstrap",
     }  # fmt: skip
     sections = {"phantom.", "maps.", "segmenter.", "data.", "study."}

@@ -161,7 +161,7 @@ def find_browser() -> str | None:
 def _browser() -> Finding:
     if found := find_browser():
         return Finding("browser", GOOD, found)
-    return Finding("browser", WARNING, "no Chromium", f"Only `make test` and `make print` need one: {INSTALL}.")
+    return Finding("browser", WARNING, "no Chromium", f"Only `make check` and `make print` need one: {INSTALL}.")
 
 
 def _set(path: Path) -> Finding:

@@ -19,7 +19,7 @@ PHANTOM_NOTE = (
     "phantoms do not reproduce the figures published for CT-ICH and say nothing about patients."
 )
 SMOKE_NOTE = (
-    "> **Smoke profile.** This page was made in minutes to prove that every step works. Its numbers mean nothing: "
+    "> **Smoke profile.** This page only proves that every step works. Its numbers mean nothing: "
     "they come from too few patients, too few pixels and too few epochs."
 )
 

@@ -145,6 +145,7 @@ class Compute(_Section):
     checkpointing: bool  # activation checkpointing
     jobs: Positive
     trainings: Positive  # of a study in parallel, each on its share of the cores
+    chapters: Positive = 1  # of the book side by side, each on its share of the cores; light ones take one core
 
 
 class Profile(_Section):

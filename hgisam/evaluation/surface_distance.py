@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import numpy.typing as npt
 import torch
-from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
 Masks = npt.NDArray[np.bool_]
 
@@ -17,6 +16,8 @@ def hd95_mm(predicted: Masks, truth: Masks, pixel_mm: npt.NDArray[np.floating]) 
 
     Source: MONAI, `compute_hausdorff_distance`.
     """
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance  # MONAI takes seconds
+
     distance_mm = np.full(len(predicted), np.nan)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)  # MONAI on MONAI

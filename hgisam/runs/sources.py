@@ -4,6 +4,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +34,20 @@ def sources_of(code: str, roots: Sequence[Path] = ROOTS) -> list[Path]:
         code: Python source, e.g. `from hgisam.training import fit`.
         roots: Folders that hold the packages.
     """
-    waiting = list(_imports(ast.parse(code), package=""))
+    waiting = [*_imports(code, package="")]
+    names: set[str] = set()
     found: set[Path] = set()
     while waiting:
-        for path in _files_of(waiting.pop(), roots):
+        if (name := waiting.pop()) in names:
+            continue
+        names.add(name)
+        for path in _files_of(name, roots):
             if path not in found:
                 found.add(path)
                 root = next(root for root in reversed(roots) if path.is_relative_to(root))
                 package = ".".join(path.relative_to(root).parent.parts)
                 text = path.read_text(encoding="utf-8") if path.suffix == ".py" else ""
-                waiting += _imports(ast.parse(text), package=package)
+                waiting += _imports(text, package=package)
     return sorted(found)
 
 
@@ -56,12 +61,14 @@ def package_sources() -> list[Path]:
     return [path for name in PACKAGES for root in ROOTS for path in sorted((root / name).rglob("*.py"))]
 
 
-def _imports(tree: ast.Module, *, package: str) -> Iterator[str]:
+@cache  # a module is read for many steps and notebooks
+def _imports(code: str, *, package: str) -> frozenset[str]:
     """Dotted names of our packages that a module imports; `from a import b` gives a.b, which may be a module.
 
     Imports for type checkers alone don't count.
     """
-    waiting: list[ast.AST] = [tree]
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(code)]
     while waiting:
         node = waiting.pop()
         names: list[str] = []
@@ -74,7 +81,8 @@ def _imports(tree: ast.Module, *, package: str) -> Iterator[str]:
             base = ".".join([*parents, *([node.module] if node.module else [])])
             names = [f"{base}.{alias.name}" for alias in node.names]
         waiting += ast.iter_child_nodes(node)
-        yield from (name for name in names if name.split(".")[0] in PACKAGES)
+        found |= {name for name in names if name.split(".")[0] in PACKAGES}
+    return frozenset(found)
 
 
 def _files_of(name: str, roots: Sequence[Path]) -> Iterator[Path]:

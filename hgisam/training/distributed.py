@@ -5,7 +5,6 @@ import signal
 from pathlib import Path
 
 import torch
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -72,6 +71,8 @@ def _endpoint() -> str:
     """host:port of the rendezvous of several machines; an InputError without `MASTER_ADDR` and SLURM."""
     address = os.environ.get("MASTER_ADDR")
     if not address and (nodes := os.environ.get("SLURM_NODELIST")):
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # lightning takes seconds
+
         address = SLURMEnvironment.resolve_root_node_address(nodes)
     if not address:
         remedy = "Start it with srun, or set MASTER_ADDR to the first machine and NODE_RANK on each."

@@ -1,23 +1,28 @@
 """Lightning Fabric of a training: devices, data-parallel processes, precision."""
 
 import shutil
+from typing import TYPE_CHECKING
 
-import lightning
 import torch
-from lightning.fabric.strategies.ddp import DDPStrategy
-from lightning.fabric.strategies.strategy import Strategy
 
 from hgisam.config.profile import Compute
 from hgisam.errors import InputError
 from hgisam.models.device import choose_device
 
+if TYPE_CHECKING:
+    import lightning
+    from lightning.fabric.strategies.strategy import Strategy
 
-def make_fabric(compute: Compute, *, find_unused_parameters: bool = False) -> lightning.Fabric:
+
+def make_fabric(compute: Compute, *, find_unused_parameters: bool = False) -> "lightning.Fabric":
     """Fabric of this process, one of `compute.devices` × `compute.nodes`; `find_unused_parameters` as in DDP.
 
     Raises:
         InputError: If the profile requires GPUs that are not there, or compilation without a compiler.
     """
+    import lightning  # takes seconds, and maps need none
+    from lightning.fabric.strategies.ddp import DDPStrategy
+
     device = choose_device(compute.accelerator)
     on_gpu = device.type == "cuda"
     devices, nodes = compute.devices, compute.nodes

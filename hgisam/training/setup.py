@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightning
 import numpy as np
 import pandas as pd
 import torch
@@ -22,6 +21,9 @@ from hgisam.models.weights import load_initial_weights
 from hgisam.training.fabric import make_fabric
 from hgisam.training.optimizer import make_optimizer
 from hgisam.training.validation import Rows, TableAndMetrics, validate, validation_table
+
+if TYPE_CHECKING:
+    import lightning
 
 STATISTICS_SLICES = 1024  # training slices for the mean and standard deviation of the channels
 
@@ -47,7 +49,7 @@ class TrainingSetup:
     train_rows: Rows
     val_rows: Rows
     preprocess: Preprocessor
-    fabric: lightning.Fabric
+    fabric: "lightning.Fabric"
     network: Any
     model: Any
     optimizer: Any

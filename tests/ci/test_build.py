@@ -38,6 +38,8 @@ def test_an_error_in_the_profile_or_in_a_training_of_the_studies(tmp_path: Path,
         (["--ct-ich", "EMPTY"], "got an empty folder"),
         (["--rsna", "nowhere"], "RSNA: got nowhere"),
         (["--take-from", "nowhere"], "TAKE_FROM: got nowhere"),
+        (["--take-from", ""], "TAKE_FROM: got nothing"),
+        (["--train", "some"], "TRAIN: got some"),
         (["--runs-dir", "FILE"], "FILE/smoke/logs: got “Not a directory”"),
     ],
 )

@@ -51,7 +51,7 @@ def test_a_page_with_a_figure_passes(site: Path, capsys: pytest.CaptureFixture[s
     write(site, figure())
     assert check_browser.main([str(site)]) == 0, capsys.readouterr().out
     shots = sorted(path.name for path in (site.parent / "screenshots").iterdir())
-    assert shots == ["index-narrow-dark.png", "index-narrow-light.png", "index-wide-dark.png", "index-wide-light.png"]
+    assert shots == ["index-narrow-dark.jpg", "index-narrow-light.jpg", "index-wide-dark.jpg", "index-wide-light.jpg"]
 
 
 # grey on grey, and a figure that is not rendered, in collapsed content
@@ -103,8 +103,11 @@ def test_remote_resources_and_a_figure_without_theme_are_found(site: Path, capsy
     (site / "_static" / "plotly-theme.js").write_text("")
     page = site / "index.html"
     page.write_text(page.read_text().replace("192.0.2.1", "localhost"))
+    shutil.copy(page, site / "other.html")  # for a second browser
     assert check_browser.main([str(site)]) == 1
     output = capsys.readouterr().out
+    found = {line.partition("px)")[0] for line in output.splitlines() if "fetches" in line}
+    assert found == {f"{name}.html ({width} " for name in ("index", "other") for width in (390, 1280)}
     assert "fetches http://localhost:9" in output
     assert "figure ignores the theme: lines" in output
 

@@ -48,7 +48,7 @@ def test_each_chapter_shows_how_to_run_it_and_has_an_exercise_notebook(staged: P
         foot = next(cell.source for cell in chapter.cells if cell.id == "run-this")
         assert f"papermill book/{path.name} out.ipynb" in foot
         assert all(f"| `{name}` |" in foot for name in facts.parameters_of(nbformat.read(path, as_version=4)))
-        assert "**Run time here**" in chapter.cells[0].source
+        assert chapter.cells[0].source.count("| **Running time** |") == 1  # measured, and none that was typed
         assert (staged / "book" / "exercises" / path.name).is_file()
 
 
@@ -73,6 +73,26 @@ def test_reused_networks_are_stated_beside_the_run_time(tmp_path: Path) -> None:
         assert (f"; {reused} reused |" in facts.run_page({"10_a": chapter}, {})) == bool(reused)
         head = facts.with_facts(chapter, "10_a").cells[0].source
         assert (f"{reused} were reused from a recorded run" in head) == bool(reused)
+
+
+def test_a_recorded_running_time_is_told_with_its_machine() -> None:
+    chapter = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# A\n\n| | |\n| --- | --- |\n| a | b |"),
+            nbformat.v4.new_code_cell("", metadata={"tags": ["parameters"]}),
+        ],
+        metadata={"papermill": {"duration": 61.0, "parameters": {"profile": "smoke"}}},
+    )
+    records = [
+        {"name": "older", "hardware": "a CPU"},
+        {"name": "laptop-2-cores", "hardware": "an EPYC", "chapters_s": {"10_a": 125.4, "11_b": 3.0}},
+    ]
+    head = facts.with_facts(chapter, "10_a", records).cells[0].source
+    assert (
+        "| **Running time** | 1 min 1 s with the profile `smoke`, on an unknown machine; "
+        "2 min 5 s in the recorded run `laptop-2-cores`, on an EPYC |"
+    ) in head
+    assert facts.recorded_time("12_c", records) == ""
 
 
 def test_every_page_of_the_contents_is_there(staged: Path) -> None:

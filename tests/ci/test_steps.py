@@ -85,6 +85,24 @@ def test_training_requests_the_gpus_of_its_profile_and_maps_one() -> None:
     assert {steps.gpus_of(step, on_cpu) for step in steps.STEPS.values()} == {0}
 
 
+def test_light_chapters_take_one_core_and_heavy_ones_their_share() -> None:
+    alone, side_by_side = (load_profile("laptop", [f"compute.chapters={n}"]).compute for n in (1, 2))
+    light, heavy = steps.STEPS["06_results"], steps.STEPS["11_baselines"]
+    assert [steps.cores_of(light, compute, 2) for compute in (alone, side_by_side)] == [1, 1]
+    assert [steps.cores_of(heavy, compute, 2) for compute in (alone, side_by_side)] == [2, 1]
+    assert steps.cores_of(heavy, side_by_side, 1) == 1
+    trains = {name for name, step in steps.STEPS.items() if step.gpus == "all"}
+    assert {step.cores for name, step in steps.STEPS.items() if name in trains} == {"share"}
+
+
+def test_what_most_wait_for_comes_first() -> None:
+    waiting = {name: steps.dependents(name) for name in steps.STEPS}
+    assert waiting["01_problem_and_data"] == len(steps.STEPS) - 1
+    assert waiting["14_all_results"] == 1  # the ledger
+    assert waiting["15_ledger"] == waiting["19_how_real"] == 0
+    assert all(waiting[need] > waiting[name] for name, step in steps.STEPS.items() for need in step.needs)
+
+
 def test_all_of_a_shown_folder_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "BOOK", tmp_path)
     (tmp_path / "recorded" / "run").mkdir(parents=True)

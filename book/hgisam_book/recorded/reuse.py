@@ -29,26 +29,27 @@ CHANNEL_TOLERANCE = 1e-3  # of mean and standard deviation of channels in [0, 1]
 METRIC_TOLERANCE = 0.01  # of the monitored metric; float16 changes it by a tenth of that
 
 
-def train_or_reuse(run: Run, step: str, take_from: str | Path | None) -> Path:
+def train_or_reuse(run: Run, step: str, take_from: str | Path | None, data: PreparedDataset | None = None) -> Path:
     """Run `train_step`, or reuse the recorded training of the same step if settings and data are the same.
 
     Args:
         run: Profile of the training, and folder of all runs.
         step: Step of the run, e.g. "classifiers/binary-1".
         take_from: Folder of recorded runs, e.g. `book/recorded`; None to train.
+        data: Another prepared set than that of `train_step`.
 
     Returns:
         Folder of the finished step.
     """
     source = recorded_training(run.profile, take_from, step) if take_from else None
     if source is None:
-        return train_step(run.profile, run.runs_dir, step)
+        return train_step(run.profile, run.runs_dir, step, data)
     inputs = {"recorded": sha256_of(source / "model.safetensors")}
 
     def reuse(data: PreparedDataset, folder: Path) -> bool:
         return reuse_recorded(run.profile, data, source, folder)
 
-    return train_step(run.profile, run.runs_dir, step, instead=reuse, inputs=inputs)
+    return train_step(run.profile, run.runs_dir, step, data, instead=reuse, inputs=inputs)
 
 
 def recorded_training(profile: Profile, take_from: str | Path, step: str) -> Path | None:
@@ -141,7 +142,7 @@ def reuse_note(folders: Iterable[str | Path]) -> str:
         "float16: trained with the same settings and seeds on the same slices, by the code of revision "
         f"{codes}, in {minutes:.0f} minutes in total, on {machines}. Evaluated again on the validation "
         f"patients of this run, their {metrics} differs by at most {largest:.5f} from the recorded value. "
-        "`make book TAKE_FROM=` trains them here."
+        "`make book TRAIN=all` trains them here."
     )
 
 

@@ -23,7 +23,8 @@ from hgisam_book.recorded.reuse import RECORDED
 log = logging.getLogger(__name__)
 
 STEPS = ("train", "maps", "evaluate")
-STUDIES = ("classifiers", "baselines")  # folders of a run whose trainings can be recorded
+STUDIES = ("classifiers", "baselines", "refined")  # folders of a run whose trainings can be recorded
+PSEUDO = "refined/pseudo"  # step that makes the data of the training on pseudo-masks
 ALL_RESULTS = "results"  # step that evaluates all methods of the studies; recorded if the run has it
 MAX_METRICS_KB = 300
 MAX_CHECKPOINT_KB = 8000
@@ -35,8 +36,8 @@ class RecordedRun:
     """Results of a recorded run.
 
     Attributes:
-        record: name, note, tier ("laptop" or "GPU"), profile, hardware as text, durations_s by step, files with their
-            hashes.
+        record: name, note, tier ("laptop" or "GPU"), profile, hardware as text, durations_s by step, chapters_s by
+            notebook (none in older records), files with their hashes.
         summary: `summary.json` of the run, of step `results` if the run has it, else of `evaluate`.
         thresholds: `evaluate/thresholds.json`.
         history: `train.csv`, one row per epoch.
@@ -75,6 +76,7 @@ def record_run(
     run, out = Path(run), Path(out)
     if not is_free(out, listed(out / "record.json", "files")):
         raise InputError(str(out), "other content", "a new folder, or an earlier record", "Choose another folder.")
+    _require_trained(run, "train")
     has_all_results = (run / ALL_RESULTS / "manifest.json").is_file()
     manifests = manifests_of_one_run(run, [*STEPS, *([ALL_RESULTS] if has_all_results else [])])
     study_steps = {step for pattern in trainings for step in _matching_trainings(run, pattern, manifests)}
@@ -95,7 +97,7 @@ def record_run(
             _pack_checkpoint(run / "train", folder / "train")
         for step in study_steps:
             _pack_checkpoint(run / step, folder / step)
-        write_json(folder / "record.json", _record(out.name, " ".join(note.split()), manifests, folder))
+        write_json(folder / "record.json", _record(out.name, " ".join(note.split()), manifests, run, folder))
     return out
 
 
@@ -140,16 +142,21 @@ def _matching_trainings(run: Path, pattern: str, manifests: Manifests) -> list[s
         raise InputError(f"trainings of {run}", repr(pattern), expected, "Change it, or run their notebook first.")
     data = {**manifests["train"]["inputs"], **manifests["maps"]["inputs"]}
     for step in steps:
-        read = {name: digest for name, digest in read_manifest(run / step)["inputs"].items() if name in data}
+        source = PSEUDO if step.startswith("refined/") else step
+        read = {name: digest for name, digest in read_manifest(run / source)["inputs"].items() if name in data}
         if not read or any(data[name] != digest for name, digest in read.items()):
             raise InputError(
                 f"training {step}", "trained on other data", "trained on the data of the run", "Rerun its notebook."
             )
-        if (run / step / RECORDED).is_file():
-            raise InputError(
-                f"training {step}", "reused from a recorded run", "trained in this run", "Leave it out, or train it."
-            )
+        _require_trained(run, step)
     return steps
+
+
+def _require_trained(run: Path, step: str) -> None:
+    """Raise an InputError if a training was reused from a recorded run."""
+    if (run / step / RECORDED).is_file():
+        remedy = "Train it: `make book TRAIN=all`."
+        raise InputError(f"training {step}", "reused from a recorded run", "trained in this run", remedy)
 
 
 def _pack_checkpoint(trained: Path, target: Path) -> None:
@@ -161,7 +168,7 @@ def _pack_checkpoint(trained: Path, target: Path) -> None:
         raise InputError("checkpoint to record", f"{size / 1e6:.1f} MB", f"at most {MAX_CHECKPOINT_KB} kB", remedy)
 
 
-def _record(name: str, note: str, manifests: Manifests, folder: Path) -> dict[str, Any]:
+def _record(name: str, note: str, manifests: Manifests, run: Path, folder: Path) -> dict[str, Any]:
     trained = manifests["train"]
     on_gpu = bool(trained["hardware"]["gpu"]) and trained["profile"]["compute"]["accelerator"] != "cpu"
     machines = dict.fromkeys(hardware_words(manifest["hardware"]) for manifest in manifests.values())
@@ -173,8 +180,15 @@ def _record(name: str, note: str, manifests: Manifests, folder: Path) -> dict[st
         "profile": trained["profile"]["name"],
         "hardware": "; ".join(machines),
         "durations_s": {step: manifest["duration_s"] for step, manifest in manifests.items()},
+        "chapters_s": _chapters_s(run),
         "files": {file: sha256_of(folder / file) for file in files},
     }
+
+
+def _chapters_s(run: Path) -> dict[str, float]:
+    """Run time in seconds of each executed notebook of a run, as papermill noted it."""
+    notebooks = {path.stem: read_json(path) for path in sorted(run.glob("notebooks/*.ipynb"))}
+    return {name: round(notebook["metadata"]["papermill"]["duration"], 1) for name, notebook in notebooks.items()}
 
 
 def _read_run(folder: Path) -> RecordedRun:

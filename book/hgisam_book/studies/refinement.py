@@ -24,10 +24,11 @@ from hgisam.evaluation.score_maps import read_score_maps
 from hgisam.inference.extraction import methods_of
 from hgisam.inference.predictor import Method, SlicePredictor, probability_of_bleeding
 from hgisam.models.checkpoint import load_checkpoint
-from hgisam.pipeline import open_step_data, train_step
+from hgisam.pipeline import open_step_data
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
+from hgisam_book.recorded.reuse import train_or_reuse
 from hgisam_scans.blood_density import (
     DENSITY_GRID,
     best_density_threshold,
@@ -41,12 +42,18 @@ PARTS = ("density_alone", "hgi_sam_density", "hgi_sam_self_trained", "hgi_sam_re
 PSEUDO_THRESHOLD = 0.1  # of the fusion of map and density, for pseudo-masks
 MAX_BLEEDING = 1500  # slices with pseudo-masks; as many without a bleed are added
 TRAINING = "hgi_sam_refined"  # of `study.trainings`
+SELF_TRAINED = "refined/self_trained"  # step
 
 Maps = npt.NDArray[np.float32]
 
 
-def refine_step(profile: Profile, runs_dir: str | Path) -> Path:
+def refine_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None) -> Path:
     """Refined score maps of HGI-SAM on the prepared `ct-ich` set, whose masks are not read.
+
+    Args:
+        profile: Of the run.
+        runs_dir: Folder of all runs.
+        take_from: Folder of recorded runs, to reuse the training on pseudo-masks if it is the same; None to train.
 
     Returns:
         `runs/<profile>/refined/maps`: `maps.zarr` with `PARTS`, float16 [slice, row, col].
@@ -54,7 +61,7 @@ def refine_step(profile: Profile, runs_dir: str | Path) -> Path:
     run = Run(profile, runs_dir)
     pseudo = pseudo_mask_step(profile, runs_dir)
     variant = profile.variant(TRAINING, ["train.checkpoint=null"])
-    trained = train_step(variant, runs_dir, "refined/self_trained", open_prepared(pseudo / "dataset"))
+    trained = train_or_reuse(Run(variant, runs_dir), SELF_TRAINED, take_from, open_prepared(pseudo / "dataset"))
     data, mapped = open_step_data(run, "ct-ich"), run.require("maps")
     threshold_hu = read_json(pseudo / "density.json")["threshold_hu"]
 

@@ -7,7 +7,7 @@ import torch
 
 from data_prep.parallel import run_all
 from hgisam.config.profile import Profile
-from hgisam.pipeline import OWN, open_step_data, training_set_of
+from hgisam.pipeline import open_step_data, training_set_of
 from hgisam.runs.steps import Run
 from hgisam_book.recorded.reuse import train_or_reuse
 
@@ -26,7 +26,7 @@ def train_all(
         trainings: Name of the step → profile of the training, all of one kind of task.
         runs_dir: Folder of all runs.
         label: Of the progress bar.
-        take_from: See `train_or_reuse`. The run's own training is never reused: all others are compared with it.
+        take_from: See `train_or_reuse`.
 
     Returns:
         The finished folders, in the order of the trainings.
@@ -35,10 +35,7 @@ def train_all(
     data = open_step_data(Run(profile, runs_dir), training_set_of(profile.task))
     parallel = min(profile.compute.trainings, max(1, COPIES_BYTES // data.hu.nbytes))
     threads = max(1, torch.get_num_threads() // parallel)
-    tasks = [
-        (Run(profile, runs_dir), step, None if step == OWN else take_from, threads)
-        for step, profile in trainings.items()
-    ]
+    tasks = [(Run(profile, runs_dir), step, take_from, threads) for step, profile in trainings.items()]
     return run_all(_train, tasks, parallel, label)
 
 

@@ -16,10 +16,11 @@ from hgisam.models.checkpoint import load_tensors
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
-from hgisam_book.recorded.reuse import RECORDED, recorded_training, reuse_note, trainings_of
+from hgisam_book.recorded.reuse import RECORDED, recorded_training, reuse_note, train_or_reuse, trainings_of
 from hgisam_book.recorded.runs import read_runs, record_run
 from hgisam_book.studies import baselines, classifiers
 from hgisam_book.studies.classifiers import train_classifiers
+from hgisam_book.studies.refinement import refine_step
 from tests.conftest import TINY, make_prepared
 
 SHORT = [*TINY, "study.seeds=[1]", "study.trainings.binary={task: binary}", "study.trainings.subtype={task: subtype}"]
@@ -133,14 +134,36 @@ def test_a_network_with_another_validation_metric_is_trained(
     assert reused(train_classifiers(profile, runs, modified)) == []
 
 
-def test_the_own_training_of_the_run_is_never_reused(records: Path, runs: Path) -> None:
-    """Even if the binary classifier of the study is that of the run, and a record has it."""
+def test_the_own_training_of_the_run_is_reused_too(records: Path, runs: Path) -> None:
+    """Also where the study takes it for its binary classifier."""
     own = load_profile("smoke", [*SHORT, "study.seeds=[2304]"])
     assert own.seed == 2304
     assert recorded_training(own, records, "train") == records / "first" / "train"
     trained = train_classifiers(own, runs, records)
+    assert trained["binary", 2304] == train_or_reuse(Run(own, runs), "train", records)
     assert trained["binary", 2304].name == "train"
-    assert reused(trained) == []
+    assert reused(trained) == ["binary"]
+
+
+def test_the_training_on_pseudo_masks_is_recorded_and_reused(
+    run: Path, tmp_path: Path, profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refine_step(profile, run.parent)
+    records = tmp_path / "records"
+    record_run(run, records / "first", with_checkpoint=True, trainings=["refined/*"])
+    shutil.copytree(run / "prepared", tmp_path / "smoke" / "prepared")
+    monkeypatch.setattr(pipeline, "launch", no_training)
+    train_or_reuse(Run(profile, tmp_path), "train", records)
+    pipeline.map_step(profile, tmp_path)
+    refine_step(profile, tmp_path, records)
+    trained = trainings_of(tmp_path / "smoke")
+    assert [folder.relative_to(tmp_path / "smoke").as_posix() for folder in trained] == [
+        "refined/self_trained",
+        "train",
+    ]
+    assert reuse_note(trained).startswith("**2 of 2 networks")
+    with pytest.raises(InputError, match=r"training train: got reused .* TRAIN=all"):
+        record_run(tmp_path / "smoke", tmp_path / "out")
 
 
 def test_without_records_all_are_trained_and_a_wrong_folder_is_an_error(

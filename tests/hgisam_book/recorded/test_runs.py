@@ -59,6 +59,9 @@ def files_of(folder: Path) -> set[str]:
 
 
 def test_reading_returns_what_was_packed(run: Path, tmp_path: Path) -> None:
+    notebook = run / "notebooks" / "04_training.ipynb"
+    notebook.parent.mkdir(exist_ok=True)
+    write_json(notebook, {"cells": [], "metadata": {"papermill": {"duration": 61.23}}})
     record_run(run, tmp_path / "first", note="A first try.")
     runs = read_runs(tmp_path)
     assert list(runs) == ["first"]
@@ -67,6 +70,7 @@ def test_reading_returns_what_was_packed(run: Path, tmp_path: Path) -> None:
     assert (found.record["name"], found.record["profile"], found.record["tier"]) == ("first", "smoke", "laptop")
     durations = {step: read_manifest(run / step)["duration_s"] for step in ("train", "maps", "evaluate")}
     assert found.record["durations_s"] == durations
+    assert found.record["chapters_s"] == {"04_training": 61.2}
     assert found.record["hardware"].endswith("GPU: none")
     assert found.summary == read_json(run / "summary.json")
     assert found.thresholds == read_json(run / "evaluate" / "thresholds.json")
