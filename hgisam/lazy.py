@@ -5,7 +5,6 @@
 
 import ast
 from collections.abc import Callable
-from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,13 +15,8 @@ from hgisam.errors import MissingExtraError
 
 def exports_of(init: str | Path) -> dict[str, str]:
     """Name → module of the lazy exports of a package: the imports under `if TYPE_CHECKING` in its `__init__.py`."""
-    return dict(_exports(Path(init).read_text(encoding="utf-8")))
-
-
-@cache
-def _exports(code: str) -> dict[str, str]:
     exports: dict[str, str] = {}
-    for node in ast.parse(code).body:
+    for node in ast.parse(Path(init).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             imports = [statement for statement in node.body if isinstance(statement, ast.ImportFrom)]
             exports |= {alias.asname or alias.name: str(found.module) for found in imports for alias in found.names}

@@ -10,6 +10,7 @@ from typing import Any
 
 from hgisam.lazy import exports_of
 
+parse = cache(ast.parse)  # a module is read for many steps and notebooks
 PACKAGES = ("hgisam", "data_prep", "hgisam_scans", "hgisam_book")
 ROOT = Path(__file__).parents[2]
 ROOTS = (ROOT, ROOT / "book")  # folders that hold the packages
@@ -34,20 +35,16 @@ def sources_of(code: str, roots: Sequence[Path] = ROOTS) -> list[Path]:
         code: Python source, e.g. `from hgisam.training import fit`.
         roots: Folders that hold the packages.
     """
-    waiting = [*_imports(code, package="")]
-    names: set[str] = set()
+    waiting = list(_imports(parse(code), package=""))
     found: set[Path] = set()
     while waiting:
-        if (name := waiting.pop()) in names:
-            continue
-        names.add(name)
-        for path in _files_of(name, roots):
+        for path in _files_of(waiting.pop(), roots):
             if path not in found:
                 found.add(path)
                 root = next(root for root in reversed(roots) if path.is_relative_to(root))
                 package = ".".join(path.relative_to(root).parent.parts)
                 text = path.read_text(encoding="utf-8") if path.suffix == ".py" else ""
-                waiting += _imports(text, package=package)
+                waiting += _imports(parse(text), package=package)
     return sorted(found)
 
 
@@ -61,14 +58,12 @@ def package_sources() -> list[Path]:
     return [path for name in PACKAGES for root in ROOTS for path in sorted((root / name).rglob("*.py"))]
 
 
-@cache  # a module is read for many steps and notebooks
-def _imports(code: str, *, package: str) -> frozenset[str]:
+def _imports(tree: ast.Module, *, package: str) -> Iterator[str]:
     """Dotted names of our packages that a module imports; `from a import b` gives a.b, which may be a module.
 
     Imports for type checkers alone don't count.
     """
-    found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(code)]
+    waiting: list[ast.AST] = [tree]
     while waiting:
         node = waiting.pop()
         names: list[str] = []
@@ -81,8 +76,7 @@ def _imports(code: str, *, package: str) -> frozenset[str]:
             base = ".".join([*parents, *([node.module] if node.module else [])])
             names = [f"{base}.{alias.name}" for alias in node.names]
         waiting += ast.iter_child_nodes(node)
-        found |= {name for name in names if name.split(".")[0] in PACKAGES}
-    return frozenset(found)
+        yield from (name for name in names if name.split(".")[0] in PACKAGES)
 
 
 def _files_of(name: str, roots: Sequence[Path]) -> Iterator[Path]:

@@ -1,7 +1,7 @@
 """Lightning Fabric of a training: devices, data-parallel processes, precision."""
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,7 +11,6 @@ from hgisam.models.device import choose_device
 
 if TYPE_CHECKING:
     import lightning
-    from lightning.fabric.strategies.strategy import Strategy
 
 
 def make_fabric(compute: Compute, *, find_unused_parameters: bool = False) -> "lightning.Fabric":
@@ -24,14 +23,13 @@ def make_fabric(compute: Compute, *, find_unused_parameters: bool = False) -> "l
     from lightning.fabric.strategies.ddp import DDPStrategy
 
     device = choose_device(compute.accelerator)
-    on_gpu = device.type == "cuda"
-    devices, nodes = compute.devices, compute.nodes
+    on_gpu, devices, nodes = device.type == "cuda", compute.devices, compute.nodes
     if on_gpu and devices > (found := torch.cuda.device_count()):
         raise InputError("compute.devices", devices, f"at most the {found} GPUs of this machine", "Lower it.")
     if compute.compile and not on_gpu and not any(map(shutil.which, ("g++", "clang++", "c++"))):
         remedy = "Install one (Debian, Ubuntu: apt install g++), or use compute.compile=false."
         raise InputError("compute.compile", "true without a C++ compiler", "g++ or clang++", remedy)
-    strategy: str | Strategy = "auto"
+    strategy: Any = "auto"
     if devices * nodes > 1:
         backend = "nccl" if on_gpu else "gloo"
         strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=find_unused_parameters)
