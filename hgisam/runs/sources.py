@@ -35,16 +35,16 @@ def sources_of(code: str, roots: Sequence[Path] = ROOTS) -> list[Path]:
         code: Python source, e.g. `from hgisam.training import fit`.
         roots: Folders that hold the packages.
     """
-    waiting = list(_imports(parse(code), package=""))
+    names = list(_imports(parse(code), package=""))
     found: set[Path] = set()
-    while waiting:
-        for path in _files_of(waiting.pop(), roots):
+    for name in names:  # which grows
+        for path in _files_of(name, roots):
             if path not in found:
                 found.add(path)
                 root = next(root for root in reversed(roots) if path.is_relative_to(root))
                 package = ".".join(path.relative_to(root).parent.parts)
                 text = path.read_text(encoding="utf-8") if path.suffix == ".py" else ""
-                waiting += _imports(parse(text), package=package)
+                names += {*_imports(parse(text), package=package)} - {*names}
     return sorted(found)
 
 
