@@ -35,7 +35,7 @@ def first_page(page: Path, chapters: Mapping[str, NotebookNode], summary: Mappin
         where = f"{found['chapter']} {found['cell']}"
         raise InputError(f"page {page.name}", f"no cell {where}", "a cell with a figure", "Correct the line.")
     figure = nbformat.v4.new_code_cell(
-        "", id="first-figure", outputs=shown.outputs, metadata={"tags": ["remove-input"]}
+        shown.source, id="first-figure", outputs=shown.outputs, metadata={"tags": ["remove-input"]}
     )
     before = nbformat.v4.new_markdown_cell(text[: found.start()].strip(), id="before")
     after = nbformat.v4.new_markdown_cell(text[found.end() :].strip(), id="after")

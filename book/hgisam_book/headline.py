@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hgisam.errors import InputError
+from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
 from hgisam_book.figures import METHOD_NAMES
 from hgisam_book.ledger import FAIL, PASS, data_of, find_value, load_ledger, verdicts
 from hgisam_book.report import estimate, outcome, outcomes
@@ -71,14 +72,22 @@ def findings(summary: Mapping[str, Any]) -> str:
 
     Args:
         summary: `summary.json` of a run with all methods and the study of tasks.
+
+    Raises:
+        InputError: If the run lacks one of them.
     """
+    needed = ("hgi_sam", "hgi_sam_averaged", "swin_sam", "hgi_sam_refined", "unet", *THRESHOLD_BASELINES)
+    missing = sorted({*needed} - summary["segmentation"].keys())
+    if missing or "binary_vs_subtype" not in summary.get("studies", {}):
+        got = f"no {(missing or ['study of tasks'])[0]}"
+        raise InputError("summary of the run", got, "all methods and studies", "Run all chapters, and record the run.")
     dice = {name: found["dice_slice"] for name, found in summary["segmentation"].items()}
     study = summary["studies"]["binary_vs_subtype"]
     task, shares = study["hgi_sam"], study["hgi_sam"]["shares"]
     of_unet = dice["hgi_sam_refined"]["mean"] / dice["unet"]["mean"]
     items = [
         "**The classifier.** On phantoms of a scanner that it was not trained on, it has a slice AUROC of "
-        f"{estimate(summary['detection']['swin']['auroc'])}. One training; {{doc}}`04_training` has its seeds.",
+        f"{estimate(summary['detection']['swin']['auroc'])}. One training; those of other seeds differ ({{doc}}`what_was_tried`).",
         f"**HGI-SAM and its predecessor.** Dice {estimate(dice['hgi_sam'])} with the gradient, "
         f"{estimate(dice['swin_sam'])} without (Swin-SAM): {_pair(summary, 'hgi_sam', 'swin_sam')}. "
         "{doc}`13_ablations` asks whether the gradient, or the network's training, makes the difference.",

@@ -71,7 +71,7 @@ def test_missing_page_title_library_and_remote_style_sheet(site: Path, toc: Path
 
 
 def test_the_books_own_table_of_contents_is_read() -> None:
-    assert check_site.toc_pages(check_site.TOC)[:2] == ["index", "01_problem_and_data"]
+    assert check_site.toc_pages(check_site.TOC)[:2] == ["index", "what_we_found"]
 
 
 def test_a_number_that_differs_in_the_exercise_notebook_is_found(site: Path, toc: Path) -> None:

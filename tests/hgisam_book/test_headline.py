@@ -44,6 +44,17 @@ def test_targets_are_the_verdicts_of_the_ledger(summary: dict[str, Any]) -> None
     assert "| 0.01 (0.00 to 0.10) | ≥ 0.45 | missed |" in headline.targets(summary)
 
 
+def test_findings_need_all_methods_and_the_study(summary: dict[str, Any]) -> None:
+    text = headline.findings(summary)
+    assert len(text.splitlines()) == 6
+    assert f"{len(summary['studies']['binary_vs_subtype']['seeds'])} seeds" in text
+    with pytest.raises(InputError, match="got no study of tasks"):
+        headline.findings(summary | {"studies": {}})
+    del summary["segmentation"]["unet"]
+    with pytest.raises(InputError, match="got no unet"):
+        headline.findings(summary)
+
+
 def test_real_heads_are_those_of_the_record() -> None:
     record = read_json(ROOT / "book" / "recorded" / "real_heads.json")
     record["bleeding"]["methods"]["hgi_sam"]["dice"] = 0.777
