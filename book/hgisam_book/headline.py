@@ -87,7 +87,8 @@ def findings(summary: Mapping[str, Any]) -> str:
     of_unet = dice["hgi_sam_refined"]["mean"] / dice["unet"]["mean"]
     items = [
         "**The classifier.** On phantoms of a scanner that it was not trained on, it has a slice AUROC of "
-        f"{estimate(summary['detection']['swin']['auroc'])}. One training; those of other seeds differ ({{doc}}`what_was_tried`).",
+        f"{estimate(summary['detection']['swin']['auroc'])}. One training; those of other seeds differ: "
+        "{doc}`what_was_tried`",
         f"**HGI-SAM and its predecessor.** Dice {estimate(dice['hgi_sam'])} with the gradient, "
         f"{estimate(dice['swin_sam'])} without (Swin-SAM): {_pair(summary, 'hgi_sam', 'swin_sam')}. "
         "{doc}`13_ablations` asks whether the gradient, or the network's training, makes the difference.",
