@@ -83,7 +83,7 @@ def explanation_quality(table: pd.DataFrame, agreement: pd.DataFrame) -> go.Figu
     columns = 2
     titles = [f"{metric}<br>ρ = {row['spearman']:.2f}" for metric, row in agreement.iterrows()]
     rows = -(-len(titles) // columns)
-    figure = make_subplots(rows=rows, cols=columns, shared_yaxes=True, subplot_titles=titles, vertical_spacing=0.12)
+    figure = make_subplots(rows=rows, cols=columns, shared_yaxes=True, subplot_titles=titles, vertical_spacing=0.15)
     for number, name in enumerate(means.index):
         label = METHOD_NAMES.get(name, name)
         colour = METHOD_COLOURS.get(name, COLOURS[number % len(COLOURS)])
@@ -104,7 +104,7 @@ def explanation_quality(table: pd.DataFrame, agreement: pd.DataFrame) -> go.Figu
         f"{len(titles)} scatter plots of {len(means)} methods: Dice against each criterion of an explanation. Rank "
         f"correlation with Dice, positive where the better explanation segments better: {listed}."
     )
-    return apply_style(figure, alt, "900px", margin={"l": 8, "r": 8, "t": 64, "b": 8})  # titles of two lines
+    return apply_style(figure, alt, "1150px", margin={"l": 8, "r": 8, "t": 64, "b": 8})  # titles of two lines
 
 
 def _add_line(figure: go.Figure, name: str, x: pd.Series, y: pd.Series, row: int, *, hover: str, **look: Any) -> None:

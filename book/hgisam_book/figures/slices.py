@@ -183,7 +183,7 @@ def slice_viewer(
     menus = [menu([*layers, "no overlay"], choices)] if layers else []
     if truth is not None:
         on_off = [("restyle", [{"visible": shown}, [len(sources) - 1]]) for shown in (True, False)]
-        menus.append(menu(["ground truth", "no ground truth"], on_off, x=1, xanchor="right"))
+        menus.append(menu(["truth", "no truth"], on_off, x=1, xanchor="right"))
     show_pixels(figure, *shape)
     return apply_style(
         figure,
