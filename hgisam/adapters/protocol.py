@@ -41,11 +41,6 @@ class SwinAdapter(ABC):
     def __init__(self, swin: Any) -> None:
         self.swin: Any = swin
 
-    @classmethod
-    def finds(cls, module: nn.Module) -> bool:
-        """Whether a module is a Swin of the library."""
-        return isinstance(module, cls.found_by)
-
     @property
     @abstractmethod
     def stages(self) -> list[Sequence[Any]]:
@@ -142,7 +137,8 @@ def adapters_of(model: nn.Module) -> list[SwinAdapter]:
     classes = {cls for kind in {type(module) for module in modules} for cls in kind.__mro__}
     tops = {cls.__module__.partition(".")[0] for cls in classes}
     adapters = [import_module(f"hgisam.adapters.{name}").Adapter for name in LIBRARIES if name in tops]
-    return [adapter(module) for module in modules for adapter in adapters if adapter.finds(module)]
+    found = [adapter(module) for module in modules for adapter in adapters if isinstance(module, adapter.found_by)]
+    return [adapter for adapter in found if adapter.stages]
 
 
 def find_adapter(model: nn.Module) -> SwinAdapter:

@@ -21,15 +21,10 @@ class Adapter(SwinAdapter):
     For `features_only=True` timm takes the Swin apart: patch embedding and stages are children of a `FeatureListNet`.
     """
 
-    found_by = (SwinTransformer, SwinTransformerV2, SwinTransformerV2Cr)
+    found_by = (SwinTransformer, SwinTransformerV2, SwinTransformerV2Cr, FeatureDictNet)
     attention = (WindowAttention, WindowAttentionV2, WindowMultiHeadAttention)
     off = ("fused_attn", "grad_checkpointing")
     pads_first = False
-
-    @classmethod
-    def finds(cls, module: nn.Module) -> bool:
-        apart = isinstance(module, FeatureDictNet) and any(isinstance(child, STAGES) for child in module.children())
-        return apart or super().finds(module)
 
     @property
     def stages(self) -> list[Sequence[Any]]:

@@ -101,13 +101,12 @@ def check_images(images: Tensor) -> None:
     """Raise an InputError unless images are [B, C, H, W], or volumes [B, C, D, H, W], of finite floats with B ≥ 1."""
     tensor: Any = images  # may be of any type at run time
     known = isinstance(tensor, Tensor)
-    if not known or images.ndim not in (4, 5) or images.shape[0] == 0 or not images.is_floating_point():
+    dense = known and not images.is_meta and images.layout is torch.strided
+    if not dense or images.ndim not in (4, 5) or images.shape[0] == 0 or not images.is_floating_point():
         got = f"shape {list(images.shape)} of {images.dtype}" if known else f"a {type(tensor).__name__}"
-        expected = "a tensor [B, C, H, W], or of volumes [B, C, D, H, W], of floats with B ≥ 1"
+        got += "" if dense or not known else f", {images.layout} on {images.device}"
+        expected = "a dense tensor [B, C, H, W], or of volumes [B, C, D, H, W], of floats with B ≥ 1"
         raise InputError("images", got, expected, "Use torch.stack on standardised slices or volumes.")
-    if images.is_meta or images.layout is not torch.strided:
-        remedy = "Call .to_dense(), or load values."
-        raise InputError("images", f"{images.layout} on {images.device}", "a dense tensor with values", remedy)
     check_finite("images", images, "Look for NaN in the input.")
 
 

@@ -66,8 +66,7 @@ def _sample(rng: np.random.Generator, settings: Augment) -> dict[str, Any]:
         "noise_seed": int(rng.integers(2**63 - 1)),
         "visible": rng.random((settings.hide_cells, settings.hide_cells)) >= settings.hide,
         "gamma": np.exp(rng.uniform(-settings.gamma, settings.gamma)),
-        # half of the slices keep their resolution
-        "zoom": 1 - max(0.0, rng.uniform(-settings.low_resolution, settings.low_resolution)),
+        "zoom": 1 - max(0.0, rng.uniform(-settings.low_resolution, settings.low_resolution)),  # half keep theirs
         "rim_hu": settings.rim_hu * rng.uniform(-0.5, 1) * (1 + 0.6 * rng.standard_normal((RIM_CELLS, RIM_CELLS))),
         "rim_px": rng.uniform(*RIM_PX),
     }

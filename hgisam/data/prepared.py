@@ -49,21 +49,14 @@ COLUMNS: dict[str, str] = {
     "pixel_mm": "float64",  # pixel pitch of the prepared grid, the same along rows and columns
     # prepared pixel (r, c) is at native (native_row0 + r * native_step_row, native_col0 + c * native_step_col),
     # both counted from the centre of the first pixel, in the canonical orientation
-    "native_rows": "int64",
-    "native_cols": "int64",
-    "native_row0": "float64",
-    "native_col0": "float64",
-    "native_step_row": "float64",
-    "native_step_col": "float64",
+    **dict.fromkeys(("native_rows", "native_cols"), "int64"),
+    **dict.fromkeys(("native_row0", "native_col0", "native_step_row", "native_step_col"), "float64"),
 }
 BOX_COLUMNS: dict[str, str] = {
     "row": "int64",  # row of its slice in slices.parquet
     "type": "object",  # a name in MASK_VALUES
     # edges in prepared pixels, counted from the edge of the first pixel: pixel r reaches from r to r + 1
-    "row0": "float64",
-    "col0": "float64",
-    "row1": "float64",
-    "col1": "float64",
+    **dict.fromkeys(("row0", "col0", "row1", "col1"), "float64"),
 }
 
 

@@ -14,8 +14,7 @@ Masks = npt.NDArray[np.bool_]
 Grid = npt.NDArray[np.float64]  # ascending thresholds [T]
 Curves = npt.NDArray[np.float64]  # Dice of slices at thresholds [n, T]
 HU_GRID = np.arange(30.0, 101.0)  # candidate thresholds of the threshold baselines in HU
-# standard deviation; best of those tried for the smoothed baseline on a development cohort, 1.5 to 3 differ little
-SMOOTHING_MM = 2.0
+SMOOTHING_MM = 2.0  # standard deviation; best of those tried on a development cohort, 1.5 to 3 differ little
 BONE_HU, AIR_HU = 100.0, -1000.0
 
 

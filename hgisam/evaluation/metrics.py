@@ -44,10 +44,7 @@ def hit(values: Floats, truth: Bools, inside: Bools, pixel_mm: float, *, within_
 
 
 def patient_weights(patients: int, count: int, seed: int) -> npt.NDArray[np.int64]:
-    """Frequency of each patient in each of `count` bootstrap samples: [count, patients].
-
-    The seed alone determines them: whoever measures the same patients gets the same interval, on whatever page.
-    """
+    """Frequency of each patient in each of `count` bootstrap samples, by the seed alone: [count, patients]."""
     return np.random.default_rng(seed).multinomial(patients, np.full(patients, 1 / patients), size=count)
 
 

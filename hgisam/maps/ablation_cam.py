@@ -23,8 +23,6 @@ def ablation_cam(
     """Channels of one layer, each weighted by the drop of the logit when it is set to 0, summed and rectified.
 
     It costs 1 + channels forward passes per image, of 768 channels in the last stage of Swin-T.
-    Channels of either sign may sum to a small part of their size; then the rounding of logits shows. Maps of the same
-    weights in two libraries differed by 1e-4 where they sum to 1/400, in float32, and by 3e-6 in float64.
 
     Args:
         model, images, target, brain, logit: As in `hgi_sam`.

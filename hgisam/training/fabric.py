@@ -1,7 +1,7 @@
 """Lightning Fabric of a training: devices, data-parallel processes, precision."""
 
 import shutil
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -9,12 +9,9 @@ from hgisam.config.profile import Compute
 from hgisam.errors import InputError
 from hgisam.models.device import choose_device
 
-if TYPE_CHECKING:
-    import lightning
 
-
-def make_fabric(compute: Compute, *, find_unused_parameters: bool = False) -> "lightning.Fabric":
-    """Fabric of this process, one of `compute.devices` × `compute.nodes`; `find_unused_parameters` as in DDP.
+def make_fabric(compute: Compute, *, find_unused_parameters: bool = False) -> Any:
+    """`lightning.Fabric` of this process, one of `devices` × `nodes` of `compute`; `find_unused_parameters` as in DDP.
 
     Raises:
         InputError: If the profile requires GPUs that are not there, or compilation without a compiler.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,9 +21,6 @@ from hgisam.models.weights import load_initial_weights
 from hgisam.training.fabric import make_fabric
 from hgisam.training.optimizer import make_optimizer
 from hgisam.training.validation import Rows, TableAndMetrics, validate, validation_table
-
-if TYPE_CHECKING:
-    import lightning
 
 STATISTICS_SLICES = 1024  # training slices for the mean and standard deviation of the channels
 
@@ -49,7 +46,7 @@ class TrainingSetup:
     train_rows: Rows
     val_rows: Rows
     preprocess: Preprocessor
-    fabric: "lightning.Fabric"
+    fabric: Any  # lightning.Fabric
     network: Any
     model: Any
     optimizer: Any

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from hgisam.adapters.protocol import find_adapter
 from hgisam.attention import image_gradients
 from hgisam.errors import InputError
-from hgisam.maps import ablation_cam, attn_lrp, gradient_input, integrated_gradients, score_cam
+from hgisam.maps import ablation_cam, gradient_input, integrated_gradients, score_cam
 from hgisam.maps.attn_lrp import LrpRules
 from hgisam.maps.integrated_gradients import pixel_effects
 from tests.libraries import PooledSwin, large_weights, torchvision_swin, transformers_swin
@@ -148,9 +148,8 @@ def without_constants(model: nn.Module) -> nn.Module:
     return model.double()
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.25])
 @pytest.mark.parametrize("name", [*ONE_OF_EACH, "torchvision", "transformers v2", "3-D"])
-def test_relevance_is_conserved_but_for_the_softmax(name: str, gamma: float) -> None:
+def test_relevance_is_conserved_but_for_the_softmax(name: str) -> None:
     """Logit = relevance of the pixels + that which each softmax keeps: its Taylor expansion has a constant."""
     images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     if name == "3-D":
@@ -177,7 +176,7 @@ def test_relevance_is_conserved_but_for_the_softmax(name: str, gamma: float) -> 
                     tensor.register_hook(lambda g, v=value, s=sign: kept.append(s * float((g * v).sum())))
             return output
 
-    with Watched(), LrpRules(gamma):
+    with Watched(), LrpRules():
         gradient = image_gradients(model, images, 1)
     with torch.no_grad():
         output = model(images)
@@ -229,37 +228,3 @@ def test_rules_of_attn_lrp_by_hand() -> None:
     scale = 1 / (x.var(dim=-1, unbiased=False, keepdim=True) + 1e-5).sqrt()  # a constant: the norm is linear
     per = r_n / normed * scale
     torch.testing.assert_close(gradient * x, x * (per - per.mean(dim=-1, keepdim=True)), rtol=1e-6, atol=1e-9)
-
-
-@pytest.mark.parametrize("gamma", [0.05, 1.0, 100.0])
-@pytest.mark.parametrize("kind", ["linear", "patch embedding", "without bias"])
-def test_gamma_rule_by_hand(kind: str, gamma: float) -> None:
-    """Products of the output's sign count 1 + γ times; those of the bias take their share."""
-    generator = torch.Generator().manual_seed(0)
-    layer: Any = nn.Conv2d(3, 4, 2, stride=2) if kind == "patch embedding" else nn.Linear(12, 4, kind == "linear")
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.normal_(generator=generator)
-    layer, given = layer.double(), torch.randn(1, 3, 2, 2, generator=generator, dtype=torch.float64)
-    leaf = (given if kind == "patch embedding" else given.flatten(1)).requires_grad_()
-    with LrpRules(gamma):
-        output = layer(leaf)
-    assert torch.allclose(output, layer(leaf))
-    (gradient,) = torch.autograd.grad(output.sum(), leaf)  # the relevance of an output is its value
-    weight, x, expected = layer.weight.detach().flatten(1), leaf.detach().flatten(), torch.zeros(12).double()
-    biases = torch.zeros(4) if layer.bias is None else layer.bias.detach()
-    for row, y, bias in zip(weight, output.detach().flatten(), biases, strict=True):
-        products = [float(w * each) for w, each in zip(row, x, strict=True)]
-        counted = [z * (1 + gamma if z * y > 0 else 1) for z in [*products, float(bias)]]
-        expected += y * torch.tensor(counted[:-1], dtype=torch.float64) / sum(counted)
-    torch.testing.assert_close((gradient * leaf).detach().flatten(), expected)
-
-
-def test_gamma_changes_the_map_and_has_to_be_a_number_from_zero_on() -> None:
-    model, images = build("v1")
-    maps = [attn_lrp(model, images, 1, gamma=gamma) for gamma in (0.0, 0.25)]
-    assert (maps[0] - maps[1]).abs().max() > 0.05
-    assert torch.equal(maps[0], attn_lrp(model, images, 1))
-    for bad in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match=r"gamma: got .*, expected 0 or more"):
-            attn_lrp(model, images, 1, gamma=bad)
