@@ -76,7 +76,7 @@ def findings(summary: Mapping[str, Any]) -> str:
     Raises:
         InputError: If the run lacks one of them.
     """
-    needed = ("hgi_sam", "hgi_sam_averaged", "swin_sam", "hgi_sam_refined", "unet", *THRESHOLD_BASELINES)
+    needed = ("hgi_sam", "swin_sam", "hgi_sam_refined", "unet", *THRESHOLD_BASELINES)
     missing = sorted({*needed} - summary["segmentation"].keys())
     if missing or "binary_vs_subtype" not in summary.get("studies", {}):
         got = f"no {(missing or ['study of tasks'])[0]}"
@@ -92,8 +92,6 @@ def findings(summary: Mapping[str, Any]) -> str:
         f"**HGI-SAM and its predecessor.** Dice {estimate(dice['hgi_sam'])} with the gradient, "
         f"{estimate(dice['swin_sam'])} without (Swin-SAM): {_pair(summary, 'hgi_sam', 'swin_sam')}. "
         "{doc}`13_ablations` asks whether the gradient, or the network's training, makes the difference.",
-        f"**Averaging.** The mean over shifted and mirrored images has Dice {estimate(dice['hgi_sam_averaged'])}: "
-        f"{_pair(summary, 'hgi_sam_averaged', 'hgi_sam')}. It costs four times as much.",
         f"**A threshold.** The best threshold on HU has Dice {estimate(dice['hu_threshold'])}, on smoothed HU "
         f"{estimate(dice['smooth_hu_threshold'])}. Against the smoothed one HGI-SAM is "
         f"{_pair(summary, 'hgi_sam', 'smooth_hu_threshold')}. Both thresholds, like those of maps, are chosen on "

@@ -34,7 +34,7 @@ def call(model: nn.Module, images: Tensor) -> Any:
     given = signature(model.forward)
     try:
         given.bind(images)
-        takes_images = type(model).forward is not nn.Module.forward  # which ModuleDict and ModuleList have
+        takes_images = getattr(model.forward, "__func__", None) is not nn.Module.forward  # that of ModuleDict
     except TypeError:
         takes_images = False
     if not takes_images:

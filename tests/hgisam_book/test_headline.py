@@ -46,7 +46,7 @@ def test_targets_are_the_verdicts_of_the_ledger(summary: dict[str, Any]) -> None
 
 def test_findings_need_all_methods_and_the_study(summary: dict[str, Any]) -> None:
     text = headline.findings(summary)
-    assert len(text.splitlines()) == 6
+    assert len(text.splitlines()) == 5
     assert f"{len(summary['studies']['binary_vs_subtype']['seeds'])} seeds" in text
     with pytest.raises(InputError, match="got no study of tasks"):
         headline.findings(summary | {"studies": {}})
