@@ -105,7 +105,7 @@ def check_images(images: Tensor) -> None:
     if not dense or images.ndim not in (4, 5) or images.shape[0] == 0 or not images.is_floating_point():
         got = f"shape {list(images.shape)} of {images.dtype}" if known else f"a {type(tensor).__name__}"
         got += "" if dense or not known else f", {images.layout} on {images.device}"
-        expected = "a dense tensor [B, C, H, W], or of volumes [B, C, D, H, W], of floats with B ≥ 1"
+        expected = "a tensor [B, C, H, W], or of volumes [B, C, D, H, W], dense, of floats with B ≥ 1"
         raise InputError("images", got, expected, "Use torch.stack on standardised slices or volumes.")
     check_finite("images", images, "Look for NaN in the input.")
 

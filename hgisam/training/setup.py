@@ -54,7 +54,7 @@ class TrainingSetup:
     @property
     def is_main_process(self) -> bool:
         """True in the process that writes."""
-        return self.fabric.global_rank == 0
+        return bool(self.fabric.global_rank == 0)
 
     def epoch_batches(self, epoch: int, *, first: int = 0) -> Batches:
         """This process's share of the mini-batches of an epoch, which is `train.passes` balanced samples."""
