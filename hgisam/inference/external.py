@@ -46,7 +46,7 @@ def map_external(run: str | Path, data_path: str | Path, out: str | Path) -> Pat
         InputError: If there is no such checkpoint, the data do not fit, or `out` is something else than such a folder.
     """
     trained, out = checkpoint_folder(run), Path(out)
-    with _extracted(MAPPED, trained, _open(MAPPED, trained, Path(data_path), out), out):
+    with _extracted(MAPPED, trained, load_checkpoint(trained), _open(MAPPED, trained, Path(data_path), out), out):
         return out
 
 
@@ -58,7 +58,8 @@ def evaluate_external(run: str | Path, data_path: str | Path, out: str | Path) -
     half without; adds the files of `evaluate_step`.
     """
     trained, out = checkpoint_folder(run), Path(out)
-    path, segments = trained / "thresholds.json", load_checkpoint(trained).profile.task == "segmentation"
+    path, checkpoint = trained / "thresholds.json", load_checkpoint(trained)
+    segments = checkpoint.profile.task == "segmentation"
     if not segments and (trained.parent == Path(run) or not path.is_file()):
         manifests_of_one_run(trained.parent, ["train", "maps", "evaluate"])
         path = trained.parent / "evaluate" / "thresholds.json"
@@ -67,7 +68,7 @@ def evaluate_external(run: str | Path, data_path: str | Path, out: str | Path) -
         raise InputError(f"data set {data_path}", "no labels", "slices that bleed or not", "Use hgisam map instead.")
     thresholds = ONE_HALF if segments and not path.is_file() else read_json(path)
     check_content(_Thresholds, thresholds, str(path), "the thresholds of a run", "Rerun evaluate.")
-    with _extracted(EVALUATED, trained, data, out) as (folder, checkpoint):
+    with _extracted(EVALUATED, trained, checkpoint, data, out) as folder:
         write_json(folder / "thresholds.json", thresholds)
         score_maps, scores = read_score_maps(folder / "maps.zarr"), read_table(folder / "scores.parquet")
         profile, known = checkpoint.profile, candidates(score_maps)  # no map here is fused with density
@@ -94,19 +95,18 @@ def _open(step: str, trained: Path, data_path: Path, out: Path) -> PreparedDatas
 
 
 @contextmanager
-def _extracted(step: str, trained: Path, data: PreparedDataset, out: Path) -> Iterator[tuple[Path, Checkpoint]]:
+def _extracted(step: str, trained: Path, checkpoint: Checkpoint, data: PreparedDataset, out: Path) -> Iterator[Path]:
     """A folder with maps and scores that becomes `out`, with a manifest, when the block ends well; can be resumed."""
     inputs = {"data": data.fingerprint, "checkpoint": sha256_of(trained / "model.safetensors")}
     manifest = {"step": step, "profile": read_manifest(trained)["profile"], "inputs": inputs, **environment()}
     fingerprint = json.dumps([step, inputs, manifest["profile"], manifest["code_hash"]], sort_keys=True)
     out = out.resolve()
     with resumed_folder(partial_of(out), fingerprint) as folder:
-        checkpoint = load_checkpoint(trained)
         predictor = SlicePredictor.of(checkpoint, checkpoint.profile)
         segments = checkpoint.profile.task == "segmentation"
         methods = {PROBABILITY: probability_of_bleeding} if segments else methods_of(checkpoint.profile.maps)
         extract_maps(predictor, methods, data, folder)
-        yield folder, checkpoint
+        yield folder
         outputs = {path.name: sha256_of(path) for path in sorted(folder.iterdir()) if path.name != MARK}
         write_json(folder / "manifest.json", {**manifest, "outputs": outputs})
         replace_folder(folder, out)
