@@ -12,6 +12,7 @@ from hgisam.errors import InputError
 from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
 from hgisam_book.figures import METHOD_NAMES
 from hgisam_book.ledger import FAIL, PASS, data_of, find_value, load_ledger, verdicts
+from hgisam_book.ledger.tables import value_words
 from hgisam_book.report import estimate, outcome, outcomes
 
 BLOCK = re.compile(r"(?P<start><!-- numbers: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
@@ -60,8 +61,7 @@ def targets(summary: Mapping[str, Any]) -> str:
     found = verdicts(load_ledger(), {"recorded": summary})
     own = found[(found["kind"] == "own target") & (found["run"] == "recorded") & (found["data"] == found["dataset"])]
     rows = [
-        f"| {row['claim']} | {estimate({'mean': row['mean'], 'ci95': _interval(row)})} | {row['target']} "
-        f"| {MET.get(row['verdict'], 'not measured')} |"
+        f"| {row['claim']} | {value_words(row, 2)} | {row['target']} | {MET.get(row['verdict'], 'not measured')} |"
         for row in own.to_dict("records")
     ]
     return "\n".join(["| target | measured | required | |", "| --- | --- | --- | --- |", *rows])
@@ -149,7 +149,3 @@ def _pair(summary: Mapping[str, Any], a: str, b: str) -> str:
         return "not compared"
     pair = {"mean": found.mean, "ci95": found.ci95}
     return f"{outcome(pair)}, paired difference {estimate(pair)}"
-
-
-def _interval(row: Mapping[Any, Any]) -> tuple[float, float] | None:
-    return None if row["low"] is None or row["low"] != row["low"] else (row["low"], row["high"])

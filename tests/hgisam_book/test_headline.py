@@ -42,6 +42,9 @@ def test_targets_are_the_verdicts_of_the_ledger(summary: dict[str, Any]) -> None
     assert row.endswith("| 0.99 (0.90 to 1.00) | ≥ 0.45 | met |")
     summary["segmentation"]["hgi_sam"]["dice_slice"] = {"mean": 0.01, "ci95": [0.0, 0.1]}
     assert "| 0.01 (0.00 to 0.10) | ≥ 0.45 | missed |" in headline.targets(summary)
+    del summary["segmentation"]["hgi_sam"]
+    row = next(line for line in headline.targets(summary).splitlines() if "segments bleeding slices" in line)
+    assert row.endswith("|  | ≥ 0.45 | not measured |")
 
 
 def test_findings_need_all_methods_and_the_study(summary: dict[str, Any]) -> None:

@@ -95,12 +95,12 @@ def _data_title(data: str) -> str:
     return "the phantom" if data == "phantom" else data
 
 
-def _value(row: Mapping[Any, Any]) -> str:
-    """Value with its interval as text; empty if there is no value."""
+def value_words(row: Mapping[Any, Any], digits: int = DIGITS) -> str:
+    """Value with its interval of a row of `verdicts`, as text; empty if there is no value."""
     if pd.isna(row["mean"]):
         return ""
     ends = None if pd.isna(row["low"]) else (row["low"], row["high"])
-    return estimate({"mean": row["mean"], "ci95": ends}, DIGITS)
+    return estimate({"mean": row["mean"], "ci95": ends}, digits)
 
 
 def _terminal_cell(rows: pd.DataFrame, numbers: Mapping[str, int]) -> Text:
@@ -108,7 +108,7 @@ def _terminal_cell(rows: pd.DataFrame, numbers: Mapping[str, int]) -> Text:
     lines = []
     for row in rows.to_dict("records"):
         verdict, number = row["verdict"], f" ({numbers[row['run']]})" if row["run"] in numbers else ""
-        value = f" {_value(row)}".rstrip()
+        value = f" {value_words(row)}".rstrip()
         lines.append(Text.assemble((verdict, STYLES.get(verdict, "dim")), value, (number, "dim")))
     return Text("\n").join(lines)
 
@@ -142,7 +142,7 @@ def _html_cell(rows: pd.DataFrame) -> str:
     for row in rows.to_dict("records"):
         verdict, run = row["verdict"], f"<small>{html.escape(row['run'])}</small>" if row["run"] else ""
         kind = verdict.lower().replace(" ", "-")
-        lines.append(f'<div><span class="verdict {kind}">{verdict}</span> {_value(row)}{run}</div>')
+        lines.append(f'<div><span class="verdict {kind}">{verdict}</span> {value_words(row)}{run}</div>')
     return "".join(lines)
 
 
