@@ -52,7 +52,7 @@ def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any]) -> No
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "book").mkdir(parents=True)
     config = read_yaml(BOOK.parent / "_config.yml", "_config.yml")
-    if url := config.pop("repository")["url"]:
+    if url := config.pop("repository", {}).get("url"):
         config["sphinx"]["config"]["html_theme_options"] |= {
             "repository_url": url, "use_repository_button": True, "repository_branch": "main",
             "path_to_docs": BOOK.name,

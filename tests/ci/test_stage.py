@@ -29,13 +29,13 @@ def test_there_are_launch_buttons_where_the_repository_has_an_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = read_yaml(BOOK.parent / "_config.yml", "_config.yml")
-    for url in ("", "https://github.com/someone/book"):
-        config["repository"] = {"url": url}
+    for repository in ({}, {"repository": {"url": ""}}, {"repository": {"url": "https://github.com/someone/book"}}):
+        config = {key: value for key, value in config.items() if key != "repository"} | repository
+        url = repository.get("repository", {}).get("url", "")
         monkeypatch.setattr(render, "read_yaml", lambda *_, given=config: copy.deepcopy(given))
         render.stage(tmp_path / "source", CHAPTERS, SUMMARY)
-        options = read_yaml(tmp_path / "source" / "_config.yml", "_config.yml")["sphinx"]["config"][
-            "html_theme_options"
-        ]
+        staged_config = read_yaml(tmp_path / "source" / "_config.yml", "_config.yml")
+        options = staged_config["sphinx"]["config"]["html_theme_options"]
         assert options.get("repository_url", "") == url
         assert ("launch_buttons" in options) == options["use_repository_button"] == bool(url)
     assert set(options["launch_buttons"]) == {"binderhub_url", "colab_url"}
