@@ -13,7 +13,7 @@ from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
 from hgisam_book.figures import METHOD_NAMES
 from hgisam_book.ledger import FAIL, PASS, data_of, find_value, load_ledger, verdicts
 from hgisam_book.ledger.tables import value_words
-from hgisam_book.report import estimate, outcome, outcomes
+from hgisam_book.report import SMOKE_NOTE, estimate, outcome, outcomes
 
 BLOCK = re.compile(r"(?P<start><!-- numbers: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 SUPERVISION = {
@@ -34,6 +34,8 @@ MET = {PASS: "met", FAIL: "missed"}
 def results(summary: Mapping[str, Any]) -> str:
     """Detection and segmentation of a run: a sentence, and a table of methods that exist in it.
 
+    A run of the smoke profile has a note that its numbers mean nothing.
+
     Args:
         summary: `summary.json` of a run with masks.
     """
@@ -43,6 +45,8 @@ def results(summary: Mapping[str, Any]) -> str:
         f"{detection['n_patients']} {data}, {detection['n_positive']:,} bleeding slices; 95 % bootstrap intervals over "
         f"{data}. Slice AUROC of the classifier: {estimate(detection['auroc'])}."
     )
+    if summary["profile"] == "smoke":
+        found = f"{SMOKE_NOTE}\n\n{found}"
     if not segmentation:
         return found
     rows = [

@@ -11,6 +11,7 @@ from hgisam.errors import InputError
 from hgisam.runs.files import read_json
 from hgisam_book import headline
 from hgisam_book.ledger import read_summary
+from hgisam_book.report import SMOKE_NOTE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +35,11 @@ def test_a_run_without_masks_has_only_detection(summary: dict[str, Any]) -> None
     assert "AUROC" in text
     assert "|" not in text
     assert "Dice" not in text
+
+
+def test_numbers_of_the_smoke_profile_say_that_they_mean_nothing(summary: dict[str, Any]) -> None:
+    assert SMOKE_NOTE not in headline.results(summary)
+    assert headline.results(summary | {"profile": "smoke"}).startswith(SMOKE_NOTE)
 
 
 def test_targets_are_the_verdicts_of_the_ledger(summary: dict[str, Any]) -> None:
