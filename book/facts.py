@@ -14,7 +14,6 @@ from nbformat import NotebookNode
 from hgisam.errors import InputError
 
 MACHINE = re.compile(r"<th>machine</th><td>(.*?)</td>")
-REUSED = re.compile(r"\*\*(\d+) of (\d+) networks were reused from a recorded run")
 RUN_THIS = """## Run this chapter
 
 ```shell
@@ -83,6 +82,8 @@ def profile_of(chapter: NotebookNode) -> str:
 
 def reused_networks(chapter: NotebookNode) -> str:
     """Networks that an executed chapter reused from a recorded run, e.g. "5 of 6 networks"; "" for none."""
+    from hgisam_book.recorded.reuse import REUSED  # imports torch, which running a notebook does not need
+
     outputs = (output for cell in chapter.cells for output in cell.get("outputs", []))
     markdown = "\n".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
     reused, count = np.array([(0, 0), *REUSED.findall(markdown)], dtype=int).sum(axis=0)

@@ -54,7 +54,7 @@ STEPS = {
         Step(
             "04_training",
             ("02_data_preparation",),
-            ("train/manifest.json",),
+            ("train/manifest.json", "live/manifest.json"),
             shows="recorded",
             gpus="all",
             cores="share",
@@ -111,6 +111,14 @@ STEPS = {
         Step("17_boxes", ("06_results",), ("boxes/results/manifest.json",), gpus="one"),
         Step("18_data_report", ("02_data_preparation",), ()),
         Step("19_how_real", ("02_data_preparation",), (), shows="recorded"),
+        Step(
+            "20_price_of_a_label",
+            ("11_baselines", "12_refined_maps"),
+            ("price/table/manifest.json",),
+            gpus="all",
+            cores="share",
+            takes=True,
+        ),
     )
 }
 

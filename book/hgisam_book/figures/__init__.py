@@ -1,8 +1,8 @@
 """Plotly figures of the book: one function per figure, from plain arrays and data frames, without any model.
 
 `page` holds the shared style, the renderer and the helpers for images. `slices` and `explorer` show slices, masks and
-maps. `charts` has the general charts. `attention`, `training`, `detection`, `baselines`, `realism` and `sanity`
-have the figures of one topic each.
+maps. `charts` has the general charts. `attention`, `training`, `detection`, `baselines`, `price`, `realism` and
+`sanity` have the figures of one topic each.
 """
 
 from hgisam_book.figures.attention import attention_rows, small_multiples, stage_views, window_sums
@@ -35,6 +35,7 @@ from hgisam_book.figures.page import (
     downsample,
     use_book_renderer,
 )
+from hgisam_book.figures.price import ladder_name, price_ladder
 from hgisam_book.figures.realism import rim_profiles
 from hgisam_book.figures.sanity import deletion_insertion_curves, explanation_quality, randomization_steps
 from hgisam_book.figures.slices import contact_sheet, slice_viewer, window_slider
@@ -62,9 +63,11 @@ __all__ = [
     "hu_histograms",
     "intervals",
     "label_budget",
+    "ladder_name",
     "map_explorer",
     "metric_over_time",
     "predicted_types",
+    "price_ladder",
     "randomization_steps",
     "rim_profiles",
     "roc",

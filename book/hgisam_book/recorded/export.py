@@ -14,8 +14,8 @@ from hgisam.errors import InputError
 from hgisam.models.checkpoint import SHIPPED, load_checkpoint, load_tensors, save_tensors, shipped_checkpoints
 from hgisam.runs.files import listed, read_json, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
-from hgisam.runs.manifest import read_manifest
 from hgisam_book.recorded.model_card import model_card
+from hgisam_book.recorded.reuse import training_manifest
 
 # keys of a profile that name files
 PATH_KEYS = {"train": ("checkpoint", "start_from"), "model": ("pretrained", "pretrained_sha256")}
@@ -25,7 +25,8 @@ def export_checkpoint(train_folder: str | Path, out: str | Path) -> Path:
     """Export a training: weights in float16, description, history, manifest, and a model card.
 
     Args:
-        train_folder: Folder of a finished training, `runs/<profile>/train`.
+        train_folder: Folder of a finished training, `runs/<profile>/train`. The export of one that was reused from a
+            recorded run has the manifest of its training there.
         out: New folder; an earlier export there is replaced. Inside the package it becomes a shipped checkpoint.
 
     Returns:
@@ -36,7 +37,7 @@ def export_checkpoint(train_folder: str | Path, out: str | Path) -> Path:
             has other content, or a shipped checkpoint would come from real patients.
     """
     train_folder, out = Path(train_folder), Path(out)
-    checkpoint, manifest = load_checkpoint(train_folder), read_manifest(train_folder)
+    checkpoint, manifest = load_checkpoint(train_folder), portable(training_manifest(train_folder))
     about = read_json(train_folder / "model.json")
     if not isinstance(about.get("data"), dict) or not isinstance(about.get("classes"), list):
         raise InputError(
@@ -56,7 +57,7 @@ def export_checkpoint(train_folder: str | Path, out: str | Path) -> Path:
         card = model_card(checkpoint, about, manifest, load=load, synthetic=synthetic)
         (folder / "README.md").write_text(card, encoding="utf-8")
         exported = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-        write_json(folder / "manifest.json", portable_manifest(train_folder) | {"exported": exported})
+        write_json(folder / "manifest.json", manifest | {"exported": exported})
     return out
 
 
@@ -88,10 +89,9 @@ def without_paths(profile: Mapping[str, Any]) -> dict[str, Any]:
     return cleaned
 
 
-def portable_manifest(step: str | Path) -> dict[str, Any]:
-    """Manifest of a finished step without paths of this machine."""
-    manifest = read_manifest(Path(step))
-    return manifest | {"profile": without_paths(manifest["profile"])}
+def portable(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Manifest of a step without paths of this machine."""
+    return {**manifest, "profile": without_paths(manifest["profile"])}
 
 
 def _check_out(out: Path, *, ships: bool, synthetic: bool) -> None:

@@ -1,6 +1,7 @@
 """Reuse of trained networks from recorded runs, in place of a training with the same settings on the same slices."""
 
 import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from hgisam.training.adopt import copy_training, validate_checkpoint
 from hgisam.training.setup import statistics_sample, training_facts, training_split
 
 RECORDED = "recorded.json"  # in the folder of a training that was reused from a recorded run
+REUSED = re.compile(r"\*\*(\d+) of (\d+) networks were reused from a recorded run")  # in `reuse_note`
 SAME = ("seed", "task", "data", "windows", "model", "segmenter", "train")  # profile keys that determine the network
 SAME_COUNTS = ("patients", "slices", "bleeding")
 CHANNEL_TOLERANCE = 1e-3  # of mean and standard deviation of channels in [0, 1]
@@ -118,6 +120,13 @@ def trainings_of(run: str | Path) -> list[Path]:
     """Folders of all finished trainings of a run, including those of the studies."""
     folders = (path.parent for path in Path(run).rglob("model.safetensors"))
     return sorted(folder for folder in folders if (folder / "manifest.json").is_file())
+
+
+def training_manifest(folder: str | Path) -> dict[str, Any]:
+    """Manifest of a finished training; of one that was reused from a recorded run, that of its training there."""
+    recorded = Path(folder) / RECORDED
+    manifest: dict[str, Any] = read_json(recorded)["manifest"] if recorded.is_file() else read_manifest(folder)
+    return manifest
 
 
 def reuse_note(folders: Iterable[str | Path]) -> str:

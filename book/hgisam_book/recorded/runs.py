@@ -4,6 +4,7 @@ A recorded run has the layout of the run itself, plus `record.json` with a note,
 hash of every file.
 """
 
+import json
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,13 @@ from hgisam.errors import InputError
 from hgisam.runs.files import listed, read_json, read_table, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
 from hgisam.runs.manifest import hardware_words, manifests_of_one_run, read_manifest
-from hgisam_book.recorded.export import export_checkpoint, portable_manifest
-from hgisam_book.recorded.reuse import RECORDED
+from hgisam_book.recorded.export import export_checkpoint, portable
+from hgisam_book.recorded.reuse import REUSED, training_manifest
 
 log = logging.getLogger(__name__)
 
 STEPS = ("train", "maps", "evaluate")
-STUDIES = ("classifiers", "baselines", "refined")  # folders of a run whose trainings can be recorded
-PSEUDO = "refined/pseudo"  # step that makes the data of the training on pseudo-masks
+STUDIES = ("classifiers", "baselines", "refined", "price")  # folders of a run whose trainings can be recorded
 ALL_RESULTS = "results"  # step that evaluates all methods of the studies; recorded if the run has it
 MAX_METRICS_KB = 300
 MAX_CHECKPOINT_KB = 8000
@@ -58,6 +58,9 @@ def record_run(
 ) -> Path:
     """Pack the results of a finished run.
 
+    A training that the run reused from another record is packed with the manifest of its training: revision, machine
+    and duration are those of the run that trained it.
+
     Args:
         run: Folder of the run, `runs/<profile>`.
         out: New folder; its name becomes the name of the record. An earlier record there is replaced.
@@ -76,14 +79,14 @@ def record_run(
     run, out = Path(run), Path(out)
     if not is_free(out, listed(out / "record.json", "files")):
         raise InputError(str(out), "other content", "a new folder, or an earlier record", "Choose another folder.")
-    _require_trained(run, "train")
     has_all_results = (run / ALL_RESULTS / "manifest.json").is_file()
     manifests = manifests_of_one_run(run, [*STEPS, *([ALL_RESULTS] if has_all_results else [])])
+    packed = {**manifests, "train": training_manifest(run / "train")}
     study_steps = {step for pattern in trainings for step in _matching_trainings(run, pattern, manifests)}
     with whole_folder(out) as folder:
-        for step in manifests:
+        for step, manifest in packed.items():
             (folder / step).mkdir()
-            write_json(folder / step / "manifest.json", portable_manifest(run / step))
+            write_json(folder / step / "manifest.json", portable(manifest))
         evaluated = ALL_RESULTS if has_all_results else "evaluate"
         for source, target in (
             ("train/train.csv", "train/train.csv"),
@@ -97,7 +100,7 @@ def record_run(
             _pack_checkpoint(run / "train", folder / "train")
         for step in study_steps:
             _pack_checkpoint(run / step, folder / step)
-        write_json(folder / "record.json", _record(out.name, " ".join(note.split()), manifests, run, folder))
+        write_json(folder / "record.json", _record(out.name, " ".join(note.split()), packed, run, folder))
     return out
 
 
@@ -142,21 +145,20 @@ def _matching_trainings(run: Path, pattern: str, manifests: Manifests) -> list[s
         raise InputError(f"trainings of {run}", repr(pattern), expected, "Change it, or run their notebook first.")
     data = {**manifests["train"]["inputs"], **manifests["maps"]["inputs"]}
     for step in steps:
-        source = PSEUDO if step.startswith("refined/") else step
-        read = {name: digest for name, digest in read_manifest(run / source)["inputs"].items() if name in data}
+        read = {
+            name: digest for name, digest in read_manifest(run / _data_step(step))["inputs"].items() if name in data
+        }
         if not read or any(data[name] != digest for name, digest in read.items()):
             raise InputError(
                 f"training {step}", "trained on other data", "trained on the data of the run", "Rerun its notebook."
             )
-        _require_trained(run, step)
     return steps
 
 
-def _require_trained(run: Path, step: str) -> None:
-    """Raise an InputError if a training was reused from a recorded run."""
-    if (run / step / RECORDED).is_file():
-        remedy = "Train it: `make book TRAIN=all`."
-        raise InputError(f"training {step}", "reused from a recorded run", "trained in this run", remedy)
+def _data_step(step: str) -> str:
+    """The step that read the run's data: the training, or the one that made its own data from it."""
+    study, *rest = step.split("/")
+    return {"refined": "refined/pseudo", "price": f"price/{rest[0]}/labels"}.get(study, step)
 
 
 def _pack_checkpoint(trained: Path, target: Path) -> None:
@@ -186,9 +188,10 @@ def _record(name: str, note: str, manifests: Manifests, run: Path, folder: Path)
 
 
 def _chapters_s(run: Path) -> dict[str, float]:
-    """Run time in seconds of each executed notebook of a run, as papermill noted it."""
+    """Run time in seconds of each executed notebook of a run that trained all its networks, as papermill noted it."""
     notebooks = {path.stem: read_json(path) for path in sorted(run.glob("notebooks/*.ipynb"))}
-    return {name: round(notebook["metadata"]["papermill"]["duration"], 1) for name, notebook in notebooks.items()}
+    trained = {name: notebook for name, notebook in notebooks.items() if not REUSED.search(json.dumps(notebook))}
+    return {name: round(notebook["metadata"]["papermill"]["duration"], 1) for name, notebook in trained.items()}
 
 
 def _read_run(folder: Path) -> RecordedRun:

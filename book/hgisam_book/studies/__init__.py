@@ -5,6 +5,7 @@
 - `binary_or_subtype`: effect of binary and subtype labels on scores, maps and attention heads.
 - `classifier_measurements`: scores, Dice of the maps and head contrasts of one classifier.
 - `classifiers`: the steps of the study of binary and subtype labels.
+- `coarse_labels`: exam labels, boxes and balls, made from masks and slice labels.
 - `cross_validation`: masks of a segmenter, each slice by the network that held its fold out.
 - `deletion_insertion`: deletion and insertion curves.
 - `error_analysis`: calibration, confusion by subtype, sensitivity by lesion size, time to a target.
@@ -14,6 +15,7 @@
 - `label_budget`: Dice against the number of annotated scans.
 - `map_variants`: other fusion of blocks and stages, test-time augmentation, other brain masks.
 - `method_comparison`: Dice of map methods on the bleeding slices of a set.
+- `price`: Dice of what each kind of label buys, and the minutes that it takes an annotator.
 - `real_heads`: a classifier trained on phantoms, tested on real heads.
 - `real_values`: values of head CT on real heads, and verdicts on those of phantoms.
 - `realism`: statistics of head CT.
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
     from hgisam_book.studies.classifier_measurements import of_class as of_class
     from hgisam_book.studies.classifiers import study_step as study_step
     from hgisam_book.studies.classifiers import train_classifiers as train_classifiers
+    from hgisam_book.studies.coarse_labels import coarse_set as coarse_set
+    from hgisam_book.studies.coarse_labels import coarse_set_step as coarse_set_step
     from hgisam_book.studies.error_analysis import bleeding_scans as bleeding_scans
     from hgisam_book.studies.error_analysis import calibration_errors as calibration_errors
     from hgisam_book.studies.error_analysis import confusion_by_type as confusion_by_type
@@ -67,6 +71,10 @@ if TYPE_CHECKING:
     from hgisam_book.studies.method_comparison import compare_methods as compare_methods
     from hgisam_book.studies.method_comparison import dice_by_slice as dice_by_slice
     from hgisam_book.studies.method_comparison import head_contrasts as head_contrasts
+    from hgisam_book.studies.price import best_of_each_label as best_of_each_label
+    from hgisam_book.studies.price import ladder_step as ladder_step
+    from hgisam_book.studies.price import price_ladder as price_ladder
+    from hgisam_book.studies.price import read_prices as read_prices
     from hgisam_book.studies.refinement import PARTS as PARTS
     from hgisam_book.studies.refinement import PSEUDO_THRESHOLD as PSEUDO_THRESHOLD
     from hgisam_book.studies.refinement import densities_of as densities_of

@@ -14,6 +14,7 @@ from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import load_tensors
 from hgisam.runs.files import read_json, write_json
+from hgisam.runs.folders import sha256_of
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam_book.recorded.reuse import RECORDED, recorded_training, reuse_note, train_or_reuse, trainings_of
@@ -162,8 +163,33 @@ def test_the_training_on_pseudo_masks_is_recorded_and_reused(
         "train",
     ]
     assert reuse_note(trained).startswith("**2 of 2 networks")
-    with pytest.raises(InputError, match=r"training train: got reused .* TRAIN=all"):
-        record_run(tmp_path / "smoke", tmp_path / "out")
+
+
+def test_a_record_of_reused_networks_has_the_manifests_of_their_training(
+    run: Path, records: Path, tmp_path: Path, profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run / "prepared", tmp_path / "smoke" / "prepared")
+    monkeypatch.setattr(pipeline, "launch", no_training)
+    train_or_reuse(Run(profile, tmp_path), "train", records)
+    pipeline.map_step(profile, tmp_path)
+    pipeline.evaluate_step(profile, tmp_path)
+    train_classifiers(profile, tmp_path, records)
+    for name, text in (("04_training", "**1 of 1 networks were reused from a recorded run.**"), ("05_maps", "maps")):
+        cells = [{"outputs": [{"data": {"text/markdown": [text]}}]}]
+        notebook = {"cells": cells, "metadata": {"papermill": {"duration": 9.0}}}
+        (tmp_path / "smoke" / "notebooks").mkdir(exist_ok=True)
+        write_json(tmp_path / "smoke" / "notebooks" / f"{name}.ipynb", notebook)
+    record_run(tmp_path / "smoke", tmp_path / "records" / "second", with_checkpoint=True, trainings=["classifiers/*"])
+    for step in ("train", "classifiers/binary-1", "classifiers/subtype-1"):
+        trained, recorded = read_manifest(run / step), read_manifest(tmp_path / "records" / "second" / step)
+        assert not (tmp_path / "records" / "second" / step / RECORDED).exists()
+        for key in ("duration_s", "git_revision", "hardware", "inputs", "outputs"):
+            assert recorded[key] == trained[key]
+        for name, digest in recorded["exported"].items():
+            assert sha256_of(tmp_path / "records" / "second" / step / name) == digest
+    record = read_runs(tmp_path / "records")["second"].record
+    assert record["durations_s"]["train"] == read_manifest(run / "train")["duration_s"]
+    assert record["chapters_s"] == {"05_maps": 9.0}
 
 
 def test_without_records_all_are_trained_and_a_wrong_folder_is_an_error(
