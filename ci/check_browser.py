@@ -149,6 +149,19 @@ def layout_problems(page: Page) -> list[str]:
     ]
 
 
+def lab_problems(page: Page) -> list[str]:
+    """Problems with the lab, if the page has it: it has to answer, and to answer something else after a stroke."""
+    if page.query_selector("#lab") is None:
+        return []
+    page.wait_for_selector("#lab[data-score]", state="attached", timeout=60_000)
+    before = page.get_attribute("#lab", "data-score")
+    page.focus("[data-lab=image]")
+    page.keyboard.press("Space")
+    page.wait_for_function(f"document.getElementById('lab').dataset.score !== '{before}'", timeout=60_000)
+    text = page.inner_text("[data-lab=status]")
+    return [] if text.startswith("Score") else [f"lab: {text}"]
+
+
 def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, size: str) -> Iterator[str]:
     """Problems of some pages at one size, in one theme and then after switching to the other."""
     width, height = WIDTHS[size]
@@ -173,6 +186,7 @@ def visit(browser: Browser, site: Path, names: list[str], screenshots: Path, siz
             if size == "wide":
                 problems += [f"code is cut off: {line}" for line in page.evaluate(CUT_CODE)]
             problems += [f"slider has no effect: {label}" for label in page.evaluate(MOVE_SLIDERS)]
+            problems += lab_problems(page)
         except Error as error:
             problems.append(str(error).splitlines()[0])
         yield from (f"{name} ({width} px): {problem}" for problem in problems)

@@ -35,7 +35,7 @@ from hgisam_book.studies.method_comparison import batches, dice_at_best_threshol
 from hgisam_book.studies.trainings import train_all
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
-DRAWN = ("box", "ball")  # coarse labels on which a U-Net is trained
+OUTLINES = ("box", "ball")  # coarse labels on which a U-Net is trained
 LABEL_OF = {  # method → what it learns from, beside thresholds; for budgets and mixtures see `label_of`
     "smooth_hu_threshold": "nothing",
     **dict.fromkeys(("exam_hgi_sam", "exam_hgi_sam_otsu", "exam_swin_sam", "exam_grad_cam"), "exam"),
@@ -43,7 +43,7 @@ LABEL_OF = {  # method → what it learns from, beside thresholds; for budgets a
         ("hgi_sam", "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "hgi_sam_refined", "self_trained_half"),
         "slice",
     ),
-    **{label: label for label in DRAWN},
+    **{label: label for label in OUTLINES},
 }
 HALF = "self_trained_half"  # the self-trained U-Net at a probability of one half: its threshold saw no mask
 Units = dict[str, float]
@@ -80,8 +80,8 @@ class Prices(BaseModel):
             units: Numbers of what the label may be counted by, from `count_units`.
         """
         price: Price = getattr(self, label)
-        drawn = price.per in ("box", "bleeding scan")
-        seconds = price.seconds * units[price.per] + (self.exam.seconds * units[self.exam.per] if drawn else 0)
+        by_hand = price.per in ("box", "bleeding scan")
+        seconds = price.seconds * units[price.per] + (self.exam.seconds * units[self.exam.per] if by_hand else 0)
         return seconds / 60
 
 
@@ -168,8 +168,8 @@ def ladder_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | 
     run = Run(profile, runs_dir)
     data, weak = open_step_data(run, "ct-ich"), open_step_data(run, "rsna")
     exam = exam_step(profile, runs_dir, take_from)
-    drawn = {label: train_on_coarse_labels(profile, runs_dir, label, take_from) for label in DRAWN}
-    sets = {label: coarse_set(coarse_set_step(profile, runs_dir, label)) for label in DRAWN}
+    networks_of = {label: train_on_coarse_labels(profile, runs_dir, label, take_from) for label in OUTLINES}
+    sets = {label: coarse_set(coarse_set_step(profile, runs_dir, label)) for label in OUTLINES}
     mapped, refined = run.require("maps"), run.require("refined/maps")
     budget = run.require("baselines/label_budget/table")
     passes = profile.variant("unet").train.passes
@@ -189,7 +189,7 @@ def ladder_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | 
         for fold in tqdm(_folds(data), desc="ladder", unit="fold"):
             split, rows = by_fold(data, fold), _bleeding(data, fold)
             found: dict[str, npt.NDArray[np.float64]] = {}
-            for label, networks in drawn.items():
+            for label, networks in networks_of.items():
                 predicted = _probabilities(networks[_folds(data).index(fold)], profile, split, rows)
                 own = {role: require_masks(sets[label])[mine] > 0 for role, mine in rows.items()}
                 found[label] = _test_dice(predicted, rows, own["val"], split, grid)
@@ -210,7 +210,7 @@ def ladder_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | 
         pd.concat(label_tables, ignore_index=True).to_parquet(folder / "labels.parquet", index=False)
         write_json(folder / "units.json", _units(sorted(set(ladder["method"])), data, weak, profile))
 
-    trained = [path for networks in drawn.values() for path in networks] + list(few.values())
+    trained = [path for networks in networks_of.values() for path in networks] + list(few.values())
     return run.make(
         "price/table",
         work,
@@ -360,7 +360,7 @@ def _units(
             selection[weak_label] = slices["val"]
         if label in ("mask", "slice and mask"):
             training["mask"] = annotated(scans)
-        if label in DRAWN:
+        if label in OUTLINES:
             training[label], selection = of_role["train"], {label: of_role["val"]}
         if method == HALF or method.endswith("_otsu"):
             del selection["mask"]

@@ -1,0 +1,116 @@
+"""Write what the lab in the browser loads: network, slices and runtime, into book/_static/lab/.
+
+    npm pack onnxruntime-web@1.30.0 && tar xzf onnxruntime-web-1.30.0.tgz
+    python ci/export_lab.py --prepared runs/laptop/prepared/ct-ich --runtime package/dist
+
+A page that is opened from disk may load scripts and nothing else, so all of it is scripts, compressed. Needs onnx,
+onnxscript and onnxruntime, which the book itself does not.
+"""
+
+import argparse
+import base64
+import gzip
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from hgisam.data.labels import SUBTYPES
+from hgisam.data.prepared import PreparedDataset, is_phantom, open_prepared, require_masks
+from hgisam.errors import InputError
+from hgisam.inference.predictor import SlicePredictor
+from hgisam.models.checkpoint import Checkpoint, checkpoint_folder, load_checkpoint
+from hgisam.runs.folders import sha256_of
+from hgisam_book.lab import export
+
+LAB = Path(__file__).resolve().parent.parent / "book" / "_static" / "lab"
+LARGE = 0.7  # share of slices with less brain than one that is shown without a bleed
+
+
+def packed(content: bytes) -> str:
+    """Bytes as text, compressed, the same each time."""
+    return base64.b64encode(gzip.compress(content, 9, mtime=0)).decode()
+
+
+def write_script(name: str, **values: Any) -> None:
+    """A script that adds values to `window.labData`."""
+    lines = [f"labData.{key} = {json.dumps(value)};" for key, value in values.items()]
+    (LAB / name).write_text("\n".join(["window.labData = window.labData || {};", *lines, ""]), encoding="utf-8")
+
+
+def chosen_slices(data: PreparedDataset, predictor: SlicePredictor) -> dict[str, int]:
+    """Name → row: for each subtype a bleed of that type alone and of median size, and two heads without any bleed.
+
+    Of the heads without a bleed one has the lowest score, the other the highest: a false alarm.
+    """
+    areas = (require_masks(data)[:] > 0).sum(axis=(1, 2))
+    labels, brain = data.slices[list(SUBTYPES)], (data.brain[:] > 0).sum(axis=(1, 2))
+    chosen = {}
+    for name in SUBTYPES:
+        rows = np.flatnonzero((labels[name] == 1) & (labels.sum(axis=1) == 1))
+        if len(rows):
+            chosen[name] = int(rows[areas[rows].argsort()[len(rows) // 2]])
+    bleeding = data.slices.groupby("study")["any"].transform("max")
+    healthy = np.flatnonzero((bleeding == 0) & (brain >= np.quantile(brain, LARGE)))
+    logits = predictor.logits(predictor.images(data.hu[healthy], data.brain[healthy]))
+    ordered = healthy[predictor.task.score(logits).numpy().argsort()]
+    return chosen | {"no bleed, lowest score": int(ordered[0]), "no bleed, highest score": int(ordered[-1])}
+
+
+def slice_values(data: PreparedDataset, row: int) -> dict[str, str]:
+    """HU, brain and truth of a slice, packed."""
+    hu, brain, truth = data.hu[[row]], data.brain[[row]] > 0, require_masks(data)[[row]] > 0
+    arrays = {"hu": hu.astype("<i2"), "brain": brain, "truth": truth}
+    return {name: packed(np.ascontiguousarray(array).tobytes()) for name, array in arrays.items()}
+
+
+def blocks(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """Name and number of heads of each block whose heads the graph returns."""
+    model = checkpoint.profile.model
+    depths, heads = model.depths or [], model.heads or []
+    return [
+        {"name": f"stage {stage + 1}, block {block + 1}", "count": heads[stage]}
+        for stage in checkpoint.profile.maps.stages
+        for block in range(depths[stage])
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the scripts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prepared", type=Path, required=True, help="a prepared set of phantoms, for the slices")
+    parser.add_argument("--checkpoint", default="phantom-binary", help="name or folder of a classifier")
+    parser.add_argument("--runtime", type=Path, help="dist/ of the npm package onnxruntime-web; written only if given")
+    options = parser.parse_args(arguments)
+    data, folder = open_prepared(options.prepared), checkpoint_folder(options.checkpoint)
+    if not is_phantom(data.meta):
+        raise InputError(str(options.prepared), "real patients", "phantoms: the slices are published", "Give others.")
+    checkpoint, size = load_checkpoint(folder), data.hu.shape[1]
+    with TemporaryDirectory() as scratch:
+        graph = export(checkpoint, size, Path(scratch, "lab.onnx")).read_bytes()
+    about = {"checkpoint": options.checkpoint, "sha256": sha256_of(folder / "model.safetensors")}
+    write_script(
+        "model.js", about=about, size=size, threshold=checkpoint.detection_threshold, heads=blocks(checkpoint),
+        model=packed(graph),
+    )  # fmt: skip
+    write_script(
+        "slices.js",
+        slices=[
+            {"name": name, **slice_values(data, row)}
+            for name, row in chosen_slices(data, SlicePredictor(load_checkpoint(folder))).items()
+        ],
+    )
+    if options.runtime:
+        shutil.copyfile(options.runtime / "ort.wasm.min.js", LAB / "ort.wasm.min.js")
+        loader = (options.runtime / "ort-wasm-simd-threaded.mjs").read_text(encoding="utf-8")
+        wasm = (options.runtime / "ort-wasm-simd-threaded.wasm").read_bytes()
+        write_script("runtime.js", loader=loader, runtime=packed(wasm))
+    print(*(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB" for path in sorted(LAB.iterdir())), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
