@@ -35,7 +35,7 @@ from hgisam_book.studies.method_comparison import batches, dice_at_best_threshol
 from hgisam_book.studies.trainings import train_all
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
-OUTLINES = ("box", "ball")  # coarse labels on which a U-Net is trained
+COARSE = ("box", "ball")  # coarse labels on which a U-Net is trained
 LABEL_OF = {  # method → what it learns from, beside thresholds; for budgets and mixtures see `label_of`
     "smooth_hu_threshold": "nothing",
     **dict.fromkeys(("exam_hgi_sam", "exam_hgi_sam_otsu", "exam_swin_sam", "exam_grad_cam"), "exam"),
@@ -43,7 +43,7 @@ LABEL_OF = {  # method → what it learns from, beside thresholds; for budgets a
         ("hgi_sam", "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "hgi_sam_refined", "self_trained_half"),
         "slice",
     ),
-    **{label: label for label in OUTLINES},
+    **{label: label for label in COARSE},
 }
 HALF = "self_trained_half"  # the self-trained U-Net at a probability of one half: its threshold saw no mask
 Units = dict[str, float]
@@ -168,8 +168,8 @@ def ladder_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | 
     run = Run(profile, runs_dir)
     data, weak = open_step_data(run, "ct-ich"), open_step_data(run, "rsna")
     exam = exam_step(profile, runs_dir, take_from)
-    networks_of = {label: train_on_coarse_labels(profile, runs_dir, label, take_from) for label in OUTLINES}
-    sets = {label: coarse_set(coarse_set_step(profile, runs_dir, label)) for label in OUTLINES}
+    networks_of = {label: train_on_coarse_labels(profile, runs_dir, label, take_from) for label in COARSE}
+    sets = {label: coarse_set(coarse_set_step(profile, runs_dir, label)) for label in COARSE}
     mapped, refined = run.require("maps"), run.require("refined/maps")
     budget = run.require("baselines/label_budget/table")
     passes = profile.variant("unet").train.passes
@@ -360,7 +360,7 @@ def _units(
             selection[weak_label] = slices["val"]
         if label in ("mask", "slice and mask"):
             training["mask"] = annotated(scans)
-        if label in OUTLINES:
+        if label in COARSE:
             training[label], selection = of_role["train"], {label: of_role["val"]}
         if method == HALF or method.endswith("_otsu"):
             del selection["mask"]
