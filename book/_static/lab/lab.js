@@ -11,7 +11,7 @@
   const inflate = (text) =>
     new Response(new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer();
 
-  let hu, brain, truth, answer, session, waiting;
+  let hu, brain, truth, answer, untouched, session, waiting;
   const cursor = { row: size >> 1, col: size >> 1, shown: false };
 
   const say = (text) => { status.textContent = text; };
@@ -26,7 +26,7 @@
     hu = Float32Array.from(new Int16Array(await inflate(chosen.hu)));
     brain = Float32Array.from(new Uint8Array(await inflate(chosen.brain)));
     truth = new Uint8Array(await inflate(chosen.truth));
-    answer = undefined;
+    answer = untouched = undefined;
     draw();
     ask();
   };
@@ -74,12 +74,12 @@
     say(`Score ${answer.score.toFixed(2)}: ${verdict} (threshold ${threshold.toFixed(2)}).`);
     let from = 0;
     bars.replaceChildren(...heads.map(({ name, count }) => {
-      const weights = answer.heads.slice(from, from += count), most = Math.max(...weights);
+      const weights = answer.heads.slice(from, from + count), most = Math.max(...untouched.slice(from, from += count));
       const row = document.createElement("div"), label = document.createElement("span");
       label.textContent = name;
       row.append(label, ...Array.from(weights, (weight, head) => {
         const bar = document.createElement("i");
-        bar.style.height = `${(100 * weight) / most}%`;
+        bar.style.height = `${Math.min(100, (50 * weight) / most)}%`;
         bar.title = `${name}, head ${head + 1}: ${weight.toPrecision(2)}`;
         return bar;
       }));
@@ -97,6 +97,7 @@
       const feeds = { hu: new ort.Tensor("float32", hu, shape), brain: new ort.Tensor("float32", brain, shape) };
       const found = await session.run(feeds);
       answer = { score: Number(found.score.data[0]), map: found.map.data, heads: found.heads.data };
+      untouched = untouched || answer.heads;
       root.dataset.seconds = ((performance.now() - begun) / 1000).toFixed(2);
       root.dataset.score = answer.score;
       report();
