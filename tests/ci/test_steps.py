@@ -41,8 +41,9 @@ def test_a_notebook_with_missing_outputs_is_rerun(tmp_path: Path) -> None:
     notebook = tmp_path / "notebooks" / "04_training.ipynb"
     notebook.write_text("{}")
     assert build.incomplete_notebooks(tmp_path, rsna="", ct_ich="") == [str(notebook)]
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "manifest.json").write_text("{}")
+    for step in ("train", "live"):
+        (tmp_path / step).mkdir()
+        (tmp_path / step / "manifest.json").write_text("{}")
     assert build.incomplete_notebooks(tmp_path, rsna="", ct_ich="") == []
 
 

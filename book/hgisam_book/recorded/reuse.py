@@ -125,7 +125,11 @@ def trainings_of(run: str | Path) -> list[Path]:
 def training_manifest(folder: str | Path) -> dict[str, Any]:
     """Manifest of a finished training; of one that was reused from a recorded run, that of its training there."""
     recorded = Path(folder) / RECORDED
-    manifest: dict[str, Any] = read_json(recorded)["manifest"] if recorded.is_file() else read_manifest(folder)
+    if not recorded.is_file():
+        return read_manifest(folder)
+    content: dict[str, Any] = read_json(recorded)
+    check_content(_Recorded, content, str(recorded), "the record of a reused training", "Make the step again.")
+    manifest: dict[str, Any] = content["manifest"]
     return manifest
 
 
@@ -153,6 +157,10 @@ def reuse_note(folders: Iterable[str | Path]) -> str:
         f"patients of this run, their {metrics} differs by at most {largest:.5f} from the recorded value. "
         "`make book TRAIN=all` trains them here."
     )
+
+
+class _Recorded(BaseModel):
+    manifest: dict[str, Any]
 
 
 class _Data(BaseModel):

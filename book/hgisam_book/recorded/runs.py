@@ -144,6 +144,7 @@ def _matching_trainings(run: Path, pattern: str, manifests: Manifests) -> list[s
         expected = f"the name of finished trainings, {'/… or '.join(STUDIES)}/…"
         raise InputError(f"trainings of {run}", repr(pattern), expected, "Change it, or run their notebook first.")
     data = {**manifests["train"]["inputs"], **manifests["maps"]["inputs"]}
+    data.pop("recorded", None)  # each reused training has its own
     for step in steps:
         read = {
             name: digest for name, digest in read_manifest(run / _data_step(step))["inputs"].items() if name in data
