@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from lab_graph import export
 
 from hgisam.data.labels import SUBTYPES
 from hgisam.data.prepared import PreparedDataset, is_phantom, open_prepared, require_masks
@@ -25,7 +26,6 @@ from hgisam.errors import InputError
 from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import Checkpoint, checkpoint_folder, load_checkpoint
 from hgisam.runs.folders import sha256_of
-from hgisam_book.lab import export
 
 LAB = Path(__file__).resolve().parent.parent / "book" / "_static" / "lab"
 LARGE = 0.7  # share of slices with less brain than one that is shown without a bleed

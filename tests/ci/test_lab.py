@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from lab_graph import OUTPUTS, explain, export, shrink
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
@@ -18,7 +19,6 @@ from hgisam import hgi_sam
 from hgisam.config.profile import Profile
 from hgisam.models.checkpoint import Checkpoint, load_checkpoint, shipped_checkpoints
 from hgisam.runs.folders import sha256_of
-from hgisam_book.lab import OUTPUTS, explain, export, shrink
 from tests.conftest import untrained
 
 LAB = Path(__file__).parents[2] / "book" / "_static" / "lab"
