@@ -36,6 +36,8 @@ from steps import PRINTED
 
 PAGE_OF_SITE = re.compile(r"^[\w-]+\.html")
 FIGURE = re.compile(r'<div class="figure-plotly" role="img" aria-label="(?P<alt>[^"]*)"')
+RAW_HTML = re.compile(r"^```\{raw\} html\n.*?^```$", re.MULTILINE | re.DOTALL)
+NO_LAB = "*On paper there is no lab: open this page on the site of the book.*"
 LINKS = f'Download: <a href="{PRINTED}.pdf">PDF</a>, <a href="{PRINTED}.epub">EPUB</a>.'
 MARK = re.compile(r'<p class="print-links">.*?</p>')  # empty in `index.md`
 SLIDES = re.compile(r"\s*Slides: (?:\{doc\}`slides_\w+`[,.]\s*)+")  # slides exist only on the web
@@ -125,8 +127,10 @@ def lay_out(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], pic
             if page := output.get("data", {}).get("text/html"):
                 output.data["text/html"] = for_print("".join(page))
         nbformat.write(chapter, staged)
-    guide = folder / "book" / "teaching.md"
+    guide, lab = folder / "book" / "teaching.md", folder / "book" / "lab.md"
     guide.write_text(SLIDES.sub("\n\n", guide.read_text(encoding="utf-8")), encoding="utf-8")
+    lab.write_text(RAW_HTML.sub(NO_LAB, lab.read_text(encoding="utf-8")), encoding="utf-8")
+    shutil.rmtree(folder / "book" / "_static" / "lab")
     contents = read_yaml(folder / "book" / "_toc.yml", "_toc.yml")
     for part in contents["parts"]:
         part["chapters"] = [entry for entry in part["chapters"] if not entry["file"].startswith("slides_")]
