@@ -14,20 +14,20 @@ from hgisam.errors import InputError
 from hgisam.models.checkpoint import SHIPPED, load_checkpoint, load_tensors, save_tensors, shipped_checkpoints
 from hgisam.runs.files import listed, read_json, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
+from hgisam.runs.manifest import read_manifest
 from hgisam_book.recorded.model_card import model_card
-from hgisam_book.recorded.reuse import training_manifest
 
 # keys of a profile that name files
 PATH_KEYS = {"train": ("checkpoint", "start_from"), "model": ("pretrained", "pretrained_sha256")}
 
 
-def export_checkpoint(train_folder: str | Path, out: str | Path) -> Path:
+def export_checkpoint(train_folder: str | Path, out: str | Path, manifest: Mapping[str, Any] | None = None) -> Path:
     """Export a training: weights in float16, description, history, manifest, and a model card.
 
     Args:
-        train_folder: Folder of a finished training, `runs/<profile>/train`. The export of one that was reused from a
-            recorded run has the manifest of its training there.
+        train_folder: Folder of a finished training, `runs/<profile>/train`.
         out: New folder; an earlier export there is replaced. Inside the package it becomes a shipped checkpoint.
+        manifest: Of the training, where that in the folder is another, as of one reused from a recorded run.
 
     Returns:
         The folder `out`.
@@ -37,7 +37,7 @@ def export_checkpoint(train_folder: str | Path, out: str | Path) -> Path:
             has other content, or a shipped checkpoint would come from real patients.
     """
     train_folder, out = Path(train_folder), Path(out)
-    checkpoint, manifest = load_checkpoint(train_folder), portable(training_manifest(train_folder))
+    checkpoint, trained = load_checkpoint(train_folder), portable(manifest or read_manifest(train_folder))
     about = read_json(train_folder / "model.json")
     if not isinstance(about.get("data"), dict) or not isinstance(about.get("classes"), list):
         raise InputError(
@@ -54,10 +54,10 @@ def export_checkpoint(train_folder: str | Path, out: str | Path) -> Path:
         write_json(folder / "model.json", about | {"profile": without_paths(about["profile"])})
         shutil.copyfile(train_folder / "train.csv", folder / "train.csv")
         load = out.name if ships else f"path/to/{out.name}"
-        card = model_card(checkpoint, about, manifest, load=load, synthetic=synthetic)
+        card = model_card(checkpoint, about, trained, load=load, synthetic=synthetic)
         (folder / "README.md").write_text(card, encoding="utf-8")
         exported = {path.name: sha256_of(path) for path in sorted(folder.iterdir())}
-        write_json(folder / "manifest.json", manifest | {"exported": exported})
+        write_json(folder / "manifest.json", trained | {"exported": exported})
     return out
 
 

@@ -165,7 +165,7 @@ def _data_step(step: str) -> str:
 def _pack_checkpoint(trained: Path, target: Path) -> None:
     """Export a training; the export includes its history and manifest, which replace those packed before."""
     shutil.rmtree(target, ignore_errors=True)
-    export_checkpoint(trained, target)
+    export_checkpoint(trained, target, training_manifest(trained))
     if (size := (target / "model.safetensors").stat().st_size) > 1000 * MAX_CHECKPOINT_KB:
         remedy = "Record it without the checkpoint."
         raise InputError("checkpoint to record", f"{size / 1e6:.1f} MB", f"at most {MAX_CHECKPOINT_KB} kB", remedy)

@@ -72,9 +72,9 @@ def coarse_set_step(profile: Profile, runs_dir: str | Path, label: str) -> Path:
     )
 
 
-def coarse_set(labels: Path) -> PreparedDataset:
+def coarse_set(labels: str | Path) -> PreparedDataset:
     """The prepared set of a finished `coarse_set_step`."""
-    return open_prepared(labels / "dataset")
+    return open_prepared(Path(labels, "dataset"))
 
 
 def rows_by_study(data: PreparedDataset) -> Iterator[npt.NDArray[np.int64]]:
