@@ -101,7 +101,7 @@ def for_print(page: str) -> str:
 
 
 def lay_out(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], pictures: dict[str, list[bytes]]) -> None:
-    """Write the sources of the printed book: those of the site, with pictures of the figures and without slides.
+    """Write the sources of the printed book: those of the site, with pictures of the figures, without slides and lab.
 
     Args:
         folder: New folder of the sources.

@@ -12,22 +12,25 @@ import base64
 import gzip
 import json
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from lab_graph import export
+import torch
+from lab_graph import explain, export
 
 from hgisam.data.labels import SUBTYPES
-from hgisam.data.prepared import PreparedDataset, is_phantom, open_prepared, require_masks
+from hgisam.data.prepared import PreparedDataset, open_prepared, require_masks
 from hgisam.errors import InputError
 from hgisam.inference.predictor import SlicePredictor
-from hgisam.models.checkpoint import Checkpoint, checkpoint_folder, load_checkpoint
+from hgisam.models.checkpoint import checkpoint_folder, load_checkpoint
 from hgisam.runs.folders import sha256_of
 
 LAB = Path(__file__).resolve().parent.parent / "book" / "_static" / "lab"
+RUNTIME = ("ort.wasm.min.js", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm")
 LARGE = 0.7  # share of slices with less brain than one that is shown without a bleed
 
 
@@ -68,49 +71,54 @@ def slice_values(data: PreparedDataset, row: int) -> dict[str, str]:
     return {name: packed(np.ascontiguousarray(array).tobytes()) for name, array in arrays.items()}
 
 
-def blocks(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """Name and number of heads of each block whose heads the graph returns."""
-    model = checkpoint.profile.model
-    depths, heads = model.depths or [], model.heads or []
-    return [
-        {"name": f"stage {stage + 1}, block {block + 1}", "count": heads[stage]}
-        for stage in checkpoint.profile.maps.stages
-        for block in range(depths[stage])
-    ]
+def write_lab(prepared: Path, checkpoint_name: str, runtime: Path | None) -> None:
+    """Write the scripts of a checkpoint, with slices of a prepared set; the runtime only if its folder is given.
+
+    Raises:
+        InputError: If the set is not one of phantoms, or set, checkpoint or runtime are not there.
+    """
+    data, folder = open_prepared(prepared), checkpoint_folder(checkpoint_name)
+    if not data.is_phantom:
+        raise InputError(str(prepared), "real patients", "phantoms: the slices are published", "Give others.")
+    files = [] if runtime is None else [runtime / name for name in RUNTIME]
+    if missing := [path for path in files if not path.is_file()]:
+        remedy = "Unpack the npm package, and give its folder dist."
+        raise InputError(str(missing[0]), "no such file", "a file of onnxruntime-web", remedy)
+    checkpoint, size = load_checkpoint(folder), data.hu.shape[1]
+    chosen = chosen_slices(data, SlicePredictor(checkpoint))
+    images = checkpoint.preprocess(torch.tensor(data.hu[:1]).float(), torch.tensor(data.brain[:1]))
+    _, _, weights = explain(checkpoint, images)
+    heads = [{"name": f"stage {b.stage + 1}, block {b.block + 1}", "count": len(w)} for b, w in weights.items()]
+    with TemporaryDirectory() as scratch:
+        graph = export(checkpoint, size, Path(scratch, "lab.onnx")).read_bytes()
+    about = {"checkpoint": checkpoint_name, "sha256": sha256_of(folder / "model.safetensors")}
+    threshold = checkpoint.detection_threshold
+    write_script("model.js", about=about, size=size, threshold=threshold, heads=heads, model=packed(graph))
+    write_script("slices.js", slices=[{"name": name, **slice_values(data, row)} for name, row in chosen.items()])
+    if files:
+        program, loader, wasm = files
+        shutil.copyfile(program, LAB / program.name)
+        write_script("runtime.js", loader=loader.read_text(encoding="utf-8"), runtime=packed(wasm.read_bytes()))
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the scripts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--prepared", type=Path, required=True, help="a prepared set of phantoms, for the slices")
     parser.add_argument("--checkpoint", default="phantom-binary", help="name or folder of a classifier")
     parser.add_argument("--runtime", type=Path, help="dist/ of the npm package onnxruntime-web; written only if given")
     options = parser.parse_args(arguments)
-    data, folder = open_prepared(options.prepared), checkpoint_folder(options.checkpoint)
-    if not is_phantom(data.meta):
-        raise InputError(str(options.prepared), "real patients", "phantoms: the slices are published", "Give others.")
-    checkpoint, size = load_checkpoint(folder), data.hu.shape[1]
-    with TemporaryDirectory() as scratch:
-        graph = export(checkpoint, size, Path(scratch, "lab.onnx")).read_bytes()
-    about = {"checkpoint": options.checkpoint, "sha256": sha256_of(folder / "model.safetensors")}
-    write_script(
-        "model.js", about=about, size=size, threshold=checkpoint.detection_threshold, heads=blocks(checkpoint),
-        model=packed(graph),
-    )  # fmt: skip
-    write_script(
-        "slices.js",
-        slices=[
-            {"name": name, **slice_values(data, row)}
-            for name, row in chosen_slices(data, SlicePredictor(load_checkpoint(folder))).items()
-        ],
-    )
-    if options.runtime:
-        shutil.copyfile(options.runtime / "ort.wasm.min.js", LAB / "ort.wasm.min.js")
-        loader = (options.runtime / "ort-wasm-simd-threaded.mjs").read_text(encoding="utf-8")
-        wasm = (options.runtime / "ort-wasm-simd-threaded.wasm").read_bytes()
-        write_script("runtime.js", loader=loader, runtime=packed(wasm))
+    try:
+        write_lab(options.prepared, options.checkpoint, options.runtime)
+    except InputError as error:
+        print(f"export_lab: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"export_lab: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
+        return 1
     print(*(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB" for path in sorted(LAB.iterdir())), sep="\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

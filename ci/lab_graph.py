@@ -19,7 +19,7 @@ from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from hgisam.attention.gradients import reduce_gradients
-from hgisam.attention.swin import BlockAttention, spatial_size
+from hgisam.attention.swin import BlockAttention, BlockGeometry, spatial_size
 from hgisam.maps.combine import attention_received, combine, to_token_grid
 from hgisam.maps.hgi_sam import head_weights, weighted_attention
 from hgisam.models.checkpoint import Checkpoint
@@ -29,7 +29,7 @@ OPSET = 18
 SMALL = 1000  # values of a constant; only larger ones are stored in float16
 
 
-def explain(checkpoint: Checkpoint, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def explain(checkpoint: Checkpoint, images: Tensor) -> tuple[Tensor, Tensor, dict[BlockGeometry, Tensor]]:
     """Score, map and head weights of preprocessed slices.
 
     Args:
@@ -37,12 +37,12 @@ def explain(checkpoint: Checkpoint, images: Tensor) -> tuple[Tensor, Tensor, Ten
         images: [B, C, H, W], from its preprocessing.
 
     Returns:
-        Score [B], the probability of bleeding; map [B, H, W] of HGI-SAM in [0, 1]; and the weight of each head, a mean
-        over the windows, heads of all blocks of the first three stages in the order of the network.
+        Score [B], the probability of bleeding; map [B, H, W] of HGI-SAM in [0, 1]; and the weights [heads] of each
+        block that the map is made of, a mean over the windows, in the order of the network.
     """
     model, options = checkpoint.model, checkpoint.profile.maps
     logits: list[Tensor] = []
-    heads: list[Tensor] = []
+    heads: dict[BlockGeometry, Tensor] = {}
 
     def logit(output: Tensor) -> Tensor:
         logits.append(output)
@@ -50,7 +50,7 @@ def explain(checkpoint: Checkpoint, images: Tensor) -> tuple[Tensor, Tensor, Ten
 
     def infuse(block: BlockAttention, gradient: Tensor) -> Tensor:
         weights = head_weights(gradient)
-        heads.insert(0, weights.mean(dim=0))  # gradients arrive from the last block to the first
+        heads[block.geometry] = weights.mean(dim=0)
         return to_token_grid(weighted_attention(attention_received(block.attention), weights), block)
 
     target = checkpoint.task.bleeding
@@ -58,7 +58,7 @@ def explain(checkpoint: Checkpoint, images: Tensor) -> tuple[Tensor, Tensor, Ten
         model, images, target, infuse, stages=options.stages, gradient_at=options.gradient_at, logit=logit
     )
     score = checkpoint.task.score(logits[0].detach())
-    return score, combine(grids, spatial_size(images), None), torch.cat(heads)
+    return score, combine(grids, spatial_size(images), None), {block: heads[block] for block in grids}
 
 
 def trace(checkpoint: Checkpoint, size_px: int) -> nn.Module:
@@ -68,7 +68,8 @@ def trace(checkpoint: Checkpoint, size_px: int) -> nn.Module:
     hu += torch.linspace(0, 30, size_px)  # no constant slice: its map would be one too
 
     def compute(hu: Tensor, brain: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return explain(checkpoint, checkpoint.preprocess(hu, brain))
+        score, found, heads = explain(checkpoint, checkpoint.preprocess(hu, brain))
+        return score, found, torch.cat(list(heads.values()))
 
     with _without_checks():
         graph: nn.Module = make_fx(compute, decomposition_table=_decompositions())(hu, brain)

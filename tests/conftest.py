@@ -27,6 +27,10 @@ TINY = (
     "compute.trainings=1",
 )  # fmt: skip
 
+SMALL_UNET = {  # a training of a segmenter, beside TINY
+    "task": "segmentation", "train.monitor": "dice", "train.epochs": 1, "segmenter.channels": [8, 16],
+    "train.batch_size": 4, "train.augment.hide": 0,
+}  # fmt: skip
 NO_NUMBERS = [f"model.{key}=null" for key in ("patch_px", "channels", "depths", "heads")]  # for a Swin by its name
 SWIN_UNETR = [
     "segmenter.architecture=swin_unetr", "segmenter.channels=null", "segmenter.norm=null",

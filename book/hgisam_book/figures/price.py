@@ -24,7 +24,7 @@ def price_ladder(ladder: pd.DataFrame) -> go.Figure:
     Horizontal bars reach from half to twice the price, vertical ones are 95 % intervals; the line is the frontier.
 
     Args:
-        ladder: From `hgisam_book.studies.price.price_ladder`.
+        ladder: From `hgisam_book.studies.prices.price_ladder`.
     """
     figure = go.Figure()
     best = ladder[ladder["frontier"]]

@@ -13,9 +13,10 @@
 - `failure_causes`: one cause of failure per mask, and its false positives.
 - `heads`: maps of single attention heads, and their contrast.
 - `label_budget`: Dice against the number of annotated scans.
+- `ladder`: Dice of methods that learn from exams, slices, boxes, balls and masks, on the same slices.
 - `map_variants`: other fusion of blocks and stages, test-time augmentation, other brain masks.
 - `method_comparison`: Dice of map methods on the bleeding slices of a set.
-- `price`: Dice of what each kind of label buys, and the minutes that it takes an annotator.
+- `prices`: prices of labels, the labels that a method used, Dice beside the minutes of an annotator.
 - `real_heads`: a classifier trained on phantoms, tested on real heads.
 - `real_values`: values of head CT on real heads, and verdicts on those of phantoms.
 - `realism`: statistics of head CT.
@@ -67,14 +68,14 @@ if TYPE_CHECKING:
     from hgisam_book.studies.heads import head_maps as head_maps
     from hgisam_book.studies.label_budget import budget_curve as budget_curve
     from hgisam_book.studies.label_budget import equivalent_scans_interval as equivalent_scans_interval
+    from hgisam_book.studies.ladder import ladder_step as ladder_step
     from hgisam_book.studies.method_comparison import bleeding_rows as bleeding_rows
     from hgisam_book.studies.method_comparison import compare_methods as compare_methods
     from hgisam_book.studies.method_comparison import dice_by_slice as dice_by_slice
     from hgisam_book.studies.method_comparison import head_contrasts as head_contrasts
-    from hgisam_book.studies.price import best_of_each_label as best_of_each_label
-    from hgisam_book.studies.price import ladder_step as ladder_step
-    from hgisam_book.studies.price import price_ladder as price_ladder
-    from hgisam_book.studies.price import read_prices as read_prices
+    from hgisam_book.studies.prices import best_of_each_label as best_of_each_label
+    from hgisam_book.studies.prices import price_ladder as price_ladder
+    from hgisam_book.studies.prices import read_prices as read_prices
     from hgisam_book.studies.refinement import PARTS as PARTS
     from hgisam_book.studies.refinement import PSEUDO_THRESHOLD as PSEUDO_THRESHOLD
     from hgisam_book.studies.refinement import densities_of as densities_of

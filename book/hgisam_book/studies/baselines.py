@@ -58,7 +58,7 @@ def baseline_step(profile: Profile, runs_dir: str | Path, name: str, take_from: 
         work,
         code=["hgisam_book.studies.cross_validation"],
         sections=("maps", "compute"),
-        inputs={"prepared/ct-ich": data.fingerprint, **_weights(trained)},
+        inputs={"prepared/ct-ich": data.fingerprint, **weights_of(trained)},
     )
 
 
@@ -68,6 +68,11 @@ class Budget(NamedTuple):
     scans: int
     fold: int
     passes: int
+
+    @property
+    def step(self) -> str:
+        """Step of the training."""
+        return f"baselines/label_budget/{self.scans}-scans/fold-{self.fold}"
 
 
 def plan_budgets(
@@ -88,7 +93,7 @@ def plan_budgets(
         The trainings; and the budgets left out, as scans and found, the smallest number of bleeding training scans of a
         fold. A budget is used in all folds or in none, so that all budgets are tested on the same patients.
     """
-    splits = {fold: by_fold(data, fold) for fold in _folds(data)[:REPEATS]}
+    splits = {fold: by_fold(data, fold) for fold in budget_folds(data)}
     found = min(map(_bleeding_patients, splits.values()))
     planned = [
         Budget(scans, fold, round(passes * _sampled_slices(split) / _sampled_slices(few)))
@@ -119,13 +124,12 @@ def label_budget_step(profile: Profile, runs_dir: str | Path, take_from: str | P
     budgets, passes = profile.study.label_budget, profile.variant("unet").train.passes
     planned, left_out = plan_budgets(data, budgets, passes=passes, seed=profile.seed)
     trainings: dict[tuple[str, int, int], tuple[str, Profile]] = {}
-    for fold in _folds(data)[:REPEATS]:
+    for fold in budget_folds(data):
         key = ("all", fold, _bleeding_patients(by_fold(data, fold)))
         trainings[key] = (_step_of("unet", fold), profile.variant("unet", [f"train.fold={fold}"]))
-    for scans, fold, passes in planned:
-        changes = [f"train.fold={fold}", f"train.patients={scans}", f"train.passes={passes}"]
-        few = profile.variant("unet", changes)
-        trainings[str(scans), fold, scans] = (f"baselines/label_budget/{scans}-scans/fold-{fold}", few)
+    for plan in planned:
+        changes = [f"train.fold={plan.fold}", f"train.patients={plan.scans}", f"train.passes={plan.passes}"]
+        trainings[str(plan.scans), plan.fold, plan.scans] = (plan.step, profile.variant("unet", changes))
     trained = dict(
         zip(trainings, train_all(dict(trainings.values()), runs_dir, "label budget", take_from), strict=True)
     )
@@ -146,7 +150,7 @@ def label_budget_step(profile: Profile, runs_dir: str | Path, take_from: str | P
         work,
         code=["hgisam_book.studies.label_budget"],
         sections=("study", "maps", "evaluate", "compute"),
-        inputs={"prepared/ct-ich": data.fingerprint, **_weights(trained.values())},
+        inputs={"prepared/ct-ich": data.fingerprint, **weights_of(trained.values())},
     )
 
 
@@ -154,6 +158,11 @@ def training_histories(run: Run, name: str) -> dict[int, pd.DataFrame]:
     """Fold → `train.csv` of the network of a finished baseline that held it out."""
     folds = _folds(open_step_data(run, "ct-ich"))
     return {fold: pd.read_csv(run.require(_step_of(name, fold)) / "train.csv") for fold in folds}
+
+
+def budget_folds(data: PreparedDataset) -> list[int]:
+    """Folds that the networks of the label budget hold out."""
+    return _folds(data)[:REPEATS]
 
 
 def _folds(data: PreparedDataset) -> list[int]:
@@ -164,7 +173,7 @@ def _step_of(name: str, fold: int) -> str:
     return f"baselines/{name}/fold-{fold}"
 
 
-def _weights(trained: Iterable[Path]) -> dict[str, str]:
+def weights_of(trained: Iterable[Path]) -> dict[str, str]:
     """Name → hash of the weights of trained networks, for the manifest of a step that reads them."""
     return {"/".join(path.parts[-3:]): read_manifest(path)["outputs"]["model.safetensors"] for path in trained}
 

@@ -8,7 +8,7 @@
 An annotator would give such labels without a mask; here they are derived from masks, and are as good as labels can be.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from hgisam.evaluation.masks import BONE_HU
 from hgisam.pipeline import open_step_data
 from hgisam.runs.steps import Run
 
+COARSE = ("box", "ball")  # labels that stand for masks
 Bools = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]  # rows and columns of a slice
 TOUCHING = np.ones((3, 3))  # pixels that share a corner belong to one bleed
@@ -144,16 +145,15 @@ def masks_of_balls(mask: Bools, brain: npt.NDArray[np.uint8], position_mm: npt.A
 
 
 def _blocks(data: PreparedDataset, label: str) -> Iterator[StudyArrays]:
-    pixel_mm = float(data.slices["pixel_mm"].iloc[0])
-    stand_for: dict[str, Callable[..., Bools]] = {
-        "box": lambda hu, brain, mask, _: masks_of_boxes(hu, brain, mask, pixel_mm),
-        "ball": lambda _, brain, mask, position_mm: masks_of_balls(mask, brain, position_mm, pixel_mm),
-    }
+    pixel_mm, position_mm = float(data.slices["pixel_mm"].iloc[0]), data.slices["position_mm"].to_numpy()
     for rows in rows_by_study(data):
         hu, brain = data.hu[rows], data.brain[rows]
         if label == "exam":
             yield hu, brain, None
             continue
-        position_mm = data.slices["position_mm"].to_numpy()[rows]
-        mask = stand_for[label](hu, brain, require_masks(data)[rows] > 0, position_mm)
+        truth = require_masks(data)[rows] > 0
+        if label == "box":
+            mask = masks_of_boxes(hu, brain, truth, pixel_mm)
+        else:
+            mask = masks_of_balls(truth, brain, position_mm[rows], pixel_mm)
         yield hu, brain, mask.astype(np.uint8) * MASK_VALUES["unspecified"]

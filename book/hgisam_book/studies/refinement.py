@@ -29,6 +29,7 @@ from hgisam.runs.files import read_json, write_json
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam_book.recorded.reuse import train_or_reuse
+from hgisam_book.studies.coarse_labels import rows_by_study
 from hgisam_scans.blood_density import (
     DENSITY_GRID,
     best_density_threshold,
@@ -205,8 +206,7 @@ def densities_of(data: PreparedDataset, chosen: npt.NDArray[np.int64]) -> Iterat
 
     Whole studies are read, since density is smoothed over neighboring slices.
     """
-    for study in data.slices.groupby("study", sort=False).indices.values():
-        rows = np.sort(study)
+    for rows in rows_by_study(data):
         mine = np.isin(rows, chosen)
         if mine.any():
             yield rows[mine], density_of_scan(data.hu[rows], data.brain[rows], data.slices.iloc[rows])[mine]

@@ -22,12 +22,9 @@ from hgisam_book.studies.baselines import (
     plan_budgets,
     training_histories,
 )
-from tests.conftest import TINY, make_prepared
+from tests.conftest import SMALL_UNET, TINY, make_prepared
 
-UNET = {
-    "task": "segmentation", "train.monitor": "dice", "train.epochs": 1, "segmenter.channels": [8, 16],
-    "train.batch_size": 4, "train.augment.hide": 0, "train.passes": 3,
-}  # fmt: skip
+UNET = {**SMALL_UNET, "train.passes": 3}
 OPTIONS = [*TINY, "data.folds=4", f"study.trainings={json.dumps({'unet': UNET})}", "study.label_budget=[1,2,4,9]"]
 
 

@@ -1,0 +1,177 @@
+"""What labels cost: prices, the labels that each method used, and Dice beside the minutes of an annotator."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+from hgisam.config.overrides import read_yaml
+from hgisam.config.profile import Profile
+from hgisam.data.prepared import PreparedDataset, by_fold
+from hgisam.evaluation.metrics import bootstrap_mean
+from hgisam.runs.files import check_content
+from hgisam.training.setup import subset_patients
+from hgisam_book.studies.baselines import budget_folds
+from hgisam_book.studies.coarse_labels import COARSE, boxes
+
+SHIPPED = Path(__file__).with_name("prices.yaml")
+HALF = "self_trained_half"  # the self-trained U-Net at a probability of one half: its threshold saw no mask
+LABEL_OF = {  # method → what it learns from, beside thresholds; for budgets and mixtures see `label_of`
+    "smooth_hu_threshold": "nothing",
+    **dict.fromkeys(("exam_hgi_sam", "exam_hgi_sam_otsu", "exam_swin_sam", "exam_grad_cam"), "exam"),
+    **dict.fromkeys(
+        ("hgi_sam", "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "hgi_sam_refined", HALF), "slice"
+    ),
+    **{label: label for label in COARSE},
+}
+Units = dict[str, float]
+Rows = npt.NDArray[np.int64]
+
+
+class Price(BaseModel):
+    """Seconds for one label, what is counted, and where the figure is from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seconds: Annotated[float, Field(gt=0)]
+    per: Literal["scan", "slice", "box", "bleeding scan"]
+    source: str
+
+
+class Prices(BaseModel):
+    """Content of `prices.yaml`: a price for each kind of label."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    exam: Price
+    slice: Price
+    box: Price
+    ball: Price
+    mask: Price
+
+    def minutes(self, label: str, units: Units) -> float:
+        """Minutes for the labels of one kind.
+
+        Args:
+            label: "exam", "slice", "box", "ball" or "mask".
+            units: Numbers of what the label may be counted by, from `count_units`.
+        """
+        price: Price = getattr(self, label)
+        by_hand = price.per in ("box", "bleeding scan")
+        seconds = price.seconds * units[price.per] + (self.exam.seconds * units[self.exam.per] if by_hand else 0)
+        return seconds / 60
+
+
+def read_prices(path: str | Path = SHIPPED) -> Prices:
+    """The prices of labels.
+
+    Raises:
+        InputError: If the file cannot be read, or lacks a price.
+    """
+    what = f"prices of labels {path}"
+    return check_content(Prices, read_yaml(path, what), what, "the keys of prices.yaml", "Correct the file.")
+
+
+def count_units(data: PreparedDataset, rows: Rows) -> Units:
+    """Numbers of scans, slices, bleeding scans and, where there are masks, boxes around the bleeds of some slices."""
+    part = data.slices.iloc[rows]
+    bleeding = part.groupby("study")["any"].max()
+    units: Units = {"scan": len(bleeding), "slice": len(part), "bleeding scan": int(bleeding.sum())}
+    if data.mask is not None:
+        units["box"] = sum(len(boxes(mask > 0)) for mask in data.mask[rows])
+    return units
+
+
+def label_of(method: str) -> str:
+    """What a method learns from: "nothing", "exam", "slice", "box", "ball", "mask" or "slice and mask"."""
+    if method.startswith("mixed_"):
+        return "slice and mask"
+    return "mask" if method.startswith("unet_") else LABEL_OF[method]
+
+
+def labels_used(
+    methods: Sequence[str], data: PreparedDataset, weak: PreparedDataset, profile: Profile
+) -> dict[str, dict[str, dict[str, Units]]]:
+    """Labels that each method of the ladder used, whichever way they are counted.
+
+    Args:
+        methods: Of the ladder.
+        data: The set with masks.
+        weak: The set with labels of slices and exams.
+        profile: Of the run.
+
+    Returns:
+        Method → role, "training" or "selection" (of epoch and threshold) → label → numbers from `count_units`, a mean
+        over the folds of the label budget.
+    """
+    slices = {role: count_units(weak, weak.rows(role)) for role in ("train", "val")}
+    splits = [by_fold(data, fold) for fold in budget_folds(data)]
+    of_role = {role: _mean([count_units(split, split.rows(role)) for split in splits]) for role in ("train", "val")}
+
+    def annotated(scans: str) -> Units:
+        if scans == "all":
+            return of_role["train"]
+        subsets = [subset_patients(split, int(scans), profile.seed) for split in splits]
+        return _mean([count_units(subset, subset.rows("train")) for subset in subsets])
+
+    found: dict[str, dict[str, dict[str, Units]]] = {}
+    for method in methods:
+        label, scans = label_of(method), method.rpartition("_")[2]
+        training: dict[str, Units] = {}
+        selection: dict[str, Units] = {"mask": of_role["val"]}
+        if label in ("exam", "slice", "slice and mask"):
+            weak_label = label.split()[0]
+            training[weak_label] = slices["train"]
+            selection[weak_label] = slices["val"]
+        if label in ("mask", "slice and mask"):
+            training["mask"] = annotated(scans)
+        if label in COARSE:
+            training[label], selection = of_role["train"], {label: of_role["val"]}
+        if method == HALF or method.endswith("_otsu"):
+            del selection["mask"]
+        found[method] = {"training": training, "selection": selection}
+    return found
+
+
+def price_ladder(
+    dice: pd.DataFrame, units: Mapping[str, Any], prices: Prices, *, count: int, seed: int
+) -> pd.DataFrame:
+    """Dice of every method beside the minutes of annotation that it takes.
+
+    Args:
+        dice: `dice.parquet` of `ladder_step`.
+        units: `units.json` of it.
+        prices: From `read_prices`.
+        count, seed: As in `bootstrap_mean`.
+
+    Returns:
+        One row per method, cheapest first: label; training, selection and minutes, their sum; mean, low and high of the
+        Dice per bleeding slice, with the 95 % interval over patients; frontier, True if no cheaper one is as good.
+    """
+    rows = []
+    for method in dict.fromkeys(dice["method"]):
+        part = dice[dice["method"] == method]
+        minutes = {
+            role: float(sum(prices.minutes(label, numbers) for label, numbers in units[method][role].items()))
+            for role in ("training", "selection")
+        }
+        estimate = bootstrap_mean(part["dice"], part["patient"], count=count, seed=seed)
+        low, high = estimate["ci95"] or (np.nan, np.nan)
+        value = {"minutes": sum(minutes.values()), "mean": estimate["mean"], "low": low, "high": high}
+        rows.append({"method": method, "label": label_of(method), **minutes, **value})
+    table = pd.DataFrame(rows).sort_values(["minutes", "mean"], ascending=[True, False]).reset_index(drop=True)
+    best_so_far = table["mean"].cummax().shift(fill_value=-np.inf)
+    return table.assign(frontier=table["mean"] > best_so_far)
+
+
+def best_of_each_label(ladder: pd.DataFrame) -> pd.DataFrame:
+    """The row of `price_ladder` with the largest Dice of each kind of label, smallest Dice first."""
+    return ladder.loc[ladder.groupby("label")["mean"].idxmax()].sort_values("mean").reset_index(drop=True)
+
+
+def _mean(units: Sequence[Units]) -> Units:
+    return {key: float(np.mean([numbers[key] for numbers in units])) for key in units[0]}

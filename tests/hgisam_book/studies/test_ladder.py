@@ -1,0 +1,84 @@
+"""The whole ladder of labels, on a set that trains in seconds."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from hgisam.config.profile import load_profile
+from hgisam.pipeline import evaluate_step, map_step, train_step
+from hgisam.runs.files import read_json
+from hgisam_book import figures
+from hgisam_book.recorded.runs import record_run
+from hgisam_book.studies import label_budget_step, refine_step
+from hgisam_book.studies.ladder import ladder_step
+from hgisam_book.studies.prices import label_of, price_ladder, read_prices
+from tests.conftest import SMALL_UNET, TINY, make_prepared
+
+EXAM = {"task": "binary", "train.epochs": 1}
+TRAININGS = json.dumps({"unet": SMALL_UNET, "hgi_sam_refined": SMALL_UNET, "exam": EXAM})
+METHODS = {
+    "smooth_hu_threshold", "exam_hgi_sam", "exam_hgi_sam_otsu", "exam_grad_cam", "exam_swin_sam", "hgi_sam",
+    "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "hgi_sam_refined", "self_trained_half", "box", "ball",
+    "unet_1", "unet_2", "unet_all", "mixed_1", "mixed_2",
+}  # fmt: skip
+
+
+def test_labels_and_names() -> None:
+    assert [label_of(name) for name in ("unet_3", "mixed_1", "box", "exam_grad_cam", "hgi_sam")] == [
+        "mask", "slice and mask", "box", "exam", "slice",
+    ]  # fmt: skip
+    assert figures.ladder_name("unet_1") == "U-Net, 1 mask"
+    assert figures.ladder_name("mixed_8") == "refined and U-Net, 8 masks"
+    assert all(figures.ladder_name(name) for name in METHODS)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with the whole ladder: about twenty seconds, for nine networks."""
+    runs = tmp_path_factory.mktemp("runs")
+    for name, splits in (("rsna", ("train", "val")), ("ct-ich", ("test", "val"))):
+        make_prepared(runs / "smoke" / "prepared" / name, patients=16, splits=splits, seed=len(name))
+    options = [*TINY, f"study.trainings={TRAININGS}", "study.label_budget=[1,2]", "train.epochs=1"]
+    profile = load_profile("smoke", [*options, "maps.methods=[hgi_sam,swin_sam,grad_cam]"])
+    train_step(profile, runs)
+    map_step(profile, runs)
+    evaluate_step(profile, runs)
+    label_budget_step(profile, runs)
+    refine_step(profile, runs)
+    ladder_step(profile, runs)
+    return runs / "smoke"
+
+
+def test_every_method_is_tested_on_the_same_slices(run: Path) -> None:
+    dice = pd.read_parquet(run / "price" / "table" / "dice.parquet")
+    rows = dice.groupby("method")["row"].agg(lambda values: tuple(sorted(values)))
+    assert set(rows.index) == METHODS
+    assert rows.nunique() == 1
+    assert len(rows.iloc[0]) == len(set(rows.iloc[0])) > 0
+    assert dice["dice"].between(0, 1).all()
+    labels = pd.read_parquet(run / "price" / "table" / "labels.parquet")
+    assert labels.groupby("method")["dice"].mean().to_dict()["box"] > 0.8  # a bright square is what its box holds
+
+
+def test_a_method_is_charged_for_what_it_used(run: Path) -> None:
+    units = read_json(run / "price" / "table" / "units.json")
+    assert set(units) == METHODS
+    assert "mask" not in {label for name in ("box", "ball") for role in units[name].values() for label in role}
+    assert set(units["hgi_sam"]["training"]) == {"slice"}
+    assert set(units["hgi_sam"]["selection"]) == {"slice", "mask"}
+    assert set(units["hgi_sam_otsu"]["selection"]) == set(units["self_trained_half"]["selection"]) == {"slice"}
+    assert set(units["mixed_1"]["training"]) == {"slice", "mask"}
+    assert units["unet_1"]["training"]["mask"]["bleeding scan"] == 1
+    assert units["unet_2"]["training"]["mask"]["bleeding scan"] == 2
+    dice = pd.read_parquet(run / "price" / "table" / "dice.parquet")
+    minutes = price_ladder(dice, units, read_prices(), count=20, seed=0).set_index("method")["minutes"]
+    assert minutes["exam_hgi_sam"] < minutes["hgi_sam"] < minutes["mixed_1"] < minutes["mixed_2"]
+    assert minutes["ball"] < minutes["unet_all"]
+
+
+def test_the_networks_of_the_ladder_can_be_recorded(run: Path, tmp_path: Path) -> None:
+    record_run(run, tmp_path / "records" / "first", trainings=["price/*/*"])
+    found = sorted(path.parent.name for path in (tmp_path / "records").rglob("model.safetensors"))
+    assert found == ["fold-0", "fold-0", "fold-1", "fold-1", "swin"]
