@@ -1,6 +1,7 @@
 """Reuse of trained networks from recorded runs, in place of a training with the same settings on the same slices."""
 
 import math
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -118,8 +119,8 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
 
 def trainings_of(run: str | Path) -> list[Path]:
     """Folders of all finished trainings of a run, including those of the studies."""
-    folders = (path.parent for path in Path(run).rglob("model.safetensors"))
-    return sorted(folder for folder in folders if (folder / "manifest.json").is_file())
+    # Chapters at work in the same run rename folders meanwhile; os.walk passes over one that is gone, Path.rglob fails.
+    return sorted(Path(at) for at, _, files in os.walk(run) if {"model.safetensors", "manifest.json"} <= {*files})
 
 
 def training_manifest(folder: str | Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Reuse of recorded trainings: only with the same settings and the same slices."""
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,23 @@ def test_the_training_on_pseudo_masks_is_recorded_and_reused(
         "train",
     ]
     assert reuse_note(trained).startswith("**2 of 2 networks")
+
+
+def test_the_trainings_are_found_while_another_chapter_renames_its_folders(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run / "boxes" / "prepared.partial").mkdir(parents=True)
+    listed = os.scandir
+
+    def renamed_meanwhile(path: str | Path) -> object:
+        if str(path).endswith("prepared.partial"):
+            raise FileNotFoundError(path)
+        return listed(path)
+
+    expected = trainings_of(run)
+    monkeypatch.setattr(os, "scandir", renamed_meanwhile)
+    assert expected
+    assert trainings_of(run) == expected
 
 
 def test_a_record_of_reused_networks_has_the_manifests_of_their_training(
