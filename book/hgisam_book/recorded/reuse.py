@@ -98,8 +98,7 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
     source, folder = Path(source), Path(folder)
     about, trained = _about(source), load_checkpoint(source)
     split, train_rows, _ = training_split(profile, prepared)
-    counts = training_facts(split, trained.task)["data"]
-    if any(about["data"][key] != counts[key] for key in SAME_COUNTS):
+    if not same_slices(source, training_facts(split, trained.task)["data"]):
         return False
     fitted = Preprocessor.of(profile).fit(statistics_sample(SliceDataset(split), train_rows))
     channels = torch.cat([fitted.mean - trained.preprocess.mean, fitted.std - trained.preprocess.std])
@@ -111,10 +110,27 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
     if not abs(then - now) <= METRIC_TOLERANCE:
         return False
     copy_training(source, predictions, folder)
+    note_reuse(source, folder, metric, then, now)
+    return True
+
+
+def same_slices(source: Path, data: dict[str, Any]) -> bool:
+    """Whether a recorded training had as many patients, slices and bleeds in each split as `training_facts` has."""
+    return all(_about(source)["data"][key] == data[key] for key in SAME_COUNTS)
+
+
+def note_reuse(source: Path, folder: Path, metric: str, then: float, now: float) -> None:
+    """Write `RECORDED` to the folder of a training that was filled with the recorded one of `source`.
+
+    Args:
+        source: From `recorded_training`.
+        folder: Of the training.
+        metric: Name of the monitored metric, with its value when recorded and now.
+        then, now: Its values.
+    """
     manifest = read_manifest(source)
     run = source.parents[manifest["step"].count("/")].name
     write_json(folder / RECORDED, {"run": run, "manifest": manifest, "metric": metric, "then": then, "now": now})
-    return True
 
 
 def trainings_of(run: str | Path) -> list[Path]:

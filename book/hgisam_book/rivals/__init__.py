@@ -1,0 +1,5 @@
+"""Other systems that learn from little, each on its own kind of label, for the ladder of labels.
+
+- `training`: one training loop for all of them, and the reuse of their recorded networks.
+- `extraction`: their maps of a prepared set.
+"""
