@@ -15,7 +15,7 @@ from hgisam.models.device import autocast, choose_device
 from hgisam.pipeline import open_step_data
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
-from hgisam_book.rivals.training import System, load_system, scans
+from hgisam_book.systems.training import System, load_system, scans
 
 
 def system_maps_step(

@@ -1,7 +1,7 @@
 """Training of the systems of the ladder: one loop for networks that see exams, sequences of slices, boxes or volumes.
 
 The loop of `hgisam.training` is for networks that see slices, on many GPUs; these networks are small and trained in
-minutes. Their settings are those of `study.trainings`, so that a profile describes a rival as it describes a U-Net.
+minutes. Their settings are those of `study.trainings`, so that a profile describes them as it describes a U-Net.
 """
 
 import math
