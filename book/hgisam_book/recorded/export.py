@@ -61,6 +61,29 @@ def export_checkpoint(train_folder: str | Path, out: str | Path, manifest: Mappi
     return out
 
 
+def export_system(trained: str | Path, out: str | Path, manifest: Mapping[str, Any] | None = None) -> Path:
+    """Export a training of one of `hgisam_book.systems`: weights in float16, description, history and manifest.
+
+    Args:
+        trained: Folder of the finished training.
+        out: New folder.
+        manifest: As for `export_checkpoint`.
+
+    Raises:
+        InputError: If the training is not finished, a weight is too large for float16, or `out` is not new.
+    """
+    trained, out = Path(trained), Path(out)
+    about = read_json(trained / "model.json")
+    if not is_free(out):
+        raise InputError(str(out), "other content", "a new folder", "Choose another folder.")
+    with whole_folder(out) as folder:
+        save_tensors(folder / "model.safetensors", halved(load_tensors(trained / "model.safetensors")))
+        write_json(folder / "model.json", about | {"profile": without_paths(about["profile"])})
+        shutil.copyfile(trained / "train.csv", folder / "train.csv")
+        write_json(folder / "manifest.json", portable(manifest or read_manifest(trained)))
+    return out
+
+
 def halved(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors in float16; tensors that are not floating-point keep their type.
 

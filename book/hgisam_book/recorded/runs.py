@@ -14,11 +14,12 @@ from typing import Any
 
 import pandas as pd
 
+from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.runs.files import listed, read_json, read_table, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
 from hgisam.runs.manifest import hardware_words, manifests_of_one_run, read_manifest
-from hgisam_book.recorded.export import export_checkpoint, portable
+from hgisam_book.recorded.export import export_checkpoint, export_system, portable
 from hgisam_book.recorded.reuse import REUSED, training_manifest
 
 log = logging.getLogger(__name__)
@@ -146,9 +147,8 @@ def _matching_trainings(run: Path, pattern: str, manifests: Manifests) -> list[s
     data = {**manifests["train"]["inputs"], **manifests["maps"]["inputs"]}
     data.pop("recorded", None)  # each reused training has its own
     for step in steps:
-        read = {
-            name: digest for name, digest in read_manifest(run / _data_step(step))["inputs"].items() if name in data
-        }
+        inputs = read_manifest(_maker_of_data(run, step))["inputs"]
+        read = {name: digest for name, digest in inputs.items() if name in data}
         if not read or any(data[name] != digest for name, digest in read.items()):
             raise InputError(
                 f"training {step}", "trained on other data", "trained on the data of the run", "Rerun its notebook."
@@ -156,16 +156,18 @@ def _matching_trainings(run: Path, pattern: str, manifests: Manifests) -> list[s
     return steps
 
 
-def _data_step(step: str) -> str:
-    """The step that read the run's data: the training, or the one that made its own data from it."""
-    study, *rest = step.split("/")
-    return {"refined": "refined/pseudo", "price": f"price/{rest[0]}/labels"}.get(study, step)
+def _maker_of_data(run: Path, step: str) -> Path:
+    """The folder of the step that read the run's data: the training, or the one that made the training's own set."""
+    own = read_manifest(run / step)["inputs"].get("prepared/dataset")  # the name of every set that a study made
+    made = [path.parent for path in sorted(run.glob("*/**/dataset"))] if own else []
+    return next((maker for maker in made if open_prepared(maker / "dataset").fingerprint == own), run / step)
 
 
 def _pack_checkpoint(trained: Path, target: Path) -> None:
     """Export a training; the export includes its history and manifest, which replace those packed before."""
     shutil.rmtree(target, ignore_errors=True)
-    export_checkpoint(trained, target, training_manifest(trained))
+    export = export_system if "system" in read_json(trained / "model.json") else export_checkpoint
+    export(trained, target, training_manifest(trained))
     if (size := (target / "model.safetensors").stat().st_size) > 1000 * MAX_CHECKPOINT_KB:
         remedy = "Record it without the checkpoint."
         raise InputError("checkpoint to record", f"{size / 1e6:.1f} MB", f"at most {MAX_CHECKPOINT_KB} kB", remedy)

@@ -102,7 +102,7 @@ def read_slices(data: PreparedDataset, rows: Rows, profile: Profile, epoch: int 
         hu, brain, *moved = augment(hu, brain, replace(alike, noise_seed=noises), mask)
         mask = moved[0] if moved else None
     inside = (brain > 0).float()
-    labels = torch.as_tensor(data.slices[list(LABELS)].iloc[rows].to_numpy()).to(device)
+    labels = torch.as_tensor(data.slices[list(LABELS)].iloc[rows].to_numpy(copy=True)).to(device)
     return Slices(apply_windows(hu.float(), profile.windows) * inside[:, None], hu.float(), inside, labels, mask)
 
 
