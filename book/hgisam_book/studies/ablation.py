@@ -34,6 +34,7 @@ from hgisam_book.studies.map_variants import (
     eroded_brain,
     multi_scale,
     of_predicted_class,
+    times_blurred_window,
     whole_slice,
     with_flip,
     within_brain,
@@ -109,6 +110,9 @@ def variants_of(model: nn.Module, settings: MapSettings, *, pixel_mm: float) -> 
         "no brain mask": Variant("brain", "predictions outside the brain count too", default, restrict=whole_slice),
         "scaled within the brain": Variant(
             "brain", "last min-max scaling within the brain", default, restrict=within_brain
+        ),
+        "times blurred window": Variant(
+            "brain", "times the blurred brain window, as early released code had it", times_blurred_window(default)
         ),
         "horizontal flip": Variant(augmented, "mean with the map of the mirrored slice", with_flip(default)),
         "three scales": Variant(

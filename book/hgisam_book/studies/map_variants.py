@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
+from torchvision.transforms.functional import gaussian_blur
 
 from hgisam.attention.swin import BlockGeometry, spatial_size
 from hgisam.errors import check_choice
@@ -18,6 +19,7 @@ from hgisam_book.studies.method_comparison import Brain, Maps
 Grid = Callable[[Tensor, BlockGeometry], Tensor]
 Join = Callable[[Sequence[Tensor]], Tensor]
 ERODED_MM = 2.0
+BLUR_KERNEL_PX, BLUR_PX = 9, 2.0  # side of the kernel and standard deviation, of the early released code
 ZOOMS = (0.87, 1.0, 1.15)  # within the range of the augmentation in training
 
 
@@ -99,6 +101,20 @@ def zoom(images: Tensor, by: float) -> Tensor:
     theta = torch.eye(2, 3, device=images.device)[None].expand(len(images), 2, 3) / by
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, align_corners=False)
+
+
+def times_blurred_window(method: Method) -> Method:
+    """The map times the blurred first window of the slice, scaled to 0 to 1: bright tissue weighs more.
+
+    Source: early versions of the released code of Rasoulian 2023, with the brain window; the release has the brain mask
+        in its place.
+    """
+
+    def weighted(model: nn.Module, images: Tensor, target: int) -> Tensor:
+        blurred = gaussian_blur(min_max(images[:, 0])[:, None], [BLUR_KERNEL_PX, BLUR_KERNEL_PX], [BLUR_PX, BLUR_PX])
+        return method(model, images, target) * blurred[:, 0]
+
+    return weighted
 
 
 def at_threshold(method: Method, threshold: float) -> Method:

@@ -20,6 +20,7 @@ from hgisam_book.studies.map_variants import (
     multi_scale,
     of_predicted_class,
     product,
+    times_blurred_window,
     whole_slice,
     with_flip,
     within_brain,
@@ -119,6 +120,20 @@ def test_zoom_magnifies_about_the_center_and_can_be_undone() -> None:
     assert float((zoom(zoom(smooth, 1.15), 1 / 1.15) - smooth).abs().max()) < 0.04
     mean = multi_scale(first_channel)(nn.Identity(), smooth, 1)
     assert float((mean - smooth[:, 0]).abs().max()) < 0.04
+
+
+def test_the_blurred_window_weighs_bright_tissue_by_hand() -> None:
+    images = torch.zeros(1, 3, 32, 32)
+    images[0, 0, 16, 16] = 7.0
+
+    def ones(model: nn.Module, images: Tensor, target: int) -> Tensor:
+        return torch.ones_like(images[:, 0])
+
+    weighted = times_blurred_window(ones)(nn.Identity(), images, 0)[0].numpy()
+    kernel = np.exp(-(np.arange(-4, 5) ** 2) / 8)
+    expected = np.outer(kernel, kernel) / kernel.sum() ** 2
+    np.testing.assert_allclose(weighted[12:21, 12:21], expected, atol=1e-6)
+    assert weighted[:12].max() == 0
 
 
 def test_a_mask_includes_pixels_at_its_threshold() -> None:

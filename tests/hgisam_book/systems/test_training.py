@@ -59,9 +59,7 @@ class Brightness:
 
 @pytest.fixture
 def profile() -> Profile:
-    short = (
-        "study.trainings.live={task: binary, train.epochs: 3, train.learning_rate: 0.1, train.augment.hide: 0}"
-    )
+    short = "study.trainings.live={task: binary, train.epochs: 3, train.learning_rate: 0.1, train.augment.hide: 0}"
     return load_profile("smoke", [*TINY, short])
 
 
