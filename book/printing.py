@@ -7,6 +7,7 @@ Both files are written beside the pages, and the first page links to them. Needs
 
 import base64
 import html
+import io
 import logging
 import re
 import shutil
@@ -20,6 +21,7 @@ from typing import Any
 import nbformat
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
+from PIL import Image
 from playwright.sync_api import Browser, Error, sync_playwright
 from pypdf import PdfWriter
 from pypdf.generic import DictionaryObject, NameObject, TextStringObject
@@ -49,6 +51,7 @@ HEADINGS = """() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6, [role
         .map((n) => n.textContent).join('').trim().replace(/\\s+/g, ' '))"""
 BARE = ":is(.bd-header, .bd-header-article, .bd-sidebar-secondary, .skip-link) { display: none !important; }"
 WAIT_MS = 120_000
+JPEG_QUALITY = 85
 PAGE: dict[str, Any] = {
     "format": "A4",
     "margin": {"top": "18mm", "bottom": "20mm", "left": "18mm", "right": "18mm"},
@@ -90,6 +93,14 @@ def screenshots_of(browser: Browser, page_of: Path) -> list[bytes]:
     return pictures
 
 
+def as_small_picture(png: bytes) -> tuple[str, bytes]:
+    """MIME type and content of a picture: JPEG where it is smaller, as for CT slices, else the PNG, as for charts."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    jpeg = buffer.getvalue()
+    return ("image/jpeg", jpeg) if len(jpeg) < len(png) else ("image/png", png)
+
+
 def for_print(page: str) -> str:
     """HTML of an output as well-formed XML, without styles and links between pages."""
     soup = BeautifulSoup(page, "html.parser")
@@ -121,8 +132,9 @@ def lay_out(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], pic
             got = f"{len(shown)} figures on the page {name}, {len(figures)} in the notebook"
             raise InputError("site", got, "pages of these notebooks", "Run `make book` again.")
         for (output, alt), picture in zip(figures, shown, strict=True):
-            output.data = {"image/png": base64.b64encode(picture).decode()}
-            output.metadata = {"image/png": {"alt": alt, "width": "100%"}}
+            kind, content = as_small_picture(picture)
+            output.data = {kind: base64.b64encode(content).decode()}
+            output.metadata = {kind: {"alt": alt, "width": "100%"}}
         for output in (output for cell in chapter.cells for output in cell.get("outputs", [])):
             if page := output.get("data", {}).get("text/html"):
                 output.data["text/html"] = for_print("".join(page))

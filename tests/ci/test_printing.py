@@ -6,6 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import nbformat
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -55,6 +56,17 @@ def test_an_interactive_figure_gets_its_picture_and_alternative_text(chapter: Pa
     shown = next(output for cell in staged.cells for output in cell.get("outputs", []) if "image/png" in output.data)
     assert base64.b64decode(shown.data["image/png"]) == picture()
     assert shown.metadata["image/png"]["alt"] == "one < two"
+
+
+def test_slices_are_jpeg_and_charts_png() -> None:
+    noise = np.random.default_rng(0).normal(128, 30, (200, 200)).clip(0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "PNG")
+    kind, content = printing.as_small_picture(buffer.getvalue())
+    assert kind == "image/jpeg"
+    assert len(content) < len(buffer.getvalue())
+    assert np.abs(np.asarray(Image.open(io.BytesIO(content)).convert("L"), float) - noise).mean() < 5
+    assert printing.as_small_picture(picture()) == ("image/png", picture())
 
 
 def test_html_of_outputs_becomes_well_formed_xml() -> None:

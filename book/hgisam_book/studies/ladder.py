@@ -4,6 +4,7 @@ The segmenter of boxes, balls and masks is always the same U-Net, so that only i
 on the bleeding slices of the same patients, those of the folds of the label budget.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ from hgisam_book.recorded.reuse import train_or_reuse
 from hgisam_book.studies.baselines import budget_folds, plan_budgets, weights_of
 from hgisam_book.studies.coarse_labels import COARSE, coarse_set, coarse_set_step
 from hgisam_book.studies.method_comparison import batches, dice_at_best_threshold, dice_by_slice
-from hgisam_book.studies.prices import HALF, LABEL_OF, labels_used
+from hgisam_book.studies.prices import AT_ONE_HALF, HALF, LABEL_OF, labels_used
 from hgisam_book.studies.trainings import train_all
 
 Maps = npt.NDArray[np.floating]  # [n, row, col], like masks
@@ -75,20 +76,23 @@ def exam_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | No
     )
 
 
-def ladder_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None) -> Path:
+def ladder_step(
+    profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None, systems: Sequence[str | Path] = ()
+) -> Path:
     """Dice of every method of the ladder on the bleeding test slices of the label budget's folds.
 
     Args:
         profile: Of the run, which has its maps, baselines, label budget and refinement.
         runs_dir: Folder of all runs.
         take_from: Folder of recorded runs, to reuse trainings that are the same; None to train.
+        systems: Folders with the maps of `hgisam_book.systems`.
 
     Returns:
         `runs/<profile>/price/table`: `dice.parquet` with a row per method and slice (method, fold, patient, row, dice),
         `labels.parquet` with the Dice of the coarse labels' own masks, in the same columns, and `units.json`, from
         `labels_used`.
     """
-    run = Run(profile, runs_dir)
+    run, others = Run(profile, runs_dir), [Path(source) for source in systems]
     data, weak = open_step_data(run, "ct-ich"), open_step_data(run, "rsna")
     exam, folds = exam_step(profile, runs_dir, take_from), budget_folds(data)
     sets = {label: coarse_set(coarse_set_step(profile, runs_dir, label)) for label in COARSE}
@@ -105,6 +109,7 @@ def ladder_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | 
     def work(folder: Path) -> None:
         grid = threshold_grid(profile.evaluate.thresholds)
         weak_maps = read_score_maps(*(source / "maps.zarr" for source in (mapped, refined)))
+        system_maps = read_score_maps(*(source / "maps.zarr" for source in others))
         tables = [
             _of_weak_methods(data, weak_maps, "", profile),
             _of_weak_methods(data, read_score_maps(exam / "maps.zarr"), "exam_", profile),
@@ -129,6 +134,13 @@ def ladder_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | 
                 )
                 found[f"mixed_{plan.scans}"] = _test_dice(of_val, of_test, val.truth, val, test, grid)
             found[HALF] = _overlap(_stored(weak_maps, "hgi_sam_self_trained", test) >= 0.5, test)
+            for name in sorted(LABEL_OF.keys() & system_maps.keys()):
+                of_val, of_test = (_stored(system_maps, name, slices) for slices in (val, test))
+                found[name] = (
+                    _overlap(of_test >= 0.5, test)
+                    if name in AT_ONE_HALF
+                    else _test_dice(of_val, of_test, val.truth, val, test, grid)
+                )
             tables += [_by_slice(name, fold, data, test, dice) for name, dice in found.items()]
         columns = ["method", "fold", "patient", "row", "dice"]
         ladder = pd.concat([table[columns] for table in tables], ignore_index=True)
@@ -148,6 +160,7 @@ def ladder_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | 
             "exam": read_manifest(exam)["outputs"]["maps.zarr"],
             "refined": read_manifest(refined)["outputs"]["maps.zarr"],
             "budget": read_manifest(budget)["outputs"]["dice.parquet"],
+            **{f"maps of {source.parent.name}": read_manifest(source)["outputs"]["maps.zarr"] for source in others},
             **weights_of([*unets.values(), *few.values()]),
         },
     )

@@ -111,7 +111,8 @@ def times_blurred_window(method: Method) -> Method:
     """
 
     def weighted(model: nn.Module, images: Tensor, target: int) -> Tensor:
-        blurred = gaussian_blur(min_max(images[:, 0])[:, None], [BLUR_KERNEL_PX, BLUR_KERNEL_PX], [BLUR_PX, BLUR_PX])
+        window, kernel = min_max(images[:, 0])[:, None], [BLUR_KERNEL_PX, BLUR_KERNEL_PX]
+        blurred: Tensor = gaussian_blur(window, kernel, [BLUR_PX, BLUR_PX])
         return method(model, images, target) * blurred[:, 0]
 
     return weighted

@@ -20,14 +20,20 @@ from hgisam_book.studies.coarse_labels import COARSE, boxes
 
 SHIPPED = Path(__file__).with_name("prices.yaml")
 HALF = "self_trained_half"  # the self-trained U-Net at a probability of one half: its threshold saw no mask
+SAM_MASKS = ("sam_box", "sam_point", "sam_point_box", "sam_box_mean", "sam_rectified")
 LABEL_OF = {  # method → what it learns from, beside thresholds; for budgets and mixtures see `label_of`
     "smooth_hu_threshold": "nothing",
-    **dict.fromkeys(("exam_hgi_sam", "exam_hgi_sam_otsu", "exam_swin_sam", "exam_grad_cam"), "exam"),
+    **dict.fromkeys(("exam_hgi_sam", "exam_hgi_sam_otsu", "exam_swin_sam", "exam_grad_cam", "exam_mil"), "exam"),
+    **dict.fromkeys(("hgi_sam", "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "hgi_sam_refined"), "slice"),
     **dict.fromkeys(
-        ("hgi_sam", "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "hgi_sam_refined", HALF), "slice"
+        (HALF, "slice_mil", "resnet_slices", "resnet_lstm", "resnet_lstm_pseudo", "resnet_lstm_unet"), "slice"
     ),
-    **{label: label for label in COARSE},
+    **dict.fromkeys(("box", "box_otsu", *SAM_MASKS), "box"),
+    **dict.fromkeys(("ball", "focal_segnet", "focal_segnet_crf"), "ball"),
 }
+# their masks are where a probability is one half, or follow from a rule: no threshold saw a mask
+AT_ONE_HALF = ("resnet_lstm_pseudo", "resnet_lstm_unet", "box_otsu", *SAM_MASKS, "focal_segnet", "focal_segnet_crf")
+MASK_FREE = (HALF, "hgi_sam_otsu", "exam_hgi_sam_otsu", *COARSE, *AT_ONE_HALF)
 Units = dict[str, float]
 Rows = npt.NDArray[np.int64]
 
@@ -131,8 +137,8 @@ def labels_used(
             training["mask"] = annotated(scans)
         if label in COARSE:
             training[label], selection = of_role["train"], {label: of_role["val"]}
-        if method == HALF or method.endswith("_otsu"):
-            del selection["mask"]
+        if method in MASK_FREE:
+            selection.pop("mask", None)
         found[method] = {"training": training, "selection": selection}
     return found
 

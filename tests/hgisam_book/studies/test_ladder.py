@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+import zarr
 
 from hgisam.config.profile import load_profile
+from hgisam.data.prepared import open_prepared
 from hgisam.pipeline import evaluate_step, map_step, train_step
-from hgisam.runs.files import read_json
+from hgisam.runs.files import read_json, write_json
 from hgisam_book import figures
 from hgisam_book.recorded.runs import record_run
 from hgisam_book.studies import label_budget_step, refine_step
@@ -21,7 +25,7 @@ TRAININGS = json.dumps({"unet": SMALL_UNET, "hgi_sam_refined": SMALL_UNET, "exam
 METHODS = {
     "smooth_hu_threshold", "exam_hgi_sam", "exam_hgi_sam_otsu", "exam_grad_cam", "exam_swin_sam", "hgi_sam",
     "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "hgi_sam_refined", "self_trained_half", "box", "ball",
-    "unet_1", "unet_2", "unet_all", "mixed_1", "mixed_2",
+    "unet_1", "unet_2", "unet_all", "mixed_1", "mixed_2", "box_otsu", "sam_box", "slice_mil",
 }  # fmt: skip
 
 
@@ -47,8 +51,33 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluate_step(profile, runs)
     label_budget_step(profile, runs)
     refine_step(profile, runs)
-    ladder_step(profile, runs)
+    ladder_step(profile, runs, systems=[other_system(runs / "smoke")])
     return runs / "smoke"
+
+
+def other_system(run: Path) -> Path:
+    """Maps of a system that has seen the masks: as a probability of 0.6, and of 0.4."""
+    folder = run / "price" / "perfect" / "maps"
+    root: Any = zarr.open_group(folder / "maps.zarr", mode="w")
+    mask = open_prepared(run / "prepared" / "ct-ich").mask
+    assert mask is not None
+    for name, value in (("box_otsu", 0.6), ("sam_box", 0.4), ("slice_mil", 0.4), ("unknown", 1.0)):
+        root.create_array(name, data=(value * (mask[:] > 0)).astype(np.float16))
+    made = {key: {} for key in ("inputs", "packages")} | {"outputs": {"maps.zarr": "0"}, "step": "price/perfect/maps"}
+    hardware = {"processor": "", "cores": 1, "memory_gib": 1, "gpu": []}
+    profile = {"name": "smoke", "train": {}, "model": {}, "compute": {}}
+    write_json(folder / "manifest.json", {**made, "hardware": hardware, "profile": profile})
+    return folder
+
+
+def test_maps_of_other_systems_are_rows_too(run: Path) -> None:
+    dice = pd.read_parquet(run / "price" / "table" / "dice.parquet").groupby("method")["dice"].mean()
+    assert dice["box_otsu"] == 1  # at one half
+    assert dice["sam_box"] == 0  # likewise, below
+    assert dice["slice_mil"] == 1  # at a threshold chosen on masks
+    units = read_json(run / "price" / "table" / "units.json")
+    assert set(units["sam_box"]["selection"]) == {"box"}
+    assert set(units["slice_mil"]["selection"]) == {"slice", "mask"}
 
 
 def test_every_method_is_tested_on_the_same_slices(run: Path) -> None:
