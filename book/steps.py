@@ -30,6 +30,7 @@ class Step:
         cores: Cores that it takes on one machine: "one"; or a "share" of all (`cores_of`), if it generates, trains,
             maps a whole cohort or measures speed.
         takes: True if it can reuse networks of recorded runs; it then has a parameter `take_from`.
+        prompts: True if it uses Segment Anything where `make sam` has fetched it.
     """
 
     notebook: str
@@ -39,6 +40,7 @@ class Step:
     gpus: str = "none"
     cores: str = "one"
     takes: bool = False
+    prompts: bool = False
 
 
 STEPS = {
@@ -112,12 +114,25 @@ STEPS = {
         Step("18_data_report", ("02_data_preparation",), ()),
         Step("19_how_real", ("02_data_preparation",), (), shows="recorded"),
         Step(
+            "21_other_systems",
+            ("05_hgi_sam",),
+            tuple(
+                f"price/{name}/maps/manifest.json"
+                for name in ("exam_mil", "slice_mil", "resnet_lstm_unet", "box_detector", "focal_segnet")
+            ),
+            gpus="all",
+            cores="share",
+            takes=True,
+            prompts=True,
+        ),
+        Step(
             "20_price_of_a_label",
-            ("11_baselines", "12_refined_maps"),
+            ("11_baselines", "12_refined_maps", "21_other_systems"),
             ("price/table/manifest.json",),
             gpus="all",
             cores="share",
             takes=True,
+            prompts=True,
         ),
     )
 }
@@ -178,7 +193,8 @@ def made_from(step: Step, profile: Profile, take_from: str) -> str:
         take_from: Folder of recorded runs, or "".
     """
     notebook = BOOK / f"{step.notebook}.ipynb"
-    files = [*shown_files(step), *reusable_files(step, take_from)]
+    graphs = sorted((BOOK.parent / "sam").glob("*.onnx")) if step.prompts else []
+    files = [*shown_files(step), *reusable_files(step, take_from), *graphs]
     return fingerprint(
         settings=profile.model_dump(mode="json"),
         inputs={os.path.relpath(path, BOOK): sha256_of(path) for path in files},
