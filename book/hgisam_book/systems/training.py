@@ -42,13 +42,11 @@ Maps = npt.NDArray[np.float32]
 
 
 class System(Protocol):
-    """A system that learns from little.
+    """A system that learns from little."""
 
-    Attributes:
-        name: Of its training in `study.trainings`, and of its maps.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Of its training in `study.trainings`, and of its maps."""
 
     def network(self, profile: Profile) -> nn.Module:
         """A network with random weights."""

@@ -1,0 +1,118 @@
+"""The sequence network: what the LSTM passes on, what Grad-CAM shows, and that it learns."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hgisam.config.profile import Profile, load_profile
+from hgisam.data.prepared import PreparedDataset, open_prepared
+from hgisam.maps.combine import to_unit_range, upsample
+from hgisam_book.systems import sequence_cam
+from hgisam_book.systems.sequence_cam import SequenceCam, SequenceNetwork, slice_cams
+from hgisam_book.systems.training import fit_system, load_system, read_slices, scans
+from tests.conftest import TINY, make_prepared
+
+SYSTEMS = [SequenceCam(), SequenceCam(with_lstm=False)]
+
+
+@pytest.fixture
+def profile() -> Profile:
+    own = [f"study.trainings.resnet_lstm.train.{key}" for key in ("epochs=4", "learning_rate=3.0e-3")]
+    still = [f"train.augment.{key}=0" for key in ("rotate_deg", "scale", "shift", "gain", "blur_px")]
+    return load_profile("smoke", [*TINY, *own]).variant("resnet_lstm", ["train.batch_size=2", *still])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> PreparedDataset:
+    return open_prepared(make_prepared(tmp_path / "set", patients=8, with_mask=False))
+
+
+def network_of(system: SequenceCam, profile: Profile) -> SequenceNetwork:
+    torch.manual_seed(0)
+    return system.network(profile).eval()
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+@torch.no_grad()
+def test_only_the_lstm_tells_a_slice_of_its_neighbors(system: SequenceCam, profile: Profile) -> None:
+    network, images = network_of(system, profile), torch.rand(4, 3, 32, 32)
+    before = network(images, [4])
+    changed = images.clone()
+    changed[2] = 0
+    moved = (network(changed, [4]) - before).abs() > 1e-6
+    assert moved.tolist() == ([True] * 4 if system.with_lstm else [False, False, True, False])
+    parted = (network(changed, [2, 2]) - network(images, [2, 2])).abs() > 1e-6
+    assert parted.tolist() == [False, False, True, system.with_lstm]  # no context from another scan
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+@torch.no_grad()
+def test_scans_of_a_batch_get_the_logits_that_they_get_alone(system: SequenceCam, profile: Profile) -> None:
+    network, images = network_of(system, profile), torch.rand(7, 3, 32, 32)
+    parts = [network(part, [len(part)]) for part in (images[:2], images[2:6], images[6:])]
+    assert torch.allclose(network(images, [2, 4, 1]), torch.cat(parts), atol=1e-5)
+
+
+@pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
+def test_the_maps_are_grad_cam(system: SequenceCam, profile: Profile, data: PreparedDataset) -> None:
+    network, slices = network_of(system, profile), read_slices(data, scans(data)[0], profile)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        found = slice_cams(network, slices, torch.tensor([True, False, True, True, False, True]))
+    features = network.features(slices.images)
+    for at in (0, 2, 3, 5):  # by autograd through the average of the whole feature map
+        logit = network.logits(features.mean(dim=(2, 3)), [6])[at]
+        (gradient,) = torch.autograd.grad(logit, features, retain_graph=True)
+        cam = (gradient[at].mean(dim=(1, 2))[:, None, None] * features[at]).sum(dim=0).relu()
+        expected = to_unit_range(upsample(cam[None], (32, 32)), slices.brain[at : at + 1])[0]
+        assert np.allclose(found[at], expected.detach(), atol=1e-4)
+    assert not found[[1, 4]].any()
+    assert found.max() == 1
+    assert not found[slices.brain.numpy() == 0].any()
+
+
+def test_the_smallest_weights_of_the_loss_are_those_of_the_larger_class(
+    profile: Profile, data: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence_cam, "LONGEST", 4)
+    (first, *_), (second, *_) = (list(SequenceCam().examples(data, profile, epoch)) for epoch in (0, 1))
+    assert first.positive_weight == pytest.approx(20 / 4)  # two of four patients bleed in two of six slices
+    assert [len(rows) for rows in first.scans] == [4, 4]
+    assert all((np.diff(rows) == 1).all() for rows in first.scans)
+    assert any(a.tolist() != b.tolist() for a, b in zip(first.scans, second.scans, strict=True))
+    train = {tuple(rows) for rows in scans(data, "train")}
+    monkeypatch.undo()
+    seen = [tuple(rows) for step in SequenceCam().examples(data, profile, 0) for rows in step.scans]
+    assert sorted(seen) == sorted(train)  # each scan once
+
+
+def test_the_loss_weighs_bleeding_slices(profile: Profile, data: PreparedDataset) -> None:
+    example, system = next(SequenceCam().examples(data, profile, 0)), SequenceCam()
+    network = network_of(system, profile)
+    logits: list[Tensor] = []
+    network.register_forward_hook(lambda *args: logits.append(args[2]))
+    loss = system.loss(network, example)
+    bleeds = data.slices["any"].to_numpy()[np.concatenate(example.scans)]
+    p = logits[0].sigmoid().detach().numpy()
+    expected = -np.where(bleeds == 1, example.positive_weight * np.log(p), np.log(1 - p)).mean()
+    assert float(loss) == pytest.approx(expected, rel=1e-4)
+
+
+def test_it_learns_where_the_bright_square_is(profile: Profile, data: PreparedDataset, tmp_path: Path) -> None:
+    system, brighter = SequenceCam(), replace(data, hu=np.where(data.hu[:] == 70, 100, data.hu[:]))
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        fit_system(system, profile, brighter, tmp_path / name)
+    network, own = load_system(system, tmp_path / "first")
+    again, _ = load_system(system, tmp_path / "second")
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+    assert system.validate(network, brighter, own) > 0.95
+    (rows,) = (rows for rows in scans(brighter) if brighter.slices["study"].iloc[rows[0]] == "s2")  # of validation
+    maps = system.maps(network, brighter, rows, own)["resnet_lstm"]
+    bright, brain = brighter.hu[rows] == 100, brighter.brain[rows] > 0
+    bled = [2, 3]
+    assert maps[bled].any()
+    assert maps[bled][bright[bled]].mean() > 2 * maps[bled][brain[bled] & ~bright[bled]].mean()
