@@ -66,9 +66,7 @@ def _blood(values: npt.NDArray[np.floating]) -> Bools:
 
 def _near_peak(mask: Bools, cam: npt.NDArray[np.floating], reach_px: float) -> Bools:
     """The connected parts of a mask [row, col], across corners too, that come within reach of the maximum of a map."""
-    rows, cols = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    row, col = divmod(int(cam.argmax()), cam.shape[1])
-    around = np.hypot(rows - row, cols - col) <= reach_px
+    around = ndimage.distance_transform_edt(cam < cam.max()) <= reach_px
     parts = label(mask, connectivity=2)  # type: ignore[no-untyped-call]
     near: Bools = np.isin(parts, parts[mask & around])
     return near & mask

@@ -7,14 +7,12 @@ direction and size of the LSTM, kind of map, loss and optimizer are our choice: 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
-from timm.layers.norm import GroupNorm
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 
@@ -26,7 +24,6 @@ from hgisam_book.systems.training import Maps, Rows, Slices, read_slices, scans
 INPUT_PX = 96  # side of the slices that the encoder sees, by average pooling of larger ones
 CHANNELS = (32, 64, 128, 256)  # half of ResNet-18's: four times faster
 STRIDE = 8  # of the last feature map, by dilated convolutions: 12 × 12 cells of 17 mm, where the usual stride has 3 × 3
-GROUPS = 8  # of group normalization: batch statistics of the similar slices of few scans do not hold for other scans
 HIDDEN = 128  # units of the LSTM per direction
 LONGEST = 48  # contiguous slices of a scan per optimizer step, for memory; maps always see the whole scan
 CERTAIN = 0.5  # probability of bleeding from which a slice gets a map
@@ -34,6 +31,9 @@ CERTAIN = 0.5  # probability of bleeding from which a slice gets a map
 
 class SequenceNetwork(nn.Module):
     """ResNet-18 of half width, global average, bidirectional LSTM or none, and a logit per slice.
+
+    It keeps ResNet's batch normalization, so that a step needs several scans. Group normalization does not depend on
+    the batch, but a bleed changes the statistics of its whole slice: the network finds it anywhere, and so do the maps.
 
     Args:
         windows: Channels of a slice.
@@ -44,7 +44,7 @@ class SequenceNetwork(nn.Module):
         super().__init__()
         self.encoder = timm.create_model(
             "resnet18", pretrained=False, in_chans=windows, num_classes=0, global_pool="", channels=CHANNELS,
-            output_stride=STRIDE, norm_layer=partial(GroupNorm, num_groups=GROUPS),
+            output_stride=STRIDE,
         )  # fmt: skip
         self.lstm = nn.LSTM(CHANNELS[-1], HIDDEN, bidirectional=True) if with_lstm else None
         self.head = nn.Linear(2 * HIDDEN if with_lstm else CHANNELS[-1], 1)

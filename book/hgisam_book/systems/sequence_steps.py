@@ -114,6 +114,9 @@ def write_pseudo_set(network: SequenceNetwork, profile: Profile, weak: PreparedD
             if bleeding.any():
                 cams = slice_cams(network, read_slices(weak, scan, profile), torch.from_numpy(bleeding))[bleeding]
                 dense = pseudo_masks(hu[explained], brain[explained], cams, pixel_mm)
+                empty = ~dense.any(axis=(1, 2))  # wrong in a slice that bleeds: then the region is the whole brain
+                images, region = hu[explained][empty], brain[explained][empty]
+                dense[empty] = pseudo_masks(images, region, (region > 0).astype(np.float32), pixel_mm)
                 mask[explained] = dense * MASK_VALUES["unspecified"]
             yield hu, brain, mask
 

@@ -201,7 +201,7 @@ def fit_system(system: System, profile: Profile, data: PreparedDataset, folder: 
         seconds = round(time.perf_counter() - started, 1)
         row = {"epoch": epoch + 1, "train_loss": float(np.mean(losses)), "val_score": score, "seconds": seconds}
         history.append(row)
-        if score > best:
+        if score >= best:  # of equal ones the last, which has trained longest
             save_tensors(folder / "model.safetensors", network.state_dict())
             about = {
                 "system": system.name,
