@@ -2,4 +2,7 @@
 
 - `training`: one training loop for all of them, and the reuse of their recorded networks.
 - `extraction`: their maps of a prepared set.
+- `sequence_cam`: a ResNet per slice, an LSTM over the slices of a scan, and Grad-CAM; from labels of slices.
+- `pseudo_masks`: masks from these maps and from HU, by a rule that reads no mask.
+- `sequence_steps`: the steps of both, and of a U-Net that is trained on the pseudo-masks.
 """

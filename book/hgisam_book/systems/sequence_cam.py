@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import timm
 import torch
 import torch.nn.functional as F
@@ -19,13 +20,14 @@ from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
 from hgisam.maps.combine import to_unit_range, upsample
+from hgisam.models.device import autocast, choose_device
 from hgisam_book.systems.training import Maps, Rows, Slices, read_slices, scans
 
 INPUT_PX = 96  # side of the slices that the encoder sees, by average pooling of larger ones
 CHANNELS = (32, 64, 128, 256)  # half of ResNet-18's: four times faster
 STRIDE = 8  # of the last feature map, by dilated convolutions: 12 × 12 cells of 17 mm, where the usual stride has 3 × 3
 HIDDEN = 128  # units of the LSTM per direction
-LONGEST = 48  # contiguous slices of a scan per optimizer step, for memory; maps always see the whole scan
+LENGTH = 12  # contiguous slices of a scan per epoch, a third of a scan, for time; maps see the whole scan
 CERTAIN = 0.5  # probability of bleeding from which a slice gets a map
 
 
@@ -75,7 +77,7 @@ class ScanBatch:
 
     Attributes:
         data, profile, epoch: As in `read_slices`.
-        scans: Rows of each scan, or of a part of it.
+        scans: Rows of a part of each scan.
         positive_weight: Weight of a bleeding slice in the loss; that of another slice is 1.
     """
 
@@ -106,18 +108,17 @@ class SequenceCam:
         return SequenceNetwork(len(profile.windows), with_lstm=self.with_lstm)
 
     def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[ScanBatch]:
-        """All training scans in random order, `train.batch_size` per step; of long ones a random part of `LONGEST`."""
+        """A random part of each training scan, `train.batch_size` per step; of bleeding scans, a part that bleeds."""
         rng = np.random.default_rng((profile.seed, epoch))
-        bleeds = data.slices["any"].iloc[data.rows("train")] == 1
+        bleeds = data.slices["any"].to_numpy() == 1
         found, count = scans(data, "train"), profile.train.batch_size
-        starts = [int(rng.integers(max(len(rows) - LONGEST, 0) + 1)) for rows in found]
-        order = rng.permutation(len(found))
-        for first in range(0, len(order), count):
-            parts = [found[at][starts[at] : starts[at] + LONGEST] for at in order[first : first + count]]
-            yield ScanBatch(data, profile, epoch, parts, positive_weight=float((~bleeds).sum() / bleeds.sum()))
+        parts = [_part(found[at], bleeds[found[at]], rng) for at in rng.permutation(len(found))]
+        bleeding = bleeds[np.concatenate(parts)].mean()
+        for first in range(0, len(parts), count):
+            yield ScanBatch(data, profile, epoch, parts[first : first + count], float((1 - bleeding) / bleeding))
 
     def loss(self, network: nn.Module, example: ScanBatch) -> Tensor:
-        """Binary cross-entropy per slice, both classes of the training set with the same weight in total."""
+        """Binary cross-entropy per slice, both classes of an epoch with the same weight in total."""
         device = next(network.parameters()).device
         with torch.autocast(device.type, enabled=False):  # HU need more digits than bfloat16 has
             read = [read_slices(example.data, rows, example.profile, example.epoch) for rows in example.scans]
@@ -129,7 +130,8 @@ class SequenceCam:
     def validate(self, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
         """AUROC of the validation slices."""
         found = scans(data, "val")
-        logits = [network(read_slices(data, rows, profile).images, [len(rows)]) for rows in found]
+        with autocast(profile.compute.precision, choose_device(profile.compute.accelerator)):
+            logits = [network(read_slices(data, rows, profile).images, [len(rows)]) for rows in found]
         return float(roc_auc_score(data.slices["any"].iloc[np.concatenate(found)] == 1, torch.cat(logits).cpu()))
 
     def maps(self, network: nn.Module, data: PreparedDataset, rows: Rows, profile: Profile) -> dict[str, Maps]:
@@ -139,6 +141,14 @@ class SequenceCam:
         """
         assert isinstance(network, SequenceNetwork)
         return {self.name: slice_cams(network, read_slices(data, rows, profile))}
+
+
+def _part(rows: Rows, bleeds: npt.NDArray[np.bool_], rng: np.random.Generator) -> Rows:
+    """At most `LENGTH` contiguous rows of a scan, around a random slice that bleeds, or any if none does."""
+    length = min(LENGTH, len(rows))
+    around = rng.choice(np.flatnonzero(bleeds == bleeds.max()))
+    start = np.clip(around - rng.integers(length), 0, len(rows) - length)
+    return rows[start : start + length]
 
 
 def slice_cams(network: SequenceNetwork, slices: Slices, chosen: Tensor | None = None) -> Maps:

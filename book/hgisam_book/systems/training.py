@@ -42,13 +42,11 @@ Maps = npt.NDArray[np.float32]
 
 
 class System(Protocol):
-    """A system that learns from little.
+    """A system that learns from little."""
 
-    Attributes:
-        name: Of its training in `study.trainings`, and of its maps.
-    """
-
-    name: str
+    @property
+    def name(self) -> str:
+        """Of its training in `study.trainings`, and of its maps."""
 
     def network(self, profile: Profile) -> nn.Module:
         """A network with random weights."""
@@ -203,7 +201,7 @@ def fit_system(system: System, profile: Profile, data: PreparedDataset, folder: 
         seconds = round(time.perf_counter() - started, 1)
         row = {"epoch": epoch + 1, "train_loss": float(np.mean(losses)), "val_score": score, "seconds": seconds}
         history.append(row)
-        if score > best:
+        if score >= best:  # of equal ones the last, which has trained longest
             save_tensors(folder / "model.safetensors", network.state_dict())
             about = {
                 "system": system.name,

@@ -89,19 +89,24 @@ def test_only_slices_that_the_network_calls_bleeding_get_a_map(profile: Profile,
     assert found[(logits >= logits.median()).numpy()].any()
 
 
-def test_an_epoch_has_each_scan_once_and_a_part_of_long_ones(
+def test_an_epoch_has_a_part_of_each_scan_that_bleeds_where_the_scan_does(
     profile: Profile, data: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequence_cam, "LONGEST", 4)
-    (first, *_), (second, *_) = (list(SequenceCam().examples(data, profile, epoch)) for epoch in (0, 1))
-    assert first.positive_weight == pytest.approx(20 / 4)  # two of four patients bleed in two of six slices
-    assert [len(rows) for rows in first.scans] == [4, 4]
-    assert all((np.diff(rows) == 1).all() for rows in first.scans)
-    assert any(a.tolist() != b.tolist() for a, b in zip(first.scans, second.scans, strict=True))
-    train = {tuple(rows) for rows in scans(data, "train")}
-    monkeypatch.undo()
-    seen = [tuple(rows) for step in SequenceCam().examples(data, profile, 0) for rows in step.scans]
-    assert sorted(seen) == sorted(train)  # each scan once
+    whole = [tuple(rows) for step in SequenceCam().examples(data, profile, 0) for rows in step.scans]
+    assert sorted(whole) == sorted(tuple(rows) for rows in scans(data, "train"))  # shorter ones
+    monkeypatch.setattr(sequence_cam, "LENGTH", 3)
+    bleeds, starts = data.slices["any"].to_numpy() == 1, set()
+    for epoch in range(20):
+        steps = list(SequenceCam().examples(data, profile, epoch))
+        parts = [rows for step in steps for rows in step.scans]
+        assert [len(step.scans) for step in steps] == [2, 2]
+        assert all(np.diff(rows).tolist() == [1, 1] for rows in parts)
+        assert len({data.slices["study"].iloc[rows[0]] for rows in parts}) == 4
+        assert sum(bleeds[rows].any() for rows in parts) == 2
+        bleeding = bleeds[np.concatenate(parts)].mean()
+        assert steps[0].positive_weight == pytest.approx((1 - bleeding) / bleeding)
+        starts |= {int(data.slices["slice_index"].iloc[rows[0]]) for rows in parts if bleeds[rows].any()}
+    assert starts == {0, 1, 2, 3}  # slices 2 and 3 of six bleed
 
 
 def test_the_loss_weighs_bleeding_slices(profile: Profile, data: PreparedDataset) -> None:

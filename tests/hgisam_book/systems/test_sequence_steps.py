@@ -26,12 +26,12 @@ def profile_with(*more: str) -> Profile:
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory: pytest.TempPathFactory) -> SequenceRun:
-    """All steps of a run whose prepared sets have bleeds of 16 patients each."""
+    """All steps of a run whose prepared sets have 12 patients each."""
     runs = tmp_path_factory.mktemp("runs")
     for name, splits in (("rsna", ("train", "val")), ("ct-ich", ("test", "val"))):
         with_mask = name == "ct-ich"
         make_prepared(
-            runs / "smoke" / "prepared" / name, patients=16, splits=splits, seed=len(name), with_mask=with_mask
+            runs / "smoke" / "prepared" / name, patients=12, splits=splits, seed=len(name), with_mask=with_mask
         )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sequence_cam, "CHANNELS", (16, 16, 32, 32))
@@ -63,7 +63,7 @@ def test_the_rule_is_that_of_the_maps(steps: SequenceRun) -> None:
 def test_only_bleeding_slices_get_a_pseudo_mask(steps: SequenceRun) -> None:
     pseudo = open_prepared(steps.maps["resnet_lstm_unet"].parent / "labels" / "dataset")
     bleeds = pseudo.slices["any"].to_numpy() == 1
-    assert bleeds.sum() == (~bleeds).sum() == 16
+    assert bleeds.sum() == (~bleeds).sum() == 12
     assert pseudo.mask is not None
     masks = pseudo.mask[:] > 0
     assert not masks[~bleeds].any()
