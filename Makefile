@@ -25,7 +25,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/_build/pip
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help book print test check smoke wheel lint serve clean clean-runs environment
+.PHONY: help book print test check smoke wheel lint sam serve clean clean-runs environment
 
 help: ## list the targets
 	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path] [TRAIN=all] [TAKE_FROM=book/recorded]"
@@ -72,6 +72,9 @@ lint: $(STAMP) ## run lint, types, spelling
 	@$(BIN)/python ci/write_numbers.py --check
 	@$(BIN)/python ci/check_notebooks.py
 	@$(BIN)/python ci/check_exercises.py
+
+sam: $(STAMP) ## fetch a small Segment Anything (37 MB, needs npm) into sam/, for the ladder of labels
+	@$(BIN)/python ci/fetch_sam.py sam
 
 serve: ## serve the book at http://127.0.0.1:8000
 	@test -f _build/html/index.html || { echo "There is no rendered book yet: run make book" >&2; exit 2; }

@@ -8,7 +8,7 @@
 An annotator would give such labels without a mask; here they are derived from masks, and are as good as labels can be.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -107,17 +107,35 @@ def masks_of_boxes(hu: npt.NDArray[np.number], brain: npt.NDArray[np.uint8], mas
 
     Source: Otsu, A threshold selection method from gray-level histograms, 1979; scikit-image.
     """
-    tissue, dense = (brain > 0) & (hu < BONE_HU), np.zeros(mask.shape, bool)
-    for image, inside, bleeds, found in zip(hu.astype(np.float32), tissue, mask, dense, strict=True):
-        smooth, _ = masked_blur(
-            image, inside.astype(np.float32), lambda a: ndimage.gaussian_filter(a, SMOOTHING_MM / pixel_mm)
-        )
-        for box in boxes(bleeds):
-            around = tuple(slice(max(side.start - MARGIN_PX, 0), side.stop + MARGIN_PX) for side in box)
-            values = smooth[around][inside[around]]
-            if values.size:  # a bleed may lie outside a brain mask
-                threshold = threshold_otsu(values)  # type: ignore[no-untyped-call]
-                found[box] |= inside[box] & (smooth[box] >= threshold)
+    slices = zip(hu, brain, mask, strict=True)
+    return np.stack([dense_in_boxes(image, inside, boxes(bleeds), pixel_mm) for image, inside, bleeds in slices])
+
+
+def dense_in_boxes(
+    hu: npt.NDArray[np.number], brain: npt.NDArray[np.uint8], found: Sequence[Box], pixel_mm: float
+) -> Bools:
+    """Brain above Otsu's threshold of its box, in smoothed HU, in any of the boxes of a slice.
+
+    Args:
+        hu, brain: [row, col].
+        found: Boxes within the slice.
+        pixel_mm: Pixel pitch.
+
+    Returns:
+        [row, col].
+    """
+    tissue, dense = (brain > 0) & (hu < BONE_HU), np.zeros(hu.shape, bool)
+    smooth, _ = masked_blur(
+        hu.astype(np.float32),
+        tissue.astype(np.float32),
+        lambda a: ndimage.gaussian_filter(a, SMOOTHING_MM / pixel_mm),
+    )
+    for box in found:
+        around = tuple(slice(max(side.start - MARGIN_PX, 0), side.stop + MARGIN_PX) for side in box)
+        values = smooth[around][tissue[around]]
+        if values.size:  # a bleed may lie outside a brain mask
+            threshold = threshold_otsu(values)  # type: ignore[no-untyped-call]
+            dense[box] |= tissue[box] & (smooth[box] >= threshold)
     return dense
 
 

@@ -5,4 +5,6 @@
 - `sequence_cam`: a ResNet per slice, an LSTM over the slices of a scan, and Grad-CAM; from labels of slices.
 - `pseudo_masks`: masks from these maps and from HU, by a rule that reads no mask.
 - `sequence_steps`: the steps of both, and of a U-Net that is trained on the pseudo-masks.
+- `box_detector`: a detector that learns from boxes, and masks of its boxes, after Spiegler et al.
+- `segment_anything`: masks of prompts by a small Segment Anything, and of shifted boxes.
 """

@@ -19,7 +19,11 @@ from hgisam_book.systems.training import System, load_system, scans
 
 
 def system_maps_step(
-    system: System, profile: Profile, runs_dir: str | Path, trained: Mapping[int | None, Path]
+    system: System,
+    profile: Profile,
+    runs_dir: str | Path,
+    trained: Mapping[int | None, Path],
+    inputs: Mapping[str, str] | None = None,
 ) -> Path:
     """Score maps of a trained system on the prepared `ct-ich` set.
 
@@ -29,6 +33,7 @@ def system_maps_step(
         runs_dir: Folder of all runs.
         trained: Fold that a network held out → its folder, from `train_system`; None → one that saw no slice of the
             set.
+        inputs: Name → hash of what else the maps depend on, e.g. the files of another network.
 
     Returns:
         `runs/<profile>/price/<system>/maps`: `maps.zarr`, with an array [slice, row, col] for each of its maps, and for
@@ -48,6 +53,7 @@ def system_maps_step(
         sections=("maps", "compute"),
         inputs={
             "prepared/ct-ich": data.fingerprint,
+            **(inputs or {}),
             **{f"network {fold}": read_manifest(at)["outputs"]["model.safetensors"] for fold, at in trained.items()},
         },
     )
