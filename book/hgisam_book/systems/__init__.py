@@ -7,4 +7,7 @@
 - `sequence_steps`: the steps of both, and of a U-Net that is trained on the pseudo-masks.
 - `box_detector`: a detector that learns from boxes, and masks of its boxes, after Spiegler et al.
 - `segment_anything`: masks of prompts by a small Segment Anything, and of shifted boxes.
+- `focal_segnet`: FocalSegNet, a U-Net of focal modulation that learns from balls.
+- `dense_crf`: its dense CRF, from large balls to dense bleeds.
+- `lesions`: Dice of lesions by its published rule, and of all lesions.
 """

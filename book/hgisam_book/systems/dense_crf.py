@@ -3,9 +3,9 @@
 Every pair of brain voxels is connected, and mean-field inference passes messages between them by two Gaussian filters:
 one in space, the other, bilateral, in space and HU. Both run on a grid, in time linear in the number of voxels.
 
-Source: Krähenbühl and Koltun, Efficient inference in fully connected CRFs with Gaussian edge potentials, NIPS 2011, with
-    the bilateral grid of Paris and Durand (IJCV 2009) in place of the permutohedral lattice. Weights and number of steps
-    as in the code of FocalSegNet (Rasoulian et al., arXiv 2308.03001).
+Source: Krähenbühl and Koltun, Efficient inference in fully connected CRFs with Gaussian edge potentials, NIPS 2011,
+    with the bilateral grid of Paris and Durand (IJCV 2009) in place of the permutohedral lattice. Weights and number of
+    steps as in the code of FocalSegNet (Rasoulian et al., arXiv 2308.03001).
 """
 
 from itertools import product
@@ -18,9 +18,9 @@ from scipy.special import expit, logit
 
 Floats = npt.NDArray[np.float32]
 
-# Kernels in physical units, fixed beforehand: no mask chose them. Distances are those of FocalSegNet, 18 and 80 voxels of
-# about 0.4 mm. HU instead of its 3 standard deviations of the patch: blood is 20 to 35 HU denser than brain, which is
-# four standard deviations and more, and noise of a thick slice is 3 to 5 HU, which is one.
+# Kernels in physical units, fixed beforehand: no mask chose them. Distances are those of FocalSegNet, 18 and 80 voxels
+# of about 0.4 mm. HU in place of its 3 standard deviations of the patch: blood is 20 to 35 HU denser than brain, which
+# is four standard deviations and more, and noise of a thick slice is 3 to 5 HU, which is one.
 GAUSSIAN_MM, GAUSSIAN_WEIGHT = 7.2, 3.0
 BILATERAL_MM, BILATERAL_HU, BILATERAL_WEIGHT = 32.0, 5.0, 9.0
 HU_RANGE = (0.0, 100.0)  # of soft tissue and blood; what is beyond is clipped

@@ -3,14 +3,15 @@
 The network learns the balls as they are; that masks are smaller and denser than balls comes from the dense CRF alone.
 
 Source: Rasoulian et al., Weakly supervised segmentation of intracranial aneurysms using a novel 3D focal modulation
-    UNet, arXiv 2308.03001, after its authors' code of March 2023. Blocks, widths, decoder, loss and optimizer are theirs.
-    Ours, since CT slices are thick where their angiograms are isotropic: strides and kernels along z, patches, and
-    windows of CT in place of standardised patches. Augmentation and learning rate schedule are those of the profile.
+    UNet, arXiv 2308.03001, after its authors' code of March 2023. Blocks, widths, decoder, loss and optimizer are
+    theirs. Ours, since CT slices are thick where their angiograms are isotropic: strides and kernels along z, patches,
+    and windows of CT in place of standardised patches. Augmentation and schedule are those of the profile.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,7 +46,7 @@ Batch = tuple[Tensor, Tensor]  # images [B, windows, slice, row, col] and masks 
 
 
 class FocalModulation(nn.Module):
-    """Focal modulation: each voxel's query times a mixture of contexts of growing reach, whose shares the voxel chooses.
+    """Focal modulation: the query of a voxel times a mixture of contexts of growing reach, by gates of the voxel.
 
     Args:
         channels: Of the features.
@@ -59,8 +60,9 @@ class FocalModulation(nn.Module):
         self.split = [channels, channels, len(KERNELS) + 1]  # query, context, gates
         self.project = nn.Linear(channels, sum(self.split))
         sizes = [(1 if flat else side, side, side) for side in KERNELS]
-        options = {"padding": "same", "groups": channels, "bias": False}
-        self.contexts = nn.ModuleList(nn.Conv3d(channels, channels, size, **options) for size in sizes)
+        self.contexts = nn.ModuleList(
+            nn.Conv3d(channels, channels, size, padding="same", groups=channels, bias=False) for size in sizes
+        )
         self.modulator = nn.Linear(channels, channels)  # the convolution 1 × 1 × 1
         self.out = nn.Linear(channels, channels)
 
@@ -104,9 +106,8 @@ class FocalBlock(nn.Module):
 class Downsample(nn.Module):
     """A strided convolution and a norm, from volumes [B, C, D, H, W] to features [B, D, H, W, C]."""
 
-    def __init__(self, fine: int, coarse: int, kernel: Size, stride: Size) -> None:
+    def __init__(self, fine: int, coarse: int, kernel: Size, stride: Size, padding: Size = (0, 0, 0)) -> None:
         super().__init__()
-        padding = tuple(side // 2 if side % 2 else 0 for side in kernel)
         self.convolution = nn.Conv3d(fine, coarse, kernel, stride, padding)
         self.norm = nn.LayerNorm(coarse)
 
@@ -167,18 +168,15 @@ class FocalUNet(nn.Module):
             for width, level, rates in zip(widths, flat[1:], drop, strict=False)
         )
         self.down = nn.ModuleList(
-            Downsample(fine, coarse, kernel_of(level), stride)
+            Downsample(fine, coarse, kernel_of(level), stride, padding_of(level))
             for (fine, coarse), level, stride in zip(pairwise(levels[1:]), flat[1:], STRIDES[1:], strict=False)
         )
         inputs = [channels, *levels[1:]]
         self.skips = nn.ModuleList(ResidualBlock(*sizes) for sizes in zip(inputs, levels, flat, strict=True))
         self.up = nn.ModuleList(
-            nn.ConvTranspose3d(
-                coarse, fine, kernel := kernel_of(level), stride,
-                padding=tuple(side // 2 for side in kernel), output_padding=tuple(side - 1 for side in stride),
-            )
+            upsample(coarse, fine, level, stride)
             for (fine, coarse), level, stride in zip(pairwise(levels), flat, STRIDES, strict=False)
-        )  # fmt: skip
+        )
         self.decoder = nn.ModuleList(
             ResidualBlock(2 * width, width, level) for width, level in zip(levels[:-1], flat, strict=False)
         )
@@ -207,6 +205,17 @@ class FocalUNet(nn.Module):
 def kernel_of(flat: bool) -> Size:
     """Size of a convolution kernel: one slice or three."""
     return (1 if flat else 3, 3, 3)
+
+
+def padding_of(flat: bool) -> Size:
+    """Padding around a volume that `kernel_of` needs to keep its size."""
+    return (0 if flat else 1, 1, 1)
+
+
+def upsample(coarse: int, fine: int, flat: bool, stride: Size) -> nn.ConvTranspose3d:
+    """A transposed convolution, from [B, coarse, D, H, W] to [B, fine, …], each side `stride` times as long."""
+    missing = (stride[0] - 1, stride[1] - 1, stride[2] - 1)
+    return nn.ConvTranspose3d(coarse, fine, kernel_of(flat), stride, padding_of(flat), output_padding=missing)
 
 
 def channels_first(features: Tensor) -> Tensor:
@@ -254,12 +263,13 @@ class FocalSegNet:
         slabs = [rows[first : first + size[0]] for rows in every for first in range(max(len(rows) - size[0], 0) + 1)]
         bleeds = {int(row) for rows in every for row in rows[(labels[rows] > 0).any(axis=(1, 2))]}
         labelled = [slab for slab in slabs if not bleeds.isdisjoint(slab.tolist())]
+        others = [slab for slab in slabs if bleeds.isdisjoint(slab.tolist())]
         count = max(1, settings.passes * len(every) // settings.batch_size)
         for batch in range(count):
             patches = []
             for number in range(batch * settings.batch_size, (batch + 1) * settings.batch_size):
                 with_label = number % 2 == 0
-                among = labelled if with_label else slabs
+                among = (labelled if with_label else others) or slabs
                 rows = among[rng.integers(len(among))]
                 changed = read_slices(data, rows, profile, epoch * count * settings.batch_size + number)
                 patches.append(patch_of(changed, size, with_label, rng))
@@ -292,7 +302,7 @@ class FocalSegNet:
         scan, device = read_slices(data, rows, profile), choose_device(profile.compute.accelerator)
         volume, size = scan.images.transpose(0, 1)[None], self._size(profile)
         with autocast(profile.compute.precision, device):
-            logits = sliding_window_inference(
+            logits: Any = sliding_window_inference(
                 volume, size, profile.train.batch_size, network, overlap=OVERLAP, mode="gaussian"
             )
         found: Maps = (logits.float().softmax(dim=1)[0, 1] * scan.brain).cpu().numpy()
@@ -302,11 +312,11 @@ class FocalSegNet:
         """Size of a patch.
 
         Raises:
-            InputError: If the strides do not divide it.
+            InputError: If the strides do not divide it, or leave one voxel, which has no instance norm.
         """
         side, slices, merged = profile.train.crop_px, self.slices, np.prod(STRIDES, axis=0)
-        if side is None or side % merged[1] or slices % merged[0]:
-            expected = f"a multiple of {merged[0]} slices and {merged[1]} pixels"
+        if side is None or side % merged[1] or slices % merged[0] or (slices, side) == (merged[0], merged[1]):
+            expected = f"multiples of {merged[0]} slices and {merged[1]} pixels, more than one of them"
             got = f"{slices} slices and train.crop_px {side}"
             raise InputError(f"patches of {self.name}", got, expected, "Change its train.crop_px.")
         return (slices, side, side)
@@ -340,5 +350,5 @@ def patch_of(scan: Slices, size: Size, with_label: bool, rng: np.random.Generato
 def patches_with(mask: Bools, size: Size) -> Bools:
     """Whether a patch contains any of a mask [slice, row, col], for every patch, at the index of its first voxel."""
     for axis, side in enumerate(size):
-        mask = np.lib.stride_tricks.sliding_window_view(mask, side, axis).any(axis=-1)
+        mask = np.asarray(np.lib.stride_tricks.sliding_window_view(mask, side, axis).any(axis=-1))
     return mask

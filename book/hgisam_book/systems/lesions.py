@@ -21,9 +21,10 @@ def lesion_scores(scans: Iterable[tuple[Bools, Bools]]) -> dict[str, float | Non
 
     Returns:
         `dice_all`: of every true lesion and the predicted components that touch it, 0 for a miss, averaged over all
-        lesions. By the published rule, a predicted component of `SMALLEST_VOXELS` or more is a hit if its centre of mass
-        lies in a true lesion: `dice_hits` of hits and their lesions, averaged over hits; `sensitivity`, share of the
-        lesions with a hit; `false_positives`, other such components per scan. None where there is nothing to average.
+        lesions. By the published rule, a predicted component of `SMALLEST_VOXELS` or more is a hit if its centre of
+        mass lies in a true lesion: `dice_hits` of hits and their lesions, averaged over hits; `sensitivity`, share of
+        the lesions with a hit; `false_positives`, other such components per scan. None where there is nothing to
+        average.
 
     Source: the evaluation of FocalSegNet (Rasoulian et al., arXiv 2308.03001) in its authors' code, where misses don't
         enter Dice. A crescent is a miss by that rule, however well it is segmented: its centre lies outside of it.

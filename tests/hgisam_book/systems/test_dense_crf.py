@@ -84,7 +84,7 @@ def test_without_contrast_it_does_not_find_the_bleed() -> None:
 
 
 def test_outside_the_brain_nothing_counts() -> None:
-    truth, probability, hu = oversized_ball()
+    _, probability, hu = oversized_ball()
     brain = np.ones(hu.shape, np.uint8)
     brain[:, 30:] = 0
     refined = dense_crf(probability, hu, brain, POSITION_MM, PIXEL_MM)
