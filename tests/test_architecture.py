@@ -111,6 +111,7 @@ KNOWS: dict[str, set[str]] = {
         "hgisam_book.recorded.model_card",
     },
     "hgisam_book.recorded.runs": {
+        PREPARED,
         "hgisam.runs.files",
         "hgisam.runs.folders",
         "hgisam.runs.manifest",

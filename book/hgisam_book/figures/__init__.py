@@ -1,8 +1,8 @@
 """Plotly figures of the book: one function per figure, from plain arrays and data frames, without any model.
 
 `page` holds the shared style, the renderer and the helpers for images. `slices` and `explorer` show slices, masks and
-maps. `charts` has the general charts. `attention`, `training`, `detection`, `baselines`, `price`, `realism` and
-`sanity` have the figures of one topic each.
+maps. `charts` has the general charts. `attention`, `training`, `detection`, `baselines`, `price`, `systems`, `realism`
+and `sanity` have the figures of one topic each.
 """
 
 from hgisam_book.figures.attention import attention_rows, small_multiples, stage_views, window_sums
@@ -39,6 +39,7 @@ from hgisam_book.figures.price import ladder_name, price_ladder
 from hgisam_book.figures.realism import rim_profiles
 from hgisam_book.figures.sanity import deletion_insertion_curves, explanation_quality, randomization_steps
 from hgisam_book.figures.slices import contact_sheet, slice_viewer, window_slider
+from hgisam_book.figures.systems import slice_attention
 from hgisam_book.figures.training import metric_over_time, training_curves
 
 __all__ = [
@@ -74,6 +75,7 @@ __all__ = [
     "scatter",
     "score_histogram",
     "sensitivity_by_size",
+    "slice_attention",
     "slice_viewer",
     "small_multiples",
     "stage_views",

@@ -1,13 +1,14 @@
 """Figures from inside other systems."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from hgisam_book.figures.page import BLUE, GREY, VERMILION, apply_style
+from hgisam_book.figures.page import BLUE, VERMILION, apply_style
+from hgisam_book.figures.price import GREY
 
 Exam = tuple[npt.NDArray[np.floating], npt.NDArray[np.bool_]]  # attention [n], and whether the slice bleeds [n]
 
@@ -22,7 +23,10 @@ def slice_attention(exams: Mapping[str, Exam]) -> go.Figure:
     told: list[str] = []
     for row, (title, (attention, bleeds)) in enumerate(exams.items(), start=1):
         numbers = np.arange(1, len(attention) + 1)
-        parts: Sequence[tuple[str, npt.NDArray[np.bool_], str]] = (("bleeds", bleeds, VERMILION), ("other", ~bleeds, BLUE))
+        parts: Sequence[tuple[str, npt.NDArray[np.bool_], str]] = (
+            ("bleeds", bleeds, VERMILION),
+            ("other", ~bleeds, BLUE),
+        )
         for name, mine, colour in parts:
             bars = go.Bar(x=numbers[mine], y=attention[mine], marker_color=colour, name=name, legendgroup=name)
             figure.add_trace(bars.update(showlegend=row == 1), row=row, col=1)

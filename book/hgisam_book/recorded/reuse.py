@@ -114,12 +114,12 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
     return True
 
 
-def same_slices(source: Path, data: dict[str, Any]) -> bool:
+def same_slices(source: str | Path, data: dict[str, Any]) -> bool:
     """Whether a recorded training had as many patients, slices and bleeds in each split as `training_facts` has."""
-    return all(_about(source)["data"][key] == data[key] for key in SAME_COUNTS)
+    return all(_about(Path(source))["data"][key] == data[key] for key in SAME_COUNTS)
 
 
-def note_reuse(source: Path, folder: Path, metric: str, then: float, now: float) -> None:
+def note_reuse(source: str | Path, folder: str | Path, metric: str, then: float, now: float) -> None:
     """Write `RECORDED` to the folder of a training that was filled with the recorded one of `source`.
 
     Args:
@@ -129,8 +129,8 @@ def note_reuse(source: Path, folder: Path, metric: str, then: float, now: float)
         then, now: Its values.
     """
     manifest = read_manifest(source)
-    run = source.parents[manifest["step"].count("/")].name
-    write_json(folder / RECORDED, {"run": run, "manifest": manifest, "metric": metric, "then": then, "now": now})
+    run = Path(source).parents[manifest["step"].count("/")].name
+    write_json(Path(folder) / RECORDED, {"run": run, "manifest": manifest, "metric": metric, "then": then, "now": now})
 
 
 def trainings_of(run: str | Path) -> list[Path]:
