@@ -23,11 +23,7 @@ def slice_attention(exams: Mapping[str, Exam]) -> go.Figure:
     told: list[str] = []
     for row, (title, (attention, bleeds)) in enumerate(exams.items(), start=1):
         numbers = np.arange(1, len(attention) + 1)
-        parts: Sequence[tuple[str, npt.NDArray[np.bool_], str]] = (
-            ("bleeds", bleeds, VERMILION),
-            ("other", ~bleeds, BLUE),
-        )
-        for name, mine, colour in parts:
+        for name, mine, colour in (("bleeds", bleeds, VERMILION), ("other", ~bleeds, BLUE)):
             bars = go.Bar(x=numbers[mine], y=attention[mine], marker_color=colour, name=name, legendgroup=name)
             figure.add_trace(bars.update(showlegend=row == 1), row=row, col=1)
         figure.add_hline(1 / len(attention), line_dash="dot", line_color=GREY, row=row, col=1)
