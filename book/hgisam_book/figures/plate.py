@@ -39,7 +39,7 @@ def ellipse(x: float, y: float, a: float, b: float, tilt: float = 0) -> Points:
 
 def mirrored(points: Points) -> Points:
     """The same structure on the other side of the midline."""
-    return points * np.array([-1.0, 1.0])
+    return np.column_stack([-points[:, 0], points[:, 1]])
 
 
 def smooth(corners: Sequence[tuple[float, float]]) -> Points:
