@@ -7,6 +7,7 @@ RSNA    ?=
 CT_ICH  ?=
 TRAIN   ?=
 TAKE_FROM ?= book/recorded
+KEY     ?=
 VENV    ?= .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -28,17 +29,17 @@ endif
 .PHONY: help book print test check smoke wheel lint sam serve clean clean-runs environment
 
 help: ## list the targets
-	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path] [TRAIN=all] [TAKE_FROM=book/recorded]"
+	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path] [TRAIN=all] [TAKE_FROM=book/recorded] [KEY=yes]"
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 
 BUILD := HGISAM_BOOK_PID=$$PPID $(BIN)/python book/build.py
 RUN   = --profile "$(PROFILE)" --runs-dir "$(RUNS_DIR)" --set "$(SET)" --rsna "$(RSNA)" --ct-ich "$(CT_ICH)" \
-	--train "$(TRAIN)" --take-from "$(TAKE_FROM)"
+	--train "$(TRAIN)" --take-from "$(TAKE_FROM)" --key "$(KEY)"
 
 book: $(STAMP) ## run everything and render the book: _build/html/index.html
 	@$(BUILD) $(RUN)
 
-print: $(STAMP) ## the same, and write the book as PDF and EPUB too; needs Chromium
+print: $(STAMP) ## the same, and write the book as PDF and EPUB, and the slides; needs Chromium
 	@$(BUILD) $(RUN) --print
 
 test: $(STAMP) ## run lint, types, every notebook in the smoke profile, the gate on its site, the test suite

@@ -16,7 +16,7 @@ from hgisam.runs.files import write_json
 from hgisam.runs.folders import held
 from hgisam_book.doctor import INSTALL, find_browser
 from run_notebook import PARENT_ENV, exit_with, is_alive
-from steps import BOOK, PRINTED, STEPS, products
+from steps import BOOK, PRINTS, STEPS, products
 
 NOTHING = "Nothing to be done"
 
@@ -73,6 +73,7 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
         "profile": arguments.profile, "runs_dir": arguments.runs_dir, "site": arguments.site,
         "overrides": arguments.set, "rsna": arguments.rsna, "ct_ich": arguments.ct_ich,
         "take_from": "" if arguments.train else arguments.take_from, "print": "yes" if arguments.print else "",
+        "key": arguments.key,
     }  # fmt: skip
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(BOOK / "Snakefile"), "--cores", "all",
@@ -106,7 +107,8 @@ def main() -> int:
     parser.add_argument("--profile", default="laptop")
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--site", default="_build/html")
-    parser.add_argument("--print", action="store_true", help="also write PDF and EPUB; needs Chromium")
+    parser.add_argument("--print", action="store_true", help="also write PDF, EPUB and slides; needs Chromium")
+    parser.add_argument("--key", default="", help="yes: add a page with the solutions of all chapters, for teachers")
     parser.add_argument("--set", default="", metavar="'A.B=C …'", help="overrides of the profile")
     parser.add_argument("--rsna", default="", help="folder of the RSNA 2019 studies instead of phantoms")
     parser.add_argument("--ct-ich", default="", help="folder of the CT-ICH studies instead of phantoms")
@@ -119,6 +121,8 @@ def main() -> int:
         profile = load_profile(arguments.profile, arguments.set.split())
         for training in profile.study.trainings:
             profile.variant(training)  # finds a mistake now instead of after hours
+        if arguments.key not in ("", "yes"):
+            raise InputError("KEY", arguments.key, "yes", "Leave it out for a site without the solutions' own page.")
         if arguments.train not in ("", "all"):
             remedy = "Leave it out to take networks from recorded runs."
             raise InputError("TRAIN", arguments.train, "all", remedy)
@@ -147,7 +151,7 @@ def main() -> int:
         return code
     output = log.read_text(encoding="utf-8")
     page = Path(arguments.site) / "index.html"
-    written = f"{page}, and beside it {PRINTED}.pdf and {PRINTED}.epub" if arguments.print else page
+    written = f"{page}, and beside it {', '.join(PRINTS)}" if arguments.print else page
     if code == 0 and NOTHING in output:
         print(f"Nothing to do: the book of profile {profile.name} is up to date: {written}")
     elif code == 0:

@@ -44,11 +44,6 @@ def numbers_of(chapters: Mapping[str, NotebookNode]) -> dict[str, str]:
     return numbers
 
 
-def unlabelled(text: str) -> str:
-    """Text with its definitions and equations but without their labels, because labels must be unique among pages."""
-    return EQUATION.sub("$$", DEFINITION.sub(r"**\g<title>.** \g<text>", text))
-
-
 def numbered(text: str, numbers: Mapping[str, str]) -> str:
     """Text with numbers in place of labels and references, for Jupyter.
 

@@ -1,8 +1,9 @@
-"""PDF and EPUB of the rendered book, with a screenshot in place of each interactive figure.
+"""PDF and EPUB of the rendered book with a screenshot in place of each interactive figure, and the slides.
 
     python book/printing.py _build/html --run runs/laptop --notebooks runs/laptop/notebooks/*.ipynb
 
-Both files are written beside the pages, and the first page links to them. Needs Chromium, but no network.
+All files are written beside the pages; the first page and that for teachers link to them. Needs Chromium, but no
+network.
 """
 
 import base64
@@ -33,16 +34,20 @@ from hgisam.errors import InputError
 from hgisam_book.browser import ARGUMENTS, UNFOLD, theme_script
 from hgisam_book.doctor import INSTALL, find_browser
 from hgisam_book.ledger import read_summary
-from render import build, read_arguments, stage, write_yaml
-from steps import PRINTED
+from render import build, command_line, stage, write_yaml
+from slides import HEIGHT_PX, SOURCE, WIDTH_PX, Pictures, html_of, pictures_of, read_slides, title_in, write_pptx
+from steps import PRINTED, PRINTS, SLIDES
 
 PAGE_OF_SITE = re.compile(r"^[\w-]+\.html")
 FIGURE = re.compile(r'<div class="figure-plotly" role="img" aria-label="(?P<alt>[^"]*)"')
 RAW_HTML = re.compile(r"^```\{raw\} html\n.*?^```$", re.MULTILINE | re.DOTALL)
 NO_LAB = "*On paper there is no lab: open this page on the site of the book.*"
-LINKS = f'Download: <a href="{PRINTED}.pdf">PDF</a>, <a href="{PRINTED}.epub">EPUB</a>.'
-MARK = re.compile(r'<p class="print-links">.*?</p>')  # empty in `index.md`
-SLIDES = re.compile(r"\s*Slides: (?:\{doc\}`slides_\w+`[,.]\s*)+")  # slides exist only on the web
+LINKS = {  # page → what is put into its placeholder
+    "index": f'Download: <a href="{PRINTED}.pdf">PDF</a>, <a href="{PRINTED}.epub">EPUB</a>.',
+    "teaching": f'The slides: <a href="{SLIDES}.html">in the browser</a>, <a href="{SLIDES}.pdf">PDF</a>, '
+    f'<a href="{SLIDES}.pptx">PPTX</a>.',
+}
+MARK = re.compile(r'<p class="print-links">.*?</p>')  # empty in the sources of these pages
 # print opens collapsed content except quiz answers, which are in the answer key
 OPEN = "() => document.querySelectorAll('.cell details').forEach((details) => { details.open = true; })"
 HEADINGS = """() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6, [role=heading]')]
@@ -72,12 +77,12 @@ READER = {
 }
 
 
-def figures_of(chapter: NotebookNode) -> Iterator[tuple[NotebookNode, str]]:
-    """Interactive figures of an executed chapter: each output with its alternative text."""
+def figures_of(chapter: NotebookNode) -> Iterator[tuple[NotebookNode, str, str]]:
+    """Interactive figures of an executed chapter: each output with its alternative text and the id of its cell."""
     for cell in chapter.cells:
         for output in cell.get("outputs", []):
             if found := FIGURE.search("".join(output.get("data", {}).get("text/html", ""))):
-                yield output, html.unescape(found["alt"])
+                yield output, html.unescape(found["alt"]), cell.get("id", "")
 
 
 def screenshots_of(browser: Browser, page_of: Path) -> list[bytes]:
@@ -112,7 +117,7 @@ def for_print(page: str) -> str:
 
 
 def lay_out(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], pictures: dict[str, list[bytes]]) -> None:
-    """Write the sources of the printed book: those of the site, with pictures of the figures, without slides and lab.
+    """Write the sources of the printed book: those of the site, with pictures of the figures, without the lab.
 
     Args:
         folder: New folder of the sources.
@@ -131,7 +136,7 @@ def lay_out(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], pic
         if len(figures) != len(shown):
             got = f"{len(shown)} figures on the page {name}, {len(figures)} in the notebook"
             raise InputError("site", got, "pages of these notebooks", "Run `make book` again.")
-        for (output, alt), picture in zip(figures, shown, strict=True):
+        for (output, alt, _), picture in zip(figures, shown, strict=True):
             kind, content = as_small_picture(picture)
             output.data = {kind: base64.b64encode(content).decode()}
             output.metadata = {kind: {"alt": alt, "width": "100%"}}
@@ -139,14 +144,9 @@ def lay_out(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], pic
             if page := output.get("data", {}).get("text/html"):
                 output.data["text/html"] = for_print("".join(page))
         nbformat.write(chapter, staged)
-    guide, lab = folder / "book" / "teaching.md", folder / "book" / "lab.md"
-    guide.write_text(SLIDES.sub("\n\n", guide.read_text(encoding="utf-8")), encoding="utf-8")
+    lab = folder / "book" / "lab.md"
     lab.write_text(RAW_HTML.sub(NO_LAB, lab.read_text(encoding="utf-8")), encoding="utf-8")
     shutil.rmtree(folder / "book" / "_static" / "lab")
-    contents = read_yaml(folder / "book" / "_toc.yml", "_toc.yml")
-    for part in contents["parts"]:
-        part["chapters"] = [entry for entry in part["chapters"] if not entry["file"].startswith("slides_")]
-    write_yaml(folder / "book" / "_toc.yml", contents)
     config = read_yaml(folder / "_config.yml", "_config.yml")
     config["sphinx"]["config"] |= READER | {"epub_title": config["title"], "epub_publisher": config["author"]}
     write_yaml(folder / "_config.yml", config)
@@ -163,6 +163,40 @@ def write_pdf(browser: Browser, page_of: Path, target: Path) -> None:
     headings = page.evaluate(HEADINGS)
     page.close()
     name_bookmarks(target, headings)
+
+
+def deck_pictures(notebooks: list[Path], pictures: Mapping[str, list[bytes]]) -> Pictures:
+    """Figures of the executed notebooks for the slides; arguments as for `lay_out`."""
+    chapters = {path.stem: read_chapter(path) for path in notebooks}
+    shown = {
+        name: [(cell, alt, png) for (_, alt, cell), png in zip(figures_of(chapter), pictures[name], strict=True)]
+        for name, chapter in chapters.items()
+    }
+    return pictures_of(chapters, shown)
+
+
+def write_slides(
+    browser: Browser, folder: Path, notebooks: list[Path], summary: Mapping[str, Any], pictures: Pictures
+) -> None:
+    """Write the deck into a folder, as HTML, PDF and PPTX.
+
+    Args:
+        browser: Prints the HTML to PDF.
+        folder: Gets the three files.
+        notebooks: Executed notebooks.
+        summary: `summary.json` of their run.
+        pictures: Their figures.
+    """
+    text = SOURCE.read_text(encoding="utf-8")
+    title = title_in(text)
+    slides = read_slides(text, summary, {path.stem: read_chapter(path) for path in notebooks}, pictures)
+    deck = folder / f"{SLIDES}.html"
+    deck.write_text(html_of(title, slides), encoding="utf-8")
+    write_pptx(folder / f"{SLIDES}.pptx", title, slides)
+    page = browser.new_page(viewport={"width": WIDTH_PX, "height": HEIGHT_PX})
+    page.goto(deck.absolute().as_uri(), wait_until="load", timeout=WAIT_MS)
+    page.pdf(path=str(folder / f"{SLIDES}.pdf"), prefer_css_page_size=True, print_background=True, tagged=True)
+    page.close()
 
 
 def name_bookmarks(path: Path, headings: list[str]) -> None:
@@ -201,7 +235,7 @@ def pages_of(notebooks: list[Path]) -> list[str]:
 
 
 def print_book(site: Path, notebooks: list[Path], run: Path) -> bool:
-    """Write PDF and EPUB into a rendered site, and link both from its first page.
+    """Write PDF, EPUB and slides into a rendered site, and link them from its pages.
 
     Args:
         site: Folder of the rendered site.
@@ -214,25 +248,25 @@ def print_book(site: Path, notebooks: list[Path], run: Path) -> bool:
     Raises:
         InputError: If there is no site or no Chromium, or the pages do not match the notebooks.
     """
-    missing = [name for name in pages_of(notebooks) if not (site / f"{name}.html").is_file()]
+    missing = [name for name in (*pages_of(notebooks), "teaching") if not (site / f"{name}.html").is_file()]
     if missing:
         raise InputError(f"site {site}", f"no {missing[0]}.html", "the rendered book", "Run `make book` first.")
     program = find_browser()
     if program is None:
         raise InputError("browser", "no Chromium", "one that prints the book", f"To get one, {INSTALL}.")
     folder = site.parent / "print"
-    work, pdf, epub = (
-        folder / "source",
-        folder / f"{PRINTED}.pdf",
-        folder / "source" / "_build" / "epub" / f"{PRINTED}.epub",
-    )
+    work, pdf = folder / "source", folder / f"{PRINTED}.pdf"
+    epub = work / "_build" / "epub" / f"{PRINTED}.epub"
     shutil.rmtree(folder, ignore_errors=True)  # from an interrupted run
-    _link(site / "index.html", "")
+    for name in LINKS:
+        _link(site / f"{name}.html", "")
     with sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=program, args=list(ARGUMENTS))
             pictures = {name: screenshots_of(browser, site / f"{name}.html") for name in pages_of(notebooks)}
-            lay_out(work, notebooks, read_summary(run), pictures)
+            summary = read_summary(run)
+            lay_out(work, notebooks, summary, pictures)
+            write_slides(browser, folder, notebooks, summary, deck_pictures(notebooks, pictures))
             if not build(work, run / "logs" / "epub.log", "--builder", "custom", "--custom-builder", "epub"):
                 return False
             if not build(work, run / "logs" / "pdf.log", "--builder", "singlehtml"):
@@ -243,45 +277,45 @@ def print_book(site: Path, notebooks: list[Path], run: Path) -> bool:
             message = str(error).splitlines()[0]
             raise InputError("browser", message, "one that prints", f"Check that {program} starts.") from None
     fix_epub(epub)
-    for file in (epub, pdf):
-        file.replace(site / file.name)
-    _link(site / "index.html", LINKS)
+    epub.replace(folder / epub.name)
+    for file in PRINTS:
+        (folder / file).replace(site / file)
+    for name, links in LINKS.items():
+        _link(site / f"{name}.html", links)
     shutil.rmtree(folder)
     return True
 
 
-def _link(index: Path, links: str) -> None:
-    """Set the links at the placeholder of `index.md`; "" removes them."""
-    page, count = MARK.subn(f'<p class="print-links">{links}</p>', index.read_text(encoding="utf-8"))
+def _link(page_of: Path, links: str) -> None:
+    """Set the links at the placeholder of a page; "" removes them."""
+    page, count = MARK.subn(f'<p class="print-links">{links}</p>', page_of.read_text(encoding="utf-8"))
     if count != 1:
-        raise InputError(f"page {index}", f"{count} placeholders for links", "one", "Run `make book` again.")
-    scratch = index.with_name(".index.html.tmp")
+        raise InputError(f"page {page_of}", f"{count} placeholders for links", "one", "Run `make book` again.")
+    scratch = page_of.with_name(f".{page_of.name}.tmp")
     scratch.write_text(page, encoding="utf-8")
-    scratch.replace(index)
+    scratch.replace(page_of)
 
 
 def main() -> int:
     """Command line."""
-    arguments = read_arguments(__doc__.splitlines()[0])
+    arguments = command_line(__doc__.splitlines()[0]).parse_args()
     clock = time.perf_counter()
-    print("▶ PDF and EPUB", flush=True)
+    print("▶ PDF, EPUB and slides", flush=True)
     try:
         if not print_book(arguments.site, arguments.notebooks, arguments.run):
-            print(f"✗ PDF and EPUB: not written; see the logs in {arguments.run}/logs", flush=True)
+            print(f"✗ PDF, EPUB and slides: not written; see the logs in {arguments.run}/logs", flush=True)
             return 1
     except InputError as error:
-        print(f"✗ PDF and EPUB: {error}", flush=True)
+        print(f"✗ PDF, EPUB and slides: {error}", flush=True)
         return 2
     except OSError as error:
-        print(f"✗ PDF and EPUB: {error.strerror or error}: {error.filename or ''}", flush=True)
+        print(f"✗ PDF, EPUB and slides: {error.strerror or error}: {error.filename or ''}", flush=True)
         return 1
     except KeyboardInterrupt:
-        print("✗ PDF and EPUB: stopped", flush=True)
+        print("✗ PDF, EPUB and slides: stopped", flush=True)
         return 130
-    sizes = ", ".join(
-        f"{(arguments.site / f'{PRINTED}.{kind}').stat().st_size / 1e6:.1f} MB" for kind in ("pdf", "epub")
-    )
-    print(f"✓ PDF and EPUB ({sizes}, {time.perf_counter() - clock:.0f} s)", flush=True)
+    sizes = ", ".join(f"{name} {(arguments.site / name).stat().st_size / 1e6:.1f} MB" for name in PRINTS)
+    print(f"✓ PDF, EPUB and slides ({sizes}, {time.perf_counter() - clock:.0f} s)", flush=True)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Render the book from executed notebooks; the target folder is replaced only on success.
 
-    python book/render.py _build/html --run runs/laptop --notebooks runs/laptop/notebooks/*.ipynb
+    python book/render.py _build/html --run runs/laptop --notebooks runs/laptop/notebooks/*.ipynb [--key]
 
 Warnings, including dangling references, are errors. Needs no network.
 """
@@ -27,7 +27,7 @@ from hgisam.runs.folders import replace_folder
 from hgisam_book.ledger import read_summary
 from numbering import numbers_of
 from steps import STEPS
-from teaching import COURSES, answer_key, exercise_notebook, slides
+from teaching import answer_key, exercise_notebook
 
 BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
 BOOK = Path(__file__).parent
@@ -41,13 +41,14 @@ def write_yaml(path: Path, content: Any) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
-def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any]) -> None:
+def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], *, key: bool = False) -> None:
     """Write the sources of the site: pages, executed chapters, and the pages generated from them.
 
     Args:
         folder: New folder of the sources; an earlier one is deleted.
         notebooks: Executed notebooks.
         summary: `summary.json` of their run.
+        key: Add a page with the solutions of all chapters.
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "book").mkdir(parents=True)
@@ -66,19 +67,19 @@ def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any]) -> No
     labels = numbers_of(chapters)
     records = [read_json(path) for path in sorted(BOOK.glob("recorded/*/record.json"))]
     (folder / "book" / "exercises").mkdir()
-    decks = {
-        name: slides(title, [chapter for stem, chapter in chapters.items() if stem.startswith(numbers)])
-        for name, (title, numbers) in COURSES.items()
-    }
-    pages = {"key": answer_key(chapters), "what_this_run_was": run_page(chapters, {s: STEPS[s].needs for s in STEPS})}
+    pages = {"what_this_run_was": run_page(chapters, {s: STEPS[s].needs for s in STEPS})}
+    if key:
+        pages["key"] = answer_key(chapters)
+        contents = read_yaml(folder / "book" / "_toc.yml", "_toc.yml")
+        for_teachers = next(part["chapters"] for part in contents["parts"] if {"file": "teaching"} in part["chapters"])
+        for_teachers.append({"file": "key"})
+        write_yaml(folder / "book" / "_toc.yml", contents)
     for name, chapter in chapters.items():
         nbformat.write(exercise_notebook(chapter, labels), folder / "book" / "exercises" / f"{name}.ipynb")
         nbformat.write(with_facts(chapter, name, records), folder / "book" / f"{name}.ipynb")
     index = folder / "book" / "index.md"
     nbformat.write(first_page(index, chapters, summary), index.with_suffix(".ipynb"))
     index.unlink()
-    for name, deck in decks.items():
-        nbformat.write(deck, folder / "book" / f"{name}.ipynb")
     for name, text in pages.items():
         (folder / "book" / f"{name}.md").write_text(text, encoding="utf-8")
 
@@ -111,23 +112,25 @@ def build(work: Path, log: Path, *options: str) -> bool:
     return not result.returncode
 
 
-def read_arguments(description: str) -> argparse.Namespace:
-    """Parse the command line of `render.py` and `printing.py`: site, run, notebooks."""
+def command_line(description: str) -> argparse.ArgumentParser:
+    """Command line of `render.py` and `printing.py`: site, run, notebooks."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("site", type=Path)
     parser.add_argument("--run", type=Path, required=True, help="folder with summary.json and logs/, e.g. runs/laptop")
     parser.add_argument("--notebooks", type=Path, nargs="+", required=True)
-    return parser.parse_args()
+    return parser
 
 
 def main() -> int:
     """Command line."""
-    arguments = read_arguments(__doc__.splitlines()[0])
+    parser = command_line(__doc__.splitlines()[0])
+    parser.add_argument("--key", action="store_true", help="add a page with the solutions of all chapters")
+    arguments = parser.parse_args()
     clock = time.perf_counter()
     print("▶ pages", flush=True)
     work = arguments.site.parent / "source"
     try:
-        stage(work, arguments.notebooks, read_summary(arguments.run))
+        stage(work, arguments.notebooks, read_summary(arguments.run), key=arguments.key)
     except InputError as error:
         print(f"✗ pages: {error}", flush=True)
         return 2

@@ -15,6 +15,8 @@ from hgisam.runs.sources import fingerprint, sources_of
 
 BOOK = Path(__file__).parent
 PRINTED = "hgisam-book"  # file name of PDF and EPUB, beside the pages
+SLIDES = "slides"  # file name of the deck
+PRINTS = (f"{PRINTED}.pdf", f"{PRINTED}.epub", f"{SLIDES}.html", f"{SLIDES}.pdf", f"{SLIDES}.pptx")
 
 
 @dataclass(frozen=True)

@@ -1,18 +1,16 @@
-"""Teaching material generated from the chapters: exercise notebooks, the answer key, slides.
+"""Teaching material generated from the chapters: exercise notebooks and the answer key.
 
 The solution is the single source: the chapter runs it, and the exercise notebook is the same notebook without
 solutions.
 """
 
-import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import nbformat
 from nbformat import NotebookNode
 
-from numbering import figure_of, numbered, unlabelled
+from numbering import figure_of, numbered
 
 BEGINS, ENDS = "# solution begins", "# solution ends"
 YOUR_TURN = 'raise NotImplementedError("your turn")'
@@ -27,17 +25,6 @@ ROLES = (
     (re.compile(r"\{doc\}`(\w+)`"), r"[\1](\1.ipynb)"),
     (re.compile(r"\{(?:cite|term)\}`([^`<]+?)(?: <[^`]*>)?`"), r"\1"),
 )
-COURSES: Mapping[str, tuple[str, tuple[str, ...]]] = {  # deck → title and chapters
-    "slides_90_minutes": ("Slides: 90 minutes", ("01", "03", "05", "06")),
-    "slides_day_1": ("Slides, day 1: studies and slices", ("01", "02", "18")),
-    "slides_day_2": ("Slides, day 2: attention and training", ("03", "04", "09")),
-    "slides_day_3": ("Slides, day 3: from heads to masks", ("05", "06", "07")),
-    "slides_day_4": ("Slides, day 4: the studies", ("10", "11", "12", "13")),
-    "slides_day_5": ("Slides, day 5: claims and your own scans", ("14", "15", "16", "17")),
-}
-DECK = '<div class="slide-deck"></div>'  # marks a page of slides for the style sheet
-NEXT = "\nNext: "  # start of the last line of a chapter
-FIGURES_PER_DECK = 14  # a page with more of them loads slowly
 
 
 def is_solution(cell: NotebookNode) -> bool:
@@ -135,73 +122,3 @@ def answer_key(chapters: Mapping[str, NotebookNode]) -> str:
             right = next(answer for answer in answers if answer[1])
             parts += ["", f"**Quiz {number}.** {question} *{right[0]}* {right[2]}"]
     return "\n".join(parts) + "\n"
-
-
-def _figure(cell: NotebookNode) -> bool:
-    return any("figure-plotly" in "".join(data.get("text/html", "")) for data in _shown(cell))
-
-
-def _result(cell: NotebookNode) -> bool:
-    """True if a cell shows a table or computed text."""
-    return any(kind in data for data in _shown(cell) for kind in ("text/html", "text/markdown"))
-
-
-def _shown(cell: NotebookNode) -> list[dict[str, Any]]:
-    return [output.get("data", {}) for output in cell.get("outputs", [])]
-
-
-def _first_paragraph(text: str) -> str:
-    """First paragraph of a section, with the formula or list that follows if it ends with a colon."""
-    paragraphs = [part for part in text.split("\n\n") if part.strip() and not part.startswith((":::", "|", "```"))]
-    ends_with_colon = bool(paragraphs) and paragraphs[0].rstrip().endswith(":")
-    return "\n\n".join(paragraphs[: 2 if ends_with_colon else 1])
-
-
-def _sections(text: str) -> Iterator[str]:
-    """Sections that start in a text, as slides: summaries in full, of other sections the first paragraph."""
-    for section in re.split(r"(?=^## )", unlabelled(text), flags=re.M)[1:]:
-        heading, _, body = section.partition("\n")
-        whole = heading in ("## Summary", "## What could be wrong with this")
-        yield f"{heading}\n\n{body.split(NEXT)[0].strip() if whole else _first_paragraph(body)}"
-
-
-def _slides_of(chapter: NotebookNode, figures: int) -> Iterator[NotebookNode]:
-    """Slides of a chapter: its learning goal, its sections with a figure or a result each, and one quiz question.
-
-    Args:
-        chapter: Executed notebook.
-        figures: Maximum number of figures.
-    """
-    goal = re.search(r"\*\*You will be able to\*\* \| (.+?) \|", chapter.cells[0].source)
-    yield nbformat.v4.new_markdown_cell(f"## {title_of(chapter)}\n\nYou will be able to {goal[1] if goal else ''}.")
-    lesson = itertools.takewhile(lambda cell: cell.get("id") != "exercises", chapter.cells[1:])
-    sections: list[tuple[str, list[NotebookNode]]] = []
-    for cell in lesson:
-        if cell.cell_type == "markdown":
-            sections += [(section, []) for section in _sections(cell.source)]
-        elif sections:
-            sections[-1][1].append(cell)
-    for section, cells in sections:
-        yield nbformat.v4.new_markdown_cell(section)
-        figure = next(filter(_figure, cells), None) if figures > 0 else None
-        figures -= figure is not None
-        if shown := figure or next((cell for cell in cells if _result(cell) and not _figure(cell)), None):
-            yield nbformat.v4.new_code_cell(shown.source, outputs=shown.outputs, metadata={"tags": ["remove-input"]})
-    for question, answers in questions_of(chapter)[:1]:
-        options = "\n".join(f"- {text}" for text, _, _ in answers)
-        yield nbformat.v4.new_markdown_cell(f"## A question\n\n{question}\n\n{options}")
-
-
-def slides(title: str, chapters: Iterable[NotebookNode]) -> NotebookNode:
-    """Slide deck of several chapters: learning goals, one slide per section, quiz questions.
-
-    Args:
-        title: Title of the deck.
-        chapters: Executed notebooks, in order.
-    """
-    opening = f"# {title}\n\n{DECK}\n\nPage Down shows the next slide. Print the page for a handout."
-    cells = [nbformat.v4.new_markdown_cell(opening)]
-    for chapter in chapters:
-        cells += _slides_of(chapter, FIGURES_PER_DECK - sum(map(_figure, cells)))
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})

@@ -1,4 +1,4 @@
-"""Gate: print a rendered site and its notebooks to PDF and EPUB, and check both files.
+"""Gate: print a rendered site and its notebooks to PDF, EPUB and slides, and check the files.
 
     python ci/check_print.py _build/html runs/smoke
 
@@ -17,19 +17,34 @@ from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
 
 from bs4 import BeautifulSoup
+from playwright.sync_api import sync_playwright
+from pptx import Presentation
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
+from hgisam_book.browser import ARGUMENTS
 from hgisam_book.doctor import INSTALL, find_browser
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
 sys.path.insert(0, str(BOOK))
 
-from steps import PRINTED  # noqa: E402
+from slides import HEIGHT_PX, WIDTH_PX  # noqa: E402
+from steps import PRINTED, PRINTS, SLIDES  # noqa: E402
 
 PRINTER = BOOK / "printing.py"
 XHTML = "{http://www.w3.org/1999/xhtml}"
 BYTES = 60_000_000  # maximum size of each file
+# shows each slide in turn
+OVERFLOWS = """() => [...document.querySelectorAll('section')].flatMap((slide) => {
+    dispatchEvent(new KeyboardEvent('keydown', { key: slide.previousElementSibling ? 'ArrowRight' : 'Home' }));
+    const text = slide.querySelector('ul'), whole = slide.getBoundingClientRect();
+    const beyond = [...slide.querySelectorAll('header, ul, img, footer')].filter((part) => {
+        const box = part.getBoundingClientRect();
+        return box.top < whole.top - 1 || box.bottom > whole.bottom + 1 || box.right > whole.right + 1;
+    });
+    const high = whole.height > innerHeight + 1 || beyond.length || text.scrollHeight > text.clientHeight + 1;
+    return whole.height && !high ? [] : [`${slide.id} is ${whole.height ? 'larger than the screen' : 'not shown'}`];
+})"""
 
 
 def figures_in(page: Path) -> tuple[str, int]:
@@ -115,6 +130,24 @@ def _page_problems(name: str, root: ElementTree.Element, names: set[str]) -> Ite
                 yield f"image without alternative text: {element.get('src')}"
 
 
+def slide_problems(site: Path) -> Iterator[str]:
+    """Problems with the slides of a site: the three files agree, and no slide is larger than the screen."""
+    pages = len(PdfReader(site / f"{SLIDES}.pdf").pages)
+    deck = Presentation(str(site / f"{SLIDES}.pptx"))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(ARGUMENTS))
+        page = browser.new_page(viewport={"width": WIDTH_PX, "height": HEIGHT_PX})
+        page.goto((site / f"{SLIDES}.html").absolute().as_uri())
+        sections = page.locator("section").count()
+        yield from (f"{SLIDES}.html: {text}" for text in page.evaluate(OVERFLOWS))
+        browser.close()
+    if not sections == pages == len(deck.slides):
+        yield f"{SLIDES}: {sections} slides as HTML, {pages} as PDF, {len(deck.slides)} as PPTX"
+    for number, slide in enumerate(deck.slides, start=1):
+        if not (slide.has_notes_slide and slide.notes_slide.notes_text_frame.text.strip()):
+            yield f"{SLIDES}.pptx: slide {number} has no notes"
+
+
 def main(arguments: list[str]) -> int:
     """Command line."""
     if len(arguments) != 2:
@@ -143,11 +176,12 @@ def main(arguments: list[str]) -> int:
     chapters = dict(figures_in(site / f"{path.stem}.html") for path in notebooks)
     files = {"pdf": pdf_problems, "epub": epub_problems}
     found = [problem for kind, check in files.items() for problem in check(site / f"{PRINTED}.{kind}", chapters)]
-    linked = (site / "index.html").read_text(encoding="utf-8")
-    for kind in files:
-        found += [f"index.html: no link to {PRINTED}.{kind}"] * (f'href="{PRINTED}.{kind}"' not in linked)
-        size = (site / f"{PRINTED}.{kind}").stat().st_size
-        found += [f"{PRINTED}.{kind}: {size / 1e6:.0f} MB, more than {BYTES / 1e6:.0f} MB"] * (size > BYTES)
+    found += slide_problems(site)
+    linked = "".join((site / f"{name}.html").read_text(encoding="utf-8") for name in ("index", "teaching"))
+    for name in PRINTS:
+        found += [f"no link to {name}"] * (f'href="{name}"' not in linked)
+        size = (site / name).stat().st_size
+        found += [f"{name}: {size / 1e6:.0f} MB, more than {BYTES / 1e6:.0f} MB"] * (size > BYTES)
     print(*found, sep="\n", end="\n" if found else "")
     print(f"check_print: {f'{len(found)} problems' if found else 'ok'}, {len(chapters)} chapters")
     return 1 if found else 0

@@ -73,32 +73,3 @@ def test_the_answer_key_has_all_solutions_and_correct_answers() -> None:
     for _, answers in teaching.questions_of(chapter):
         right = next(text for text, correct, _ in answers if correct)
         assert right in key
-
-
-def test_a_deck_has_the_sections_and_the_figures(tmp_path: Path) -> None:
-    chapter = nbformat.read(CHAPTER, as_version=4)
-    figure = {"output_type": "display_data", "metadata": {}, "data": {"text/html": '<div class="figure-plotly">'}}
-    for cell in chapter.cells:
-        if cell.id in ("step-1-code", "step-2-code"):
-            cell.outputs = [nbformat.from_dict(figure)]
-    deck = teaching.slides("A deck", [chapter])
-    text = "\n".join(cell.source for cell in deck.cells if cell.cell_type == "markdown")
-    assert "## Step 1: a weight for every head in every window" in text
-    assert "gives a gradient $G$ of the same shape:\n\n$$G" in text  # a formula after a colon is part of the slide
-    assert "## Summary" in text
-    assert "{solution}" not in text
-    assert sum(cell.cell_type == "code" for cell in deck.cells) == 2
-
-
-def test_a_slide_without_a_figure_shows_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    chapter = nbformat.read(CHAPTER, as_version=4)
-    data = {"step-0-code": {"text/markdown": "words"}, "step-1-code": {"text/html": "<div class='figure-plotly'>"}}
-    for cell in chapter.cells:
-        if cell.id in data:
-            output = {"output_type": "display_data", "metadata": {}, "data": data[cell.id]}
-            cell.outputs = [nbformat.from_dict(output)]
-    shown = [c.outputs[0]["data"] for c in teaching.slides("A deck", [chapter]).cells if c.cell_type == "code"]
-    assert shown == list(data.values())
-    monkeypatch.setattr(teaching, "FIGURES_PER_DECK", 0)
-    shown = [c.outputs[0]["data"] for c in teaching.slides("A deck", [chapter]).cells if c.cell_type == "code"]
-    assert shown == [data["step-0-code"]]

@@ -45,14 +45,6 @@ def test_jupyter_gets_numbers_and_no_directive() -> None:
     assert "{" not in shown.replace("{5.", "")
 
 
-def test_a_text_without_labels_keeps_its_references() -> None:
-    shown = numbering.unlabelled(TEXT)
-    assert "**Sum.** It is\n\n$$c = d$$\n" in shown
-    assert "(eq-a)" not in shown
-    assert ":label:" not in shown
-    assert "{eq}`eq-b`" in shown
-
-
 def test_every_reference_of_the_book_has_a_number() -> None:
     numbers = numbering.numbers_of(CHAPTERS)
     for name, book in CHAPTERS.items():

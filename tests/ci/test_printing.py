@@ -1,4 +1,4 @@
-"""The printed book: pictures in place of interactive figures, no slides, bookmarks with the text of their headings."""
+"""The printed book: pictures in place of interactive figures, bookmarks with the text of their headings."""
 
 import base64
 import io
@@ -76,15 +76,14 @@ def test_html_of_outputs_becomes_well_formed_xml() -> None:
     assert shown == '<p>1\xa0ml<br/>there <a href="#b">b</a></p>'
 
 
-def test_slides_stay_on_the_web(chapter: Path, tmp_path: Path) -> None:
-    printing.lay_out(tmp_path / "source", [chapter, RESULTS], SUMMARY, pictures([picture()]))
-    for name in ("_toc.yml", "teaching.md"):
-        assert "slides_" not in (tmp_path / "source" / "book" / name).read_text(), name
-
-
 def test_pages_of_another_run_are_refused(chapter: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="2 figures on the page 05_hgi_sam, 1 in the notebook"):
         printing.lay_out(tmp_path / "source", [chapter, RESULTS], SUMMARY, pictures([picture(), picture()]))
+
+
+def test_the_pages_that_link_to_the_files_have_a_placeholder() -> None:
+    for name in printing.LINKS:
+        assert len(printing.MARK.findall((BOOK / f"{name}.md").read_text(encoding="utf-8"))) == 1
 
 
 def test_without_a_site_or_a_browser_there_is_one_line(
@@ -92,7 +91,7 @@ def test_without_a_site_or_a_browser_there_is_one_line(
 ) -> None:
     with pytest.raises(InputError, match=r"no index\.html"):
         printing.print_book(tmp_path, [chapter], tmp_path)
-    for name in ("index", chapter.stem):
+    for name in ("index", "teaching", chapter.stem):
         (tmp_path / f"{name}.html").write_text("<p>x</p>")
     monkeypatch.setattr(printing, "find_browser", lambda: None)
     with pytest.raises(InputError, match=r"no Chromium.*apt install chromium"):

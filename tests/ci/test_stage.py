@@ -103,6 +103,16 @@ def test_every_page_of_the_contents_is_there(staged: Path) -> None:
             assert any((staged / "book" / f"{name}{ending}").is_file() for ending in (".md", ".ipynb")), name
 
 
+def test_the_key_is_on_the_site_only_if_asked_for(staged: Path, tmp_path: Path) -> None:
+    assert not (staged / "book" / "key.md").exists()
+    assert "key" not in {name for name in (staged / "book" / "_toc.yml").read_text().split()}
+    assert "`key`" not in (staged / "book" / "teaching.md").read_text()
+    render.stage(tmp_path / "with-key", CHAPTERS, SUMMARY, key=True)
+    assert (tmp_path / "with-key" / "book" / "key.md").read_text().startswith("# Answer key")
+    parts = read_yaml(tmp_path / "with-key" / "book" / "_toc.yml", "_toc.yml")["parts"]
+    assert [{"file": "teaching"}, {"file": "key"}] in [part["chapters"] for part in parts]
+
+
 def test_a_chapter_has_the_number_of_its_file() -> None:
     """Sphinx numbers chapters by the table of contents, exercises by the file name: both must agree."""
     parts = read_yaml(BOOK / "_toc.yml", "_toc.yml")["parts"]

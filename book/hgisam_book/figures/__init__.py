@@ -1,10 +1,11 @@
 """Plotly figures of the book: one function per figure, from plain arrays and data frames, without any model.
 
 `page` holds the shared style, the renderer and the helpers for images. `slices` and `explorer` show slices, masks and
-maps. `charts` has the general charts. `attention`, `training`, `detection`, `baselines`, `price`, `systems`, `realism`
-and `sanity` have the figures of one topic each.
+maps. `charts` has the general charts, `anatomy` the plates of the head, whose geometry is in `plate`. `attention`,
+`training`, `detection`, `baselines`, `price`, `systems`, `realism` and `sanity` have the figures of one topic each.
 """
 
+from hgisam_book.figures.anatomy import anatomy_plate
 from hgisam_book.figures.attention import attention_rows, small_multiples, stage_views, window_sums
 from hgisam_book.figures.baselines import fold_curves, label_budget
 from hgisam_book.figures.charts import (
@@ -48,6 +49,7 @@ __all__ = [
     "SUBTYPE_COLOURS",
     "TRUTH",
     "Panels",
+    "anatomy_plate",
     "apply_style",
     "attention_rows",
     "by_rank",
