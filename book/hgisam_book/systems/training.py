@@ -84,22 +84,27 @@ class Slices:
     mask: Tensor | None
 
 
-def read_slices(data: PreparedDataset, rows: Rows, profile: Profile, epoch: int | None = None) -> Slices:
+def read_slices(
+    data: PreparedDataset, rows: Rows, profile: Profile, epoch: int | None = None, *, alike: bool = True
+) -> Slices:
     """Slices in the windows of a profile, on its device.
 
     Args:
         data: With or without masks.
         rows: [n], ascending.
         profile: Gives windows, augmentation, seed and device.
-        epoch: Augments for this epoch, all slices alike but for their noise, as one scan; None: as they are.
+        epoch: Augments for this epoch; None: as they are.
+        alike: Augments all slices as one scan, but for their noise; False: each on its own, as those of several scans.
     """
     device, settings = choose_device(profile.compute.accelerator), profile.train.augment
     hu, brain = (torch.as_tensor(array[rows]).to(device) for array in (data.hu, data.brain))
     mask = None if data.mask is None else torch.as_tensor((require_masks(data)[rows] > 0).astype(np.float32)).to(device)
     if epoch is not None:
-        alike = sample_augmentation(np.repeat(rows[:1], len(rows)), settings, profile.seed, epoch)
-        noises = sample_augmentation(rows, settings, profile.seed, epoch).noise_seed
-        hu, brain, *moved = augment(hu, brain, replace(alike, noise_seed=noises), mask)
+        changes = sample_augmentation(rows, settings, profile.seed, epoch)
+        if alike:
+            first = sample_augmentation(np.repeat(rows[:1], len(rows)), settings, profile.seed, epoch)
+            changes = replace(first, noise_seed=changes.noise_seed)
+        hu, brain, *moved = augment(hu, brain, changes, mask)
         mask = moved[0] if moved else None
     inside = (brain > 0).float()
     labels = torch.as_tensor(data.slices[list(LABELS)].iloc[rows].to_numpy(copy=True)).to(device)
@@ -158,7 +163,7 @@ def train_system(
 
 
 def fit_system(system: System, profile: Profile, data: PreparedDataset, folder: str | Path) -> None:
-    """Train for `train.epochs` with AdamW, and keep the epoch with the best score.
+    """Train for `train.epochs` with AdamW, and keep the epoch with the best score, the last of equal ones.
 
     Args:
         system, profile: As in `train_system`.
@@ -203,7 +208,7 @@ def fit_system(system: System, profile: Profile, data: PreparedDataset, folder: 
         seconds = round(time.perf_counter() - started, 1)
         row = {"epoch": epoch + 1, "train_loss": float(np.mean(losses)), "val_score": score, "seconds": seconds}
         history.append(row)
-        if score > best:
+        if score >= best:
             save_tensors(folder / "model.safetensors", network.state_dict())
             about = {
                 "system": system.name,

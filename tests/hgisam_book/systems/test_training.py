@@ -59,9 +59,7 @@ class Brightness:
 
 @pytest.fixture
 def profile() -> Profile:
-    short = (
-        "study.trainings.live={task: binary, train.epochs: 3, train.learning_rate: 0.1, train.augment.hide: 0}"
-    )
+    short = "study.trainings.live={task: binary, train.epochs: 3, train.learning_rate: 0.1, train.augment.hide: 0}"
     return load_profile("smoke", [*TINY, short])
 
 
@@ -133,13 +131,16 @@ def test_maps_of_folds_are_of_the_patients_that_each_network_held_out(profile: P
     assert np.array_equal(validation, (roles[0] == "val") | (roles[1] == "val"))
 
 
-def test_slices_of_a_scan_are_moved_alike(profile: Profile, runs: Path) -> None:
+def test_slices_of_a_scan_are_moved_alike_and_others_each_on_its_own(profile: Profile, runs: Path) -> None:
     data = open_prepared(runs / "smoke" / "prepared" / "rsna")
     variant, rows = profile.variant("live"), scans(data)[0]
     still = replace(data, brain=np.repeat(data.brain[rows[:1]], len(data.slices), axis=0))
     moved = read_slices(still, rows, variant, epoch=1).brain
     assert (moved == moved[:1]).all()
     assert not torch.equal(moved[0], read_slices(still, rows, variant).brain[0])
+    each = read_slices(still, rows, variant, epoch=1, alike=False).brain
+    assert torch.equal(each[0], moved[0])
+    assert not any(torch.equal(each[0], other) for other in each[1:])
 
 
 def test_bad_input_is_one_error(profile: Profile, runs: Path, tmp_path: Path) -> None:
