@@ -15,4 +15,6 @@
 - `focal_segnet`: FocalSegNet, a U-Net of focal modulation that learns from balls.
 - `dense_crf`: its dense CRF, from large balls to dense bleeds.
 - `lesions`: Dice of lesions by its published rule, and of all lesions.
+- `exam_mil`: `ExamMil`, multiple-instance learning from exams; `explain_exam` shows the attention along their slices.
+- `slice_mil`: `SliceMil`, multiple-instance learning from slices, whose instances are cells of a feature map.
 """

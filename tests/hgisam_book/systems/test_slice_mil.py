@@ -77,7 +77,7 @@ def test_it_learns_which_slices_bleed_and_where(trained: CellNetwork, data: Prep
     assert np.mean(peaks[True]) > np.mean(peaks[False])
 
 
-def test_maps_are_probabilities_within_the_brain(trained: CellNetwork, data: PreparedDataset, profile: Profile) -> None:
+def test_maps_are_within_the_brain(trained: CellNetwork, data: PreparedDataset, profile: Profile) -> None:
     rows = scans(data, "val")[0]
     maps = SYSTEM.maps(trained, data, rows, profile)["slice_mil"]
     assert maps.shape == (6, 64, 64)
