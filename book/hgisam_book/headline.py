@@ -5,11 +5,11 @@ The first page of the book fills its blocks with its own run, README and "What w
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from hgisam.errors import InputError
-from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
+from hgisam.evaluation.score_maps import MASK_RULES, THRESHOLD_BASELINES
 from hgisam_book.figures import METHOD_NAMES
 from hgisam_book.ledger import FAIL, PASS, data_of, find_value, load_ledger, verdicts
 from hgisam_book.ledger.tables import value_words
@@ -21,13 +21,18 @@ SUPERVISION = {
     "hgi_sam_averaged": "slice labels",
     "swin_sam": "slice labels",
     "grad_cam": "slice labels",
+    "hgi_sam_density": "slice labels",
+    "hgi_sam_self_trained": "slice labels",
     "hgi_sam_refined": "slice labels",
     "unet": "pixel annotations",
     "unet_published": "pixel annotations",
     "swin_unetr": "pixel annotations",
     "hu_threshold": "no training",
     "smooth_hu_threshold": "no training",
+    "density_alone": "no training",
 }
+WITHOUT_MASKS = ("hgi_sam", "hgi_sam_density", "hgi_sam_self_trained", "hgi_sam_refined")  # training, not threshold
+WITH_MASKS = ("unet", "unet_published", "swin_unetr")
 MET = {PASS: "met", FAIL: "missed"}
 
 
@@ -80,7 +85,7 @@ def findings(summary: Mapping[str, Any]) -> str:
     Raises:
         InputError: If the run lacks one of them.
     """
-    needed = ("hgi_sam", "swin_sam", "hgi_sam_refined", "unet", *THRESHOLD_BASELINES)
+    needed = (*WITHOUT_MASKS, "swin_sam", "density_alone", "unet", *THRESHOLD_BASELINES)
     missing = sorted({*needed} - summary["segmentation"].keys())
     if missing or "binary_vs_subtype" not in summary.get("studies", {}):
         got = f"no {(missing or ['study of tasks'])[0]}"
@@ -88,24 +93,41 @@ def findings(summary: Mapping[str, Any]) -> str:
     dice = {name: found["dice_slice"] for name, found in summary["segmentation"].items()}
     study = summary["studies"]["binary_vs_subtype"]
     task, shares = study["hgi_sam"], study["hgi_sam"]["shares"]
-    of_unet = dice["hgi_sam_refined"]["mean"] / dice["unet"]["mean"]
+    by_seed = task["by_seed"].values()
+    one_sided = all(value > 0 for value in by_seed) or all(value < 0 for value in by_seed)
+    best, masks = (max((m for m in group if m in dice), key=_mean_of(dice)) for group in (WITHOUT_MASKS, WITH_MASKS))
+    of_masks = dice[best]["mean"] / dice[masks]["mean"]
     items = [
         "**The classifier.** On phantoms of a scanner that it was not trained on, it has a slice AUROC of "
-        f"{estimate(summary['detection']['swin']['auroc'])}. One training; those of other seeds differ: "
-        "{doc}`what_was_tried`",
+        f"{estimate(summary['detection']['swin']['auroc'])}. This is one training; the mean of {len(study['seeds'])} "
+        f"shorter ones is {estimate(study['auroc']['binary'])}. {{doc}}`10_binary_or_subtype`",
         f"**HGI-SAM and its predecessor.** Dice {estimate(dice['hgi_sam'])} with the gradient, "
-        f"{estimate(dice['swin_sam'])} without (Swin-SAM): {_pair(summary, 'hgi_sam', 'swin_sam')}. "
-        "{doc}`13_ablations` asks whether the gradient, or the network's training, makes the difference.",
+        f"{estimate(dice['swin_sam'])} without (Swin-SAM): {pair_words(summary, 'hgi_sam', 'swin_sam')}. "
+        f"{_lead_of_other_seeds(summary, study)} Whether the maps need the trained head at all is a question of "
+        "{doc}`13_ablations`.",
         f"**A threshold.** The best threshold on HU has Dice {estimate(dice['hu_threshold'])}, on smoothed HU "
-        f"{estimate(dice['smooth_hu_threshold'])}. Against the smoothed one HGI-SAM is "
-        f"{_pair(summary, 'hgi_sam', 'smooth_hu_threshold')}. Both thresholds, like those of maps, are chosen on "
-        "masks of other patients. {doc}`06_results`",
-        f"**Refinement.** Map and density together, and a network trained on them, have Dice "
-        f"{estimate(dice['hgi_sam_refined'])}, {of_unet:.0%} of the U-Net's {estimate(dice['unet'])}; against density "
-        f"alone {_pair(summary, 'hgi_sam_refined', 'density_alone')}. {{doc}}`12_refined_maps`",
+        f"{estimate(dice['smooth_hu_threshold'])}, on density, which is denoised HU, "
+        f"{estimate(dice['density_alone'])}. HGI-SAM against the first: "
+        f"{pair_words(summary, 'hgi_sam', 'hu_threshold')}; against the second: "
+        f"{pair_words(summary, 'hgi_sam', 'smooth_hu_threshold')}; against density: "
+        f"{pair_words(summary, 'hgi_sam', 'density_alone')}. All these thresholds, like those of maps, are chosen on "
+        f"masks of other patients. {_without_thresholds(dice)} {{doc}}`06_results`",
+        f"**Refinement.** The product of map and density has Dice {estimate(dice['hgi_sam_density'])}, a network "
+        f"trained on pseudo-masks {estimate(dice['hgi_sam_self_trained'])}, the mean of both (refined) "
+        f"{estimate(dice['hgi_sam_refined'])}. Against density alone: the product "
+        f"{pair_words(summary, 'hgi_sam_density', 'density_alone')}; refined "
+        f"{pair_words(summary, 'hgi_sam_refined', 'density_alone')}. Refined against the product: "
+        f"{pair_words(summary, 'hgi_sam_refined', 'hgi_sam_density')}. {{doc}}`12_refined_maps`",
+        f"**Masks.** Of the methods trained without masks the best is {METHOD_NAMES[best]}, of the networks trained on "
+        f"masks {METHOD_NAMES[masks]}, {estimate(dice[masks])}: the first has {of_masks:.0%} of its Dice, "
+        f"{pair_words(summary, best, masks)}. Both are the best of several on these very phantoms. "
+        "{doc}`14_all_results`",
         f"**Binary or subtype labels.** Over {len(study['seeds'])} seeds each, binary minus subtype is "
-        f"{estimate(task['difference'], 3)} in Dice of HGI-SAM; {shares['seed']:.0%} of the variance of the means is "
-        f"between seeds, {shares['task']:.0%} between tasks. {{doc}}`10_binary_or_subtype`",
+        f"{estimate(task['difference'], 3)} in Dice of HGI-SAM; seed by seed "
+        f"{', '.join(f'{value:+.3f}' for value in by_seed)}, "
+        f"{'all' if one_sided else 'not all'} on one side of zero{'' if one_sided else ', so this is undecided'}. "
+        f"{shares['seed']:.0%} of the variance of the means is between seeds, {shares['task']:.0%} between tasks. "
+        "{doc}`10_binary_or_subtype`",
     ]
     return "\n".join(f"{number}. {item}" for number, item in enumerate(items, start=1))
 
@@ -113,15 +135,21 @@ def findings(summary: Mapping[str, Any]) -> str:
 def real_heads(record: Mapping[str, Any]) -> str:
     """Sentences on real heads, from `book/recorded/real_heads.json`."""
     bleeding, normal = record["bleeding"], record["normal"]
-    dice = {name: f"{method['dice']:.2f}" for name, method in bleeding["methods"].items()}
+    values = {name: method["dice"] for name, method in bleeding["methods"].items()}
+    dice = {name: f"{value:.2f}" for name, value in values.items()}
     slices, above = (sum(head[key] for head in normal) for key in ("slices", "above_operating_point"))
+    untrained = ("hu_threshold", "smooth_hu_threshold", "density_alone")
+    beaten = sum(values["hgi_sam"] > values[name] for name in untrained)
+    fused = "above" if values["hgi_sam_density"] > max(values[name] for name in untrained) else "not above"
     return (
         f"On {bleeding['slices']} real slices with a bleed, the shipped classifier, trained on phantoms and on no "
         f"patient, reaches Dice {dice['hgi_sam']} with HGI-SAM, {dice['hgi_sam_averaged']} averaged over shifted "
-        f"images and {dice['hgi_sam_density']} fused with the density of blood; the best HU threshold reaches "
-        f"{dice['hu_threshold']}, smoothed {dice['smooth_hu_threshold']}, each at the one threshold that is best for "
-        f"these slices. It takes {above} of {slices} slices of {len(normal)} real heads without a bleed for one; "
-        f"slice AUROC {record['auroc']:.2f}."
+        f"images and {dice['hgi_sam_density']} fused with the density of blood. Without a network, the best HU "
+        f"threshold reaches {dice['hu_threshold']}, smoothed {dice['smooth_hu_threshold']}, density alone "
+        f"{dice['density_alone']}. Each is at the one threshold that is best for these slices, an upper bound, and has "
+        f"no interval. HGI-SAM is above {beaten} of the {len(untrained)} methods without a network, the fused map "
+        f"{fused} all of them. The classifier takes {above} of {slices} slices of {len(normal)} real heads without a "
+        f"bleed for one; slice AUROC {record['auroc']:.2f}."
     )
 
 
@@ -146,10 +174,33 @@ def fill(text: str, blocks: Mapping[str, str], *, page: str) -> str:
     return BLOCK.sub(lambda found: f"{found['start']}\n{blocks[found['name']]}\n\n{found['end']}", text)
 
 
-def _pair(summary: Mapping[str, Any], a: str, b: str) -> str:
-    """Outcome of a against b with the paired difference, e.g. "ahead, by 0.03 (0.01 to 0.05)"."""
+def pair_words(summary: Mapping[str, Any], a: str, b: str) -> str:
+    """Outcome of a against b in a summary, e.g. "ahead, paired difference 0.03 (0.01 to 0.05)"."""
     found = find_value(summary, f"comparisons.{a}.{b}")
     if found is None or found.mean is None:
         return "not compared"
     pair = {"mean": found.mean, "ci95": found.ci95}
     return f"{outcome(pair)}, paired difference {estimate(pair)}"
+
+
+def _mean_of(dice: Mapping[str, Any]) -> Callable[[str], float]:
+    """Mean Dice of a method, as a key to sort by."""
+    return lambda method: float(dice[method]["mean"])
+
+
+def _lead_of_other_seeds(summary: Mapping[str, Any], study: Mapping[str, Any]) -> str:
+    """Sentence: does the lead of HGI-SAM on Swin-SAM hold for the networks of the study of tasks, of other seeds?"""
+    ours, other = (study[name]["binary"] for name in ("hgi_sam", "swin_sam"))
+    lead, pair = ours["mean"] - other["mean"], find_value(summary, "comparisons.hgi_sam.swin_sam")
+    low, high = pair.ci95 if pair is not None and pair.ci95 else (lead, lead)
+    words = "inside that interval" if low <= lead <= high else "outside that interval: the lead is that of one network"
+    return (
+        f"The means over the {len(study['seeds'])} shorter trainings with binary labels are {estimate(ours)} and "
+        f"{estimate(other)}, a difference of {lead:+.3f}, {words}."
+    )
+
+
+def _without_thresholds(dice: Mapping[str, Any]) -> str:
+    """Sentence about the rules of `MASK_RULES`, which need no threshold from masks; "" if a run has none."""
+    found = [f"{METHOD_NAMES[name]} {estimate(dice[name])}" for name in MASK_RULES if name in dice]
+    return f"Rules that need no mask: {', '.join(found)}; {{doc}}`14_all_results` has others." if found else ""

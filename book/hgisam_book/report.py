@@ -210,6 +210,38 @@ def outcomes(comparisons: Iterable[Mapping[str, Any]], method: str) -> str:
     return ", ".join(f"{words[key]} {len(names)}{listed[key]}" for key, names in others.items())
 
 
+def not_corrected(comparisons: Iterable[Mapping[str, Any]], *, significant: float = 0.05) -> str:
+    """Pairs whose interval excludes 0 although the p-value after Holm's correction is not small; "none" for none.
+
+    Args:
+        comparisons: With `ci95` and `p_holm`.
+        significant: Significance level.
+    """
+    pairs = [
+        " and ".join(METHOD_NAMES.get(pair[key], pair[key]) for key in "ab")
+        for pair in comparisons
+        if outcome(pair) != "undecided" and (pair["p_holm"] is None or pair["p_holm"] >= significant)
+    ]
+    return "; ".join(pairs) or "none"
+
+
+def at_grid_ends(chosen: Mapping[str, Mapping[str, Any]]) -> str:
+    """Methods with a threshold at an end of the thresholds that were tried; "none" for none.
+
+    There the best threshold may lie outside, so that the method looks worse than it is.
+
+    Args:
+        chosen: Method → `threshold`, `grid`, and `folds` where each fold has its own; from `thresholds.json`.
+    """
+    found = []
+    for name, about in chosen.items():
+        used, ends = about.get("folds", [about["threshold"]]), {about["grid"][0], about["grid"][-1]}
+        count = sum(value in ends for value in used)
+        if count and len(about["grid"]) > 1:
+            found.append(f"{METHOD_NAMES.get(name, name)} ({count} of {len(used)})")
+    return "; ".join(found) or "none"
+
+
 def comparison_table(comparisons: list[dict[str, Any]], *, tests: int | None = None) -> pd.DataFrame:
     """Table of `summary["comparisons"]`, one row per pair of methods.
 
@@ -272,6 +304,22 @@ def ablation_table(table: pd.DataFrame) -> pd.DataFrame:
         rows[name] = {"change": row["changes"], "threshold": f"{row['threshold']:.2g}", **cells, **numbers}
         rows[name] |= {"compared with": row["against"]}
     return pd.DataFrame(rows).T
+
+
+def ablation_outcomes(table: pd.DataFrame, *, significant: float = 0.05) -> str:
+    """Wins, losses and ties of ablations, as list items; a star where p after Holm's correction is small too.
+
+    Args:
+        table: From `hgisam_book.studies.ablation.ablate`; its reference rows don't count.
+        significant: Significance level.
+    """
+    rows: dict[str, list[str]] = {"behind": [], "ahead": [], "undecided": []}
+    for name, row in table[table["group"] != "reference"].sort_values("difference").iterrows():
+        found = outcome({"ci95": [row["difference_low"], row["difference_high"]]})
+        star = " *" if row["p_holm"] < significant else ""
+        rows[found].append(f"{name} ({row['difference']:+.3f}){star}")
+    words = {"behind": "Worse with the change", "ahead": "Better with the change", "undecided": "Undecided"}
+    return "\n".join(f"- {words[found]}: {'; '.join(names) or 'none'}." for found, names in rows.items())
 
 
 def difference_rows(table: pd.DataFrame) -> pd.DataFrame:

@@ -55,13 +55,28 @@ def test_targets_are_the_verdicts_of_the_ledger(summary: dict[str, Any]) -> None
 
 def test_findings_need_all_methods_and_the_study(summary: dict[str, Any]) -> None:
     text = headline.findings(summary)
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 6
     assert f"{len(summary['studies']['binary_vs_subtype']['seeds'])} seeds" in text
     with pytest.raises(InputError, match="got no study of tasks"):
         headline.findings(summary | {"studies": {}})
     del summary["segmentation"]["unet"]
     with pytest.raises(InputError, match="got no unet"):
         headline.findings(summary)
+
+
+def test_findings_name_what_other_seeds_and_baselines_say(summary: dict[str, Any]) -> None:
+    study = summary["studies"]["binary_vs_subtype"]
+    study["hgi_sam"]["binary"], study["swin_sam"]["binary"] = ({"mean": m, "ci95": [m, m]} for m in (0.3, 0.2))
+    study["hgi_sam"]["by_seed"] = {"1": 0.1, "2": 0.2}
+    text = headline.findings(summary)
+    assert "a difference of +0.100, inside that interval." in text
+    assert "+0.100, +0.200, all on one side of zero." in text
+    study["hgi_sam"]["binary"], study["hgi_sam"]["by_seed"] = study["swin_sam"]["binary"], {"1": 0.1, "2": -0.2}
+    summary["segmentation"]["swin_unetr"]["dice_slice"] = {"mean": 0.9, "ci95": [0.8, 1.0]}
+    text = headline.findings(summary)
+    assert "a difference of +0.000, outside that interval" in text
+    assert "not all on one side of zero, so this is undecided" in text
+    assert "trained on masks Swin-UNETR, 0.90 (0.80 to 1.00)" in text
 
 
 def test_real_heads_are_those_of_the_record() -> None:
@@ -71,6 +86,7 @@ def test_real_heads_are_those_of_the_record() -> None:
         head |= {"slices": 10, "above_operating_point": 1}
     text = headline.real_heads(record)
     assert "Dice 0.78 with HGI-SAM" in text
+    assert "HGI-SAM is above 3 of the 3 methods without a network" in text
     heads = len(record["normal"])
     assert f"{heads} of {10 * heads} slices" in text
 

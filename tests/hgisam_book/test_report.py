@@ -118,6 +118,40 @@ def test_outcomes_count_wins_losses_and_ties_by_the_interval() -> None:
     assert report.outcome(COMPARED) == "undecided"  # its interval ends at 0
 
 
+def test_pairs_that_only_the_interval_separates_are_named() -> None:
+    pair = {"a": "hgi_sam", "b": "grad_cam", "ci95": [0.1, 0.2], "p_holm": 0.2}
+    assert report.not_corrected([pair]) == "HGI-SAM and GradCAM"
+    assert report.not_corrected([pair | {"p_holm": 0.01}, pair | {"ci95": [-0.1, 0.2]}]) == "none"
+
+
+def test_thresholds_at_the_end_of_the_range_are_named() -> None:
+    grid = [0.1, 0.2, 0.3]
+    chosen = {
+        "hgi_sam": {"threshold": 0.2, "grid": grid, "folds": [0.1, 0.2]},
+        "grad_cam": {"threshold": 0.2, "grid": grid},
+        "x": {"threshold": 0.3, "grid": grid},
+        "hgi_sam_otsu": {"threshold": 0.5, "grid": [0.5], "folds": [0.5, 0.5]},
+    }
+    assert report.at_grid_ends(chosen) == "HGI-SAM (1 of 2); x (1 of 1)"
+    assert report.at_grid_ends({"grad_cam": chosen["grad_cam"]}) == "none"
+
+
+def test_ablations_that_only_the_interval_separates_are_listed_without_a_star() -> None:
+    columns = ["group", "difference", "difference_low", "difference_high", "p_holm"]
+    rows = {
+        "HGI-SAM": ("reference", 0.0, 0.0, 0.0, None),
+        "a": ("x", -0.2, -0.3, -0.1, 0.01),
+        "b": ("x", -0.1, -0.2, -0.05, 0.3),
+        "c": ("x", 0.1, -0.1, 0.2, 0.5),
+    }
+    text = report.ablation_outcomes(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
+    assert text.splitlines() == [
+        "- Worse with the change: a (-0.200) *; b (-0.100).",
+        "- Better with the change: none.",
+        "- Undecided: c (+0.100).",
+    ]
+
+
 def test_comparison_matrix_flips_the_sign_and_stars_significant_differences() -> None:
     same = COMPARED | {"b": "unet", "difference": -0.3, "p_value": None, "p_holm": None}
     table = report.comparison_matrix([COMPARED, same])

@@ -25,6 +25,7 @@
 - `results`: evaluation of all methods of a run together.
 - `sanity`: cascading randomization, shuffled labels, pointing game.
 - `trainings`: the trainings of a study, in parallel.
+- `without_masks`: Dice at thresholds that no annotated mask chose.
 """
 
 from typing import TYPE_CHECKING
