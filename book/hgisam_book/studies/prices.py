@@ -24,10 +24,9 @@ SAM_MASKS = ("sam_box", "sam_point", "sam_point_box", "sam_box_mean", "sam_recti
 LABEL_OF = {  # method → what it learns from, beside thresholds; for budgets and mixtures see `label_of`
     "smooth_hu_threshold": "nothing",
     **dict.fromkeys(("exam_hgi_sam", "exam_hgi_sam_otsu", "exam_swin_sam", "exam_grad_cam", "exam_mil"), "exam"),
-    **dict.fromkeys(("hgi_sam", "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "hgi_sam_refined"), "slice"),
-    **dict.fromkeys(
-        (HALF, "slice_mil", "resnet_slices", "resnet_lstm", "resnet_lstm_pseudo", "resnet_lstm_unet"), "slice"
-    ),
+    **dict.fromkeys(("hgi_sam", "hgi_sam_otsu", "swin_sam", "grad_cam"), "slice"),
+    **dict.fromkeys(("density_alone", "hgi_sam_density", "hgi_sam_refined", HALF), "slice"),
+    **dict.fromkeys(("slice_mil", "resnet_slices", "resnet_lstm", "resnet_lstm_pseudo", "resnet_lstm_unet"), "slice"),
     **dict.fromkeys(("box", "box_otsu", *SAM_MASKS), "box"),
     **dict.fromkeys(("ball", "focal_segnet", "focal_segnet_crf"), "ball"),
 }

@@ -24,7 +24,8 @@ EXAM = {"task": "binary", "train.epochs": 1}
 TRAININGS = json.dumps({"unet": SMALL_UNET, "hgi_sam_refined": SMALL_UNET, "exam": EXAM})
 METHODS = {
     "smooth_hu_threshold", "exam_hgi_sam", "exam_hgi_sam_otsu", "exam_grad_cam", "exam_swin_sam", "hgi_sam",
-    "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "hgi_sam_refined", "self_trained_half", "box", "ball",
+    "hgi_sam_otsu", "swin_sam", "grad_cam", "hgi_sam_density", "density_alone", "hgi_sam_refined", "self_trained_half",
+    "box", "ball",
     "unet_1", "unet_2", "unet_all", "mixed_1", "mixed_2", "box_otsu", "sam_box", "slice_mil",
 }  # fmt: skip
 
