@@ -8,6 +8,8 @@ CT_ICH  ?=
 TRAIN   ?=
 TAKE_FROM ?= book/recorded
 KEY     ?=
+CLASS   ?= _build/class.zip
+SEED    ?= 0
 VENV    ?= .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -26,7 +28,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/_build/pip
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help book print test check smoke wheel lint serve clean clean-runs environment
+.PHONY: help book class print test check smoke wheel lint serve clean clean-runs environment
 
 help: ## list the targets
 	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path] [TRAIN=all] [TAKE_FROM=book/recorded] [KEY=yes]"
@@ -73,6 +75,9 @@ lint: $(STAMP) ## run lint, types, spelling
 	@$(BIN)/python ci/write_numbers.py --check
 	@$(BIN)/python ci/check_notebooks.py
 	@$(BIN)/python ci/check_exercises.py
+
+class: $(STAMP) ## write the zip of a class, CLASS=_build/class.zip, and its key beside it; another SEED is another set
+	@$(BIN)/python book/class_zip.py "$(CLASS)" --seed "$(SEED)"
 
 serve: ## serve the book at http://127.0.0.1:8000
 	@test -f _build/html/index.html || { echo "There is no rendered book yet: run make book" >&2; exit 2; }
