@@ -8,6 +8,8 @@ CT_ICH  ?=
 TRAIN   ?=
 TAKE_FROM ?= book/recorded
 KEY     ?=
+CLASS   ?= _build/class.zip
+SEED    ?= 0
 VENV    ?= .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -26,7 +28,7 @@ export PIP_CACHE_DIR ?= $(CURDIR)/_build/pip
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help book print test check smoke wheel lint sam serve clean clean-runs environment
+.PHONY: help book class print test check smoke wheel lint sam serve clean clean-runs environment
 
 help: ## list the targets
 	@echo "make book|print [PROFILE=laptop|smoke|paper] [SET=\"train.epochs=3 …\"] [RUNS_DIR=runs] [RSNA=/path CT_ICH=/path] [TRAIN=all] [TAKE_FROM=book/recorded] [KEY=yes]"
@@ -76,6 +78,9 @@ lint: $(STAMP) ## run lint, types, spelling
 
 sam: $(STAMP) ## fetch a small Segment Anything (37 MB, needs npm) into sam/, for the ladder of labels
 	@$(BIN)/python ci/fetch_sam.py sam
+
+class: $(STAMP) ## write the zip of a class, CLASS=_build/class.zip, and its key beside it; another SEED is another set
+	@$(BIN)/python book/class_zip.py "$(CLASS)" --seed "$(SEED)"
 
 serve: ## serve the book at http://127.0.0.1:8000
 	@test -f _build/html/index.html || { echo "There is no rendered book yet: run make book" >&2; exit 2; }

@@ -3,7 +3,6 @@
 python ci/check_wheel.py
 """
 
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -13,20 +12,16 @@ import zipfile
 from collections.abc import Iterator
 from email import message_from_bytes
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = {
-    "hgisam": "hgisam",
-    "data_prep": "data_prep",
-    "hgisam_scans": "hgisam_scans",
-    "hgisam_book": "book/hgisam_book",
-}
-JUNK = shutil.ignore_patterns("__pycache__", "*.egg-info", ".*")
+sys.path.insert(0, str(ROOT / "book"))
+
+from build_wheel import PACKAGES, build_wheel  # noqa: E402
+
 EXTRA = "hgisam[train]"
 LIGHT = """
 import sys
@@ -55,23 +50,6 @@ try:
 except ImportError as error:
     sys.exit(str(error))
 """
-
-
-def build(root: Path, out: Path) -> Path:
-    """Builds the wheel of a checkout from a copy, so that no build folder is left in it.
-
-    Raises:
-        RuntimeError: If it can't be built.
-    """
-    copy = out / "source"
-    copy.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(root / name, copy / name)
-    for folder in PACKAGES.values():
-        shutil.copytree(root / folder, copy / folder, ignore=JUNK)
-    isolation = ["--no-build-isolation"] if find_spec("setuptools") else []
-    _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", *isolation, "--wheel-dir", str(out), str(copy))
-    return next(out.glob("*.whl"))
 
 
 def missing_files(wheel: Path, root: Path) -> Iterator[str]:
@@ -181,7 +159,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="check_wheel-") as temporary:
         folder = Path(temporary)
         try:
-            wheel = build(ROOT, folder)
+            wheel = build_wheel(ROOT, folder)
             found = [*missing_files(wheel, ROOT), *core_problems(wheel, folder / "environment")]
         except RuntimeError as error:
             found = [str(error)]
