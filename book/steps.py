@@ -136,6 +136,14 @@ STEPS = {
             takes=True,
             prompts=True,
         ),
+        Step(
+            "22_other_domains",
+            ("06_results",),
+            ("other_domains/graph/manifest.json", "other_domains/lung/maps/manifest.json"),
+            gpus="all",
+            cores="share",
+            takes=True,
+        ),
     )
 }
 
