@@ -139,5 +139,5 @@ class Sheet:
         self.figure.update_yaxes(
             visible=False, range=[-HALF_HEIGHT_CM, HALF_HEIGHT_CM], fixedrange=True, scaleanchor="x"
         )
-        height = image_height(HALF_HEIGHT_CM, HALF_WIDTH_CM, max_width_px=760, extra_px=0)
+        height = image_height(HALF_HEIGHT_CM, HALF_WIDTH_CM, max_width_px=700, extra_px=0)
         return apply_style(self.figure, alt, height, margin={"l": 0, "r": 0, "t": 0, "b": 0}, showlegend=False)
