@@ -124,7 +124,8 @@ def _numbers(soup: BeautifulSoup, numbers: dict[str, str]) -> Iterator[str]:
 
 
 def _size(page: Path, soup: BeautifulSoup) -> Iterator[str]:
-    images = {page.parent / unquote(urlsplit(str(image.get("src", ""))).path) for image in soup.find_all("img")}
+    sources = {urlsplit(str(image.get("src", ""))) for image in soup.find_all("img")}
+    images = [page.parent / unquote(source.path) for source in sources if source.scheme != "data"]
     size = page.stat().st_size + sum(image.stat().st_size for image in images if image.is_file())
     limit = SLIDES_BYTES if page.stem == SLIDES else PAGE_BYTES
     if size > limit:

@@ -33,6 +33,12 @@ def test_a_good_site_passes(site: Path, toc: Path) -> None:
     assert check_site.site_problems(site, toc) == ([], 2)
 
 
+def test_a_picture_inside_a_page_is_no_file(site: Path, toc: Path) -> None:
+    """Slides hold their pictures; as the name of a file such a text is too long for the system."""
+    (site / "one.html").write_text(page(f'<img src="data:image/png;base64,{"x" * 5000}" alt="a slice">'))
+    assert check_site.site_problems(site, toc) == ([], 2)
+
+
 @pytest.mark.parametrize(
     ("body", "head", "expected"),
     [
