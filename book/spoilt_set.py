@@ -14,6 +14,7 @@ import pandas as pd
 from data_prep.prepared_set import write_prepared
 from hgisam.data import LABELS, SUBTYPES, open_prepared
 from hgisam.errors import InputError
+from hgisam_book.studies.coarse_labels import rows_by_study
 
 SHIFT_MM = 12.0  # more than most thin bleeds are thick
 OFFSET_HU = 1024  # what is missing where the intercept of a DICOM file is not applied
@@ -112,8 +113,10 @@ def write_spoilt(good: str | Path, out: str | Path, seed: int) -> list[tuple[str
     if data.mask is None:
         raise InputError(f"prepared set {good}", "no masks", "a set with masks", "Prepare the layout ct-ich.")
     scans = {
-        str(study): Scan(data.slices.iloc[rows].copy(), data.hu[rows], data.brain[rows], data.mask[rows])
-        for study, rows in data.slices.groupby("study", sort=False).indices.items()
+        str(data.slices["study"].iloc[rows[0]]): Scan(
+            data.slices.iloc[rows].copy(), data.hu[rows], data.brain[rows], data.mask[rows]
+        )
+        for rows in rows_by_study(data)
     }
     bleeding = [study for study, scan in scans.items() if scan.bleeds]
     if len(bleeding) < len(FAULTS) + 1:

@@ -8,7 +8,7 @@
 An annotator would give such labels without a mask; here they are derived from masks, and are as good as labels can be.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,16 +53,8 @@ def coarse_set_step(profile: Profile, runs_dir: str | Path, label: str) -> Path:
 
     def work(folder: Path) -> None:
         order = np.concatenate(list(rows_by_study(data)))
-        slices = (exam_labels(data.slices) if label == "exam" else data.slices).iloc[order].reset_index(drop=True)
-        info = {"name": label, **{key: data.meta.get(key, "unknown") for key in ("source", "licence")}, "skipped": []}
-        write_prepared(
-            folder / "dataset",
-            slices=slices,
-            blocks=_blocks(data, label),
-            size_px=data.hu.shape[1],
-            with_mask=label != "exam",
-            info=info,
-        )
+        slices = (exam_labels(data.slices) if label == "exam" else data.slices).iloc[order]
+        write_set_of(data, slices, _blocks(data, label), folder, name=label, with_mask=label != "exam")
 
     return run.make(
         f"price/{label}/labels",
@@ -76,6 +68,29 @@ def coarse_set_step(profile: Profile, runs_dir: str | Path, label: str) -> Path:
 def coarse_set(labels: str | Path) -> PreparedDataset:
     """The prepared set of a finished `coarse_set_step`."""
     return open_prepared(Path(labels, "dataset"))
+
+
+def write_set_of(
+    data: PreparedDataset, slices: pd.DataFrame, blocks: Iterable[StudyArrays], folder: str | Path, *, name: str,
+    with_mask: bool = True,
+) -> None:  # fmt: skip
+    """Write a prepared set that a study makes from another one, in `folder/dataset`.
+
+    Args:
+        data: The set that it is made from, whose source and licence it keeps.
+        slices, blocks, with_mask: As for `write_prepared`; the index of the slices is ignored.
+        folder: Of the step.
+        name: Of the set.
+    """
+    info = {"name": name, **{key: data.meta.get(key, "unknown") for key in ("source", "licence")}, "skipped": []}
+    write_prepared(
+        Path(folder, "dataset"),
+        slices=slices.reset_index(drop=True),
+        blocks=blocks,
+        size_px=data.hu.shape[1],
+        with_mask=with_mask,
+        info=info,
+    )
 
 
 def rows_by_study(data: PreparedDataset) -> Iterator[npt.NDArray[np.int64]]:

@@ -7,7 +7,6 @@ other method.
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import pandas as pd
 import zarr
 from tqdm import tqdm
 
-from data_prep.prepared_set import StudyArrays, write_prepared
+from data_prep.prepared_set import StudyArrays
 from hgisam.config.profile import Profile
 from hgisam.data.labels import MASK_VALUES
 from hgisam.data.prepared import PreparedDataset, open_prepared
@@ -29,7 +28,7 @@ from hgisam.runs.files import read_json, write_json
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam_book.recorded.reuse import train_or_reuse
-from hgisam_book.studies.coarse_labels import rows_by_study
+from hgisam_book.studies.coarse_labels import rows_by_study, write_set_of
 from hgisam_scans.blood_density import (
     DENSITY_GRID,
     best_density_threshold,
@@ -142,10 +141,7 @@ def write_pseudo_masks(
                 mask[bleeding] = (refined >= PSEUDO_THRESHOLD) * MASK_VALUES["unspecified"]
             yield hu, brain, mask
 
-    about = {key: weak.meta.get(key, "unknown") for key in ("source", "licence")}
-    info: dict[str, Any] = {"name": "pseudo", **about, "skipped": []}
-    slices, size_px = weak.slices.iloc[order].reset_index(drop=True), weak.hu.shape[1]
-    write_prepared(folder / "dataset", slices=slices, blocks=blocks(), size_px=size_px, with_mask=True, info=info)
+    write_set_of(weak, weak.slices.iloc[order], blocks(), folder, name="pseudo")
 
 
 def choose_slices(slices: pd.DataFrame, seed: int) -> npt.NDArray[np.int64]:
