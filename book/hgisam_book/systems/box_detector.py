@@ -44,6 +44,13 @@ HIT = 0.3  # least intersection over union of a detection and its bleed: 0.5 is 
 Detections = tuple[Tensor, Tensor]  # boxes [k, 4] as x0, y0, x1, y1 in pixels, and their scores [k], best first
 
 
+class Turn(NamedTuple):
+    """Rows [n] of a batch, and the number of the pass over the data, counted over all epochs."""
+
+    rows: Rows
+    number: int
+
+
 class Batch(NamedTuple):
     """Slices [n, windows, row, col] and the boxes [k, 4] of each."""
 
@@ -124,20 +131,29 @@ class BoxDetector:
         """A detector with random weights."""
         return Detector(len(profile.windows), _size(profile))
 
-    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[Batch]:
-        """Batches of all bleeding slices and as many others, `train.passes` times, each augmented on its own."""
+    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[Turn]:
+        """Batches of all bleeding slices and as many others, `train.passes` times."""
         rows, settings = data.rows("train"), profile.train
         bleeds = data.slices["any"].to_numpy()[rows] == 1
-        for turn in range(epoch * settings.passes, (epoch + 1) * settings.passes):
-            rng = np.random.default_rng((profile.seed, turn))
+        for number in range(epoch * settings.passes, (epoch + 1) * settings.passes):
+            rng = np.random.default_rng((profile.seed, number))
             others = rng.permutation(rows[~bleeds])[: bleeds.sum()]
             mixed = rng.permutation(np.concatenate([rows[bleeds], others]))
             for start in range(0, len(mixed), settings.batch_size):
-                yield _augmented(data, mixed[start : start + settings.batch_size], profile, turn)
+                yield Turn(mixed[start : start + settings.batch_size], number)
 
-    def loss(self, network: nn.Module, example: Batch) -> Tensor:
+    def read(self, example: Turn, data: PreparedDataset, profile: Profile, epoch: int) -> Batch:
+        """Slices and their boxes, each augmented on its own, in another way in each pass of the epoch."""
+        rows, number = example
+        images = read_slices(data, rows, profile, number, alike=False).images
+        affines = sample_augmentation(rows, profile.train.augment, profile.seed, number).affine
+        annotated = zip(true_boxes(data, rows, profile), affines, strict=True)
+        size_px = data.hu.shape[1]
+        return Batch(images, [move(each, affine, size_px).to(images.device) for each, affine in annotated])
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
         """Sum of FCOS's losses: focal loss of the cells, generalized IoU of the boxes, centre-ness."""
-        losses: dict[str, Tensor] = network(example.images, example.boxes)
+        losses: dict[str, Tensor] = network(batch.images, batch.boxes)
         return torch.stack(list(losses.values())).sum()
 
     def validate(self, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
@@ -250,15 +266,6 @@ def pixels_of(box: npt.NDArray[np.float32], size_px: int) -> Box:
     x0, y0 = np.floor(box[:2]).clip(0, size_px - 1).astype(int)
     x1, y1 = np.ceil(box[2:]).clip((x0 + 1, y0 + 1), size_px).astype(int)
     return slice(int(y0), int(y1)), slice(int(x0), int(x1))
-
-
-def _augmented(data: PreparedDataset, rows: Rows, profile: Profile, turn: int) -> Batch:
-    """Slices and their boxes, augmented for a pass over the data."""
-    images = torch.cat([read_slices(data, np.array([row]), profile, turn).images for row in rows])
-    affines = sample_augmentation(rows, profile.train.augment, profile.seed, turn).affine
-    annotated = zip(true_boxes(data, rows, profile), affines, strict=True)
-    size_px = data.hu.shape[1]
-    return Batch(images, [move(each, affine, size_px).to(images.device) for each, affine in annotated])
 
 
 def _size(profile: Profile) -> int:

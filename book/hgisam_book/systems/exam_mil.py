@@ -6,11 +6,10 @@ whether the exam shows a bleed. Attention is sparse: most slices have none, and 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
-import timm
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
@@ -22,31 +21,14 @@ from hgisam.data.labels import LABELS
 from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
 from hgisam.maps.combine import upsample
-from hgisam.models.device import autocast, choose_device
-from hgisam_book.systems.training import Maps, Rows, read_slices, scans
+from hgisam_book.systems.encoder import resnet18
+from hgisam_book.systems.training import Maps, Rows, Slices, read_slices, scans
 
 STAGE_CHANNELS = (16, 32, 64, 128)  # a quarter of those of a ResNet-18: our choice, for two cores
 POOLING = 2  # prepared pixels per side of an input pixel
 OUTPUT_STRIDE = 8  # input pixels per cell of the last feature map
 FEATURES, FEATURE_DROPOUT = 128, 0.5
 ATTENTION_FEATURES, ATTENTION_DROPOUT = 64, 0.25
-
-
-@dataclass(frozen=True)
-class Exam:
-    """An exam that a training step reads when it comes to it.
-
-    Attributes:
-        data: Prepared set of the exam.
-        rows: [n], ascending.
-        profile: Of the training.
-        epoch: Of the augmentation.
-    """
-
-    data: PreparedDataset
-    rows: Rows
-    profile: Profile
-    epoch: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +51,7 @@ class ExamNetwork(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.encoder = resnet18(channels, last_stage=4, output_stride=OUTPUT_STRIDE)
+        self.encoder = resnet18(channels, STAGE_CHANNELS, output_stride=OUTPUT_STRIDE)
         self.reduce = nn.Sequential(nn.Linear(STAGE_CHANNELS[-1], FEATURES), nn.Dropout(FEATURE_DROPOUT))
         self.score = nn.Sequential(
             nn.Linear(FEATURES, ATTENTION_FEATURES),
@@ -116,24 +98,26 @@ class ExamMil:
         """A network with random weights."""
         return ExamNetwork(len(profile.windows))
 
-    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[Exam]:
-        """As many exams with a bleed as without, shuffled, each once."""
+    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[Rows]:
+        """Rows of as many exams with a bleed as without, shuffled, each once."""
         exams = scans(data, "train")
         generator = np.random.default_rng((profile.seed, epoch))
         for index in balanced_sample(np.arange(len(exams)), exam_labels(data, exams, "train"), generator):
-            yield Exam(data, exams[index], profile, epoch)
+            yield exams[index]
 
-    def loss(self, network: nn.Module, example: Exam) -> Tensor:
+    def read(self, example: Rows, data: PreparedDataset, profile: Profile, epoch: int) -> Slices:
+        """The slices of an exam, augmented alike."""
+        return read_slices(data, example, profile, epoch)
+
+    def loss(self, network: nn.Module, batch: Slices) -> Tensor:
         """Binary cross entropy of an exam."""
-        slices = read_slices(example.data, example.rows, example.profile, example.epoch)
-        label = slices.labels[:, LABELS.index("any")].max().float()
-        return F.binary_cross_entropy_with_logits(network(slices.images), label)
+        label = batch.labels[:, LABELS.index("any")].max().float()
+        return F.binary_cross_entropy_with_logits(network(batch.images), label)
 
     def validate(self, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
         """AUROC of the validation exams."""
-        exams, device = scans(data, "val"), choose_device(profile.compute.accelerator)
-        with autocast(profile.compute.precision, device):
-            logits = [float(network(read_slices(data, rows, profile).images)) for rows in exams]
+        exams = scans(data, "val")
+        logits = [float(network(read_slices(data, rows, profile).images)) for rows in exams]
         return float(roc_auc_score(exam_labels(data, exams, "val"), logits))
 
     def maps(self, network: nn.Module, data: PreparedDataset, rows: Rows, profile: Profile) -> dict[str, Maps]:
@@ -195,18 +179,6 @@ def sparsemax(scores: Tensor) -> Tensor:
     counts = torch.arange(1, len(scores) + 1, device=scores.device)
     support = int((counts * descending > excess).sum())
     return (scores - excess[support - 1] / support).clamp(min=0)
-
-
-def resnet18(channels: int, *, last_stage: int, output_stride: int = 32) -> nn.Module:
-    """A ResNet-18 with random weights: images [B, C, H, W] → list of one feature map.
-
-    Args:
-        channels: Of the images.
-        last_stage: 1 to 4, whose feature map it returns; later stages are left out.
-        output_stride: Pixels per cell of stage 4; dilation replaces the strides beyond it.
-    """
-    options: dict[str, Any] = {"in_chans": channels, "channels": STAGE_CHANNELS, "output_stride": output_stride}
-    return timm.create_model("resnet18", features_only=True, out_indices=(last_stage,), **options)
 
 
 def to_unit_peak(maps: Maps) -> Maps:

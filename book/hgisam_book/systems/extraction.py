@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
@@ -12,10 +12,17 @@ from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset, by_fold
 from hgisam.evaluation.score_maps import VALIDATION
 from hgisam.models.device import autocast, choose_device
-from hgisam.pipeline import open_step_data
+from hgisam.pipeline import NO_INPUTS, open_step_data
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam_book.systems.training import System, load_system, scans
+
+
+class SystemsRun(NamedTuple):
+    """Networks, name or name/fold → folder, and maps, name → folder with a `maps.zarr` of the prepared `ct-ich` set."""
+
+    networks: dict[str, Path]
+    maps: dict[str, Path]
 
 
 def system_maps_step(
@@ -23,7 +30,7 @@ def system_maps_step(
     profile: Profile,
     runs_dir: str | Path,
     trained: Mapping[int | None, Path],
-    inputs: Mapping[str, str] | None = None,
+    inputs: Mapping[str, str] = NO_INPUTS,
 ) -> Path:
     """Score maps of a trained system on the prepared `ct-ich` set.
 
@@ -53,7 +60,7 @@ def system_maps_step(
         sections=("maps", "compute"),
         inputs={
             "prepared/ct-ich": data.fingerprint,
-            **(inputs or {}),
+            **inputs,
             **{f"network {fold}": read_manifest(at)["outputs"]["model.safetensors"] for fold, at in trained.items()},
         },
     )

@@ -7,10 +7,10 @@ direction and size of the LSTM, kind of map, loss and optimizer are our choice: 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import timm
 import torch
 import torch.nn.functional as F
 from sklearn.metrics import roc_auc_score
@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import pack_sequence, unpack_sequence
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
 from hgisam.maps.combine import to_unit_range, upsample
-from hgisam.models.device import autocast, choose_device
+from hgisam_book.systems.encoder import resnet18
 from hgisam_book.systems.training import Maps, Rows, Slices, read_slices, scans
 
 INPUT_PX = 96  # side of the slices that the encoder sees, by average pooling of larger ones
@@ -44,17 +44,14 @@ class SequenceNetwork(nn.Module):
 
     def __init__(self, windows: int, *, with_lstm: bool) -> None:
         super().__init__()
-        self.encoder = timm.create_model(
-            "resnet18", pretrained=False, in_chans=windows, num_classes=0, global_pool="", channels=CHANNELS,
-            output_stride=STRIDE,
-        )  # fmt: skip
+        self.encoder = resnet18(windows, CHANNELS, output_stride=STRIDE)
         self.lstm = nn.LSTM(CHANNELS[-1], HIDDEN, bidirectional=True) if with_lstm else None
         self.head = nn.Linear(2 * HIDDEN if with_lstm else CHANNELS[-1], 1)
 
     def features(self, images: Tensor) -> Tensor:
         """Last feature maps [n, channels, row, col] of slices [n, windows, row, col]."""
-        maps: Tensor = self.encoder(F.adaptive_avg_pool2d(images, min(INPUT_PX, images.shape[-1])))
-        return maps
+        maps: list[Tensor] = self.encoder(F.adaptive_avg_pool2d(images, min(INPUT_PX, images.shape[-1])))
+        return maps[-1]
 
     def logits(self, pooled: Tensor, lengths: list[int]) -> Tensor:
         """Logits [n], in float32, of the averages of feature maps [n, channels] of scans of these lengths, in turn."""
@@ -71,20 +68,22 @@ class SequenceNetwork(nn.Module):
         return self.logits(self.features(images).mean(dim=(2, 3)), lengths)
 
 
-@dataclass(frozen=True)
-class ScanBatch:
-    """Scans of an optimizer step, which are read when the loss needs them: an epoch may not fit into memory.
+class ScanParts(NamedTuple):
+    """Scans of an optimizer step.
 
     Attributes:
-        data, profile, epoch: As in `read_slices`.
         scans: Rows of a part of each scan.
         positive_weight: Weight of a bleeding slice in the loss; that of another slice is 1.
     """
 
-    data: PreparedDataset
-    profile: Profile
-    epoch: int
     scans: list[Rows]
+    positive_weight: float
+
+
+class ScanBatch(NamedTuple):
+    """Parts of scans, read, and the weight of a bleeding slice."""
+
+    scans: list[Slices]
     positive_weight: float
 
 
@@ -107,7 +106,7 @@ class SequenceCam:
         """A network with random weights."""
         return SequenceNetwork(len(profile.windows), with_lstm=self.with_lstm)
 
-    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[ScanBatch]:
+    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[ScanParts]:
         """A random part of each training scan, `train.batch_size` per step; of bleeding scans, a part that bleeds."""
         rng = np.random.default_rng((profile.seed, epoch))
         bleeds = data.slices["any"].to_numpy() == 1
@@ -115,23 +114,23 @@ class SequenceCam:
         parts = [_part(found[at], bleeds[found[at]], rng) for at in rng.permutation(len(found))]
         bleeding = bleeds[np.concatenate(parts)].mean()
         for first in range(0, len(parts), count):
-            yield ScanBatch(data, profile, epoch, parts[first : first + count], float((1 - bleeding) / bleeding))
+            yield ScanParts(parts[first : first + count], float((1 - bleeding) / bleeding))
 
-    def loss(self, network: nn.Module, example: ScanBatch) -> Tensor:
+    def read(self, example: ScanParts, data: PreparedDataset, profile: Profile, epoch: int) -> ScanBatch:
+        """Parts of scans, each augmented as one."""
+        return ScanBatch([read_slices(data, rows, profile, epoch) for rows in example.scans], example.positive_weight)
+
+    def loss(self, network: nn.Module, batch: ScanBatch) -> Tensor:
         """Binary cross-entropy per slice, both classes of an epoch with the same weight in total."""
-        device = next(network.parameters()).device
-        with torch.autocast(device.type, enabled=False):  # HU need more digits than bfloat16 has
-            read = [read_slices(example.data, rows, example.profile, example.epoch) for rows in example.scans]
-        logits = network(torch.cat([scan.images for scan in read]), [len(rows) for rows in example.scans])
-        bleeds = torch.cat([scan.labels[:, 0] for scan in read]).float()
-        weight = logits.new_tensor(example.positive_weight)
+        logits = network(torch.cat([scan.images for scan in batch.scans]), [len(scan.hu) for scan in batch.scans])
+        bleeds = torch.cat([scan.labels[:, 0] for scan in batch.scans]).float()
+        weight = logits.new_tensor(batch.positive_weight)
         return F.binary_cross_entropy_with_logits(logits, bleeds, pos_weight=weight)
 
     def validate(self, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
         """AUROC of the validation slices."""
         found = scans(data, "val")
-        with autocast(profile.compute.precision, choose_device(profile.compute.accelerator)):
-            logits = [network(read_slices(data, rows, profile).images, [len(rows)]) for rows in found]
+        logits = [network(read_slices(data, rows, profile).images, [len(rows)]) for rows in found]
         return float(roc_auc_score(data.slices["any"].iloc[np.concatenate(found)] == 1, torch.cat(logits).cpu()))
 
     def maps(self, network: nn.Module, data: PreparedDataset, rows: Rows, profile: Profile) -> dict[str, Maps]:

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import zarr
 from tqdm import tqdm
 
-from data_prep.prepared_set import StudyArrays, write_prepared
+from data_prep.prepared_set import StudyArrays
 from hgisam.config.profile import Profile
 from hgisam.data.labels import MASK_VALUES
 from hgisam.data.prepared import PreparedDataset, open_prepared
@@ -20,8 +19,9 @@ from hgisam.pipeline import open_step_data
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam_book.recorded.reuse import train_or_reuse
+from hgisam_book.studies.coarse_labels import write_set_of
 from hgisam_book.studies.refinement import choose_slices
-from hgisam_book.systems.extraction import system_maps_step
+from hgisam_book.systems.extraction import SystemsRun, system_maps_step
 from hgisam_book.systems.pseudo_masks import pseudo_masks
 from hgisam_book.systems.sequence_cam import SequenceCam, SequenceNetwork, slice_cams
 from hgisam_book.systems.training import load_system, read_slices, scans, train_system
@@ -30,14 +30,7 @@ WITH_LSTM, ALONE = SequenceCam(), SequenceCam(with_lstm=False)
 RULE, UNET = "resnet_lstm_pseudo", "resnet_lstm_unet"  # maps: the rule on test slices, and the U-Net alone
 
 
-class SequenceRun(NamedTuple):
-    """Name → folder of each network, and of each step with a `maps.zarr` of the prepared `ct-ich` set."""
-
-    networks: dict[str, Path]
-    maps: dict[str, Path]
-
-
-def sequence_cam_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None) -> SequenceRun:
+def sequence_cam_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None) -> SystemsRun:
     """Networks and score maps of the system after Ramananda and Sundaresan, and of its parts; no mask is read.
 
     Args:
@@ -59,7 +52,7 @@ def sequence_cam_step(profile: Profile, runs_dir: str | Path, take_from: str | P
     variant = Run(profile.variant(UNET, ["train.checkpoint=null"]), runs_dir)
     unet = train_or_reuse(variant, f"price/{UNET}/network", take_from, open_prepared(labels / "dataset"))
     segmented = segmentation_step(profile, runs_dir, maps[WITH_LSTM.name], unet)
-    return SequenceRun(networks | {UNET: unet}, maps | {UNET: segmented})
+    return SystemsRun(networks | {UNET: unet}, maps | {UNET: segmented})
 
 
 def pseudo_set_step(profile: Profile, runs_dir: str | Path, trained: str | Path) -> Path:
@@ -79,7 +72,7 @@ def pseudo_set_step(profile: Profile, runs_dir: str | Path, trained: str | Path)
     def work(folder: Path) -> None:
         network, own = load_system(WITH_LSTM, trained)
         assert isinstance(network, SequenceNetwork)
-        write_pseudo_set(network, own, data, folder / "dataset")
+        write_pseudo_set(network, own, data, folder)
 
     return run.make(
         f"price/{UNET}/labels",
@@ -93,14 +86,14 @@ def pseudo_set_step(profile: Profile, runs_dir: str | Path, trained: str | Path)
     )
 
 
-def write_pseudo_set(network: SequenceNetwork, profile: Profile, weak: PreparedDataset, out: str | Path) -> None:
+def write_pseudo_set(network: SequenceNetwork, profile: Profile, weak: PreparedDataset, folder: str | Path) -> None:
     """Write the prepared set of a balanced sample of slices, with pseudo-masks of the bleeding ones.
 
     Args:
         network: With LSTM; it explains each slice that is labelled as bleeding, whatever it predicts.
         profile: Of its training.
         weak: With slice labels.
-        out: Folder to create.
+        folder: Of the step; gets the set as `dataset`.
     """
     sampled = choose_slices(weak.slices, profile.seed)
     found = [(scan, np.isin(scan, sampled)) for scan in scans(weak) if np.isin(scan, sampled).any()]
@@ -121,10 +114,7 @@ def write_pseudo_set(network: SequenceNetwork, profile: Profile, weak: PreparedD
             yield hu, brain, mask
 
     order = np.concatenate([scan[mine] for scan, mine in found])
-    about = {key: weak.meta.get(key, "unknown") for key in ("source", "licence")}
-    info: dict[str, Any] = {"name": "pseudo", **about, "skipped": []}
-    slices, size_px = weak.slices.iloc[order].reset_index(drop=True), weak.hu.shape[1]
-    write_prepared(out, slices=slices, blocks=blocks(), size_px=size_px, with_mask=True, info=info)
+    write_set_of(weak, weak.slices.iloc[order], blocks(), folder, name="pseudo")
 
 
 def segmentation_step(profile: Profile, runs_dir: str | Path, mapped: str | Path, unet: str | Path) -> Path:

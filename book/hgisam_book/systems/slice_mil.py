@@ -19,29 +19,12 @@ from hgisam.data.batches import Batches, balanced_sample
 from hgisam.data.labels import LABELS
 from hgisam.data.prepared import PreparedDataset
 from hgisam.maps.combine import upsample
-from hgisam.models.device import autocast, choose_device
-from hgisam_book.systems.exam_mil import STAGE_CHANNELS, resnet18
-from hgisam_book.systems.training import Maps, Rows, read_slices
+from hgisam_book.systems.encoder import resnet18
+from hgisam_book.systems.exam_mil import STAGE_CHANNELS
+from hgisam_book.systems.training import Maps, Rows, Slices, read_slices
 
 STAGE = 2  # of the ResNet, whose cells are the instances: 8 pixels per side
 ATTENTION_FEATURES = 64  # as in `exam_mil`
-
-
-@dataclass(frozen=True)
-class SliceBatch:
-    """Slices that a training step reads when it comes to them.
-
-    Attributes:
-        data: Prepared set of the slices.
-        rows: [B].
-        profile: Of the training.
-        epoch: Of the augmentation.
-    """
-
-    data: PreparedDataset
-    rows: Rows
-    profile: Profile
-    epoch: int
 
 
 class CellNetwork(nn.Module):
@@ -50,7 +33,7 @@ class CellNetwork(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         features = STAGE_CHANNELS[STAGE - 1]
-        self.encoder = resnet18(channels, last_stage=STAGE)
+        self.encoder = resnet18(channels, STAGE_CHANNELS, last_stage=STAGE)
         self.content = nn.Sequential(nn.Conv2d(features, ATTENTION_FEATURES, 1), nn.Tanh())
         self.gate = nn.Sequential(nn.Conv2d(features, ATTENTION_FEATURES, 1), nn.Sigmoid())
         self.score = nn.Conv2d(ATTENTION_FEATURES, 1, 1)
@@ -85,26 +68,24 @@ class SliceMil:
         """A network with random weights."""
         return CellNetwork(len(profile.windows))
 
-    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[SliceBatch]:
-        """Batches of `train.batch_size`, as many slices with a bleed as without, shuffled, each once."""
+    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[Rows]:
+        """Rows of batches of `train.batch_size`, as many slices with a bleed as without, shuffled, each once."""
         rows, generator = data.rows("train"), np.random.default_rng((profile.seed, epoch))
         bleeds = data.slices["any"].to_numpy()[rows] == 1
-        for batch in Batches(balanced_sample(rows, bleeds, generator), profile.train.batch_size):
-            yield SliceBatch(data, batch, profile, epoch)
+        yield from Batches(balanced_sample(rows, bleeds, generator), profile.train.batch_size)
 
-    def loss(self, network: nn.Module, example: SliceBatch) -> Tensor:
+    def read(self, example: Rows, data: PreparedDataset, profile: Profile, epoch: int) -> Slices:
+        """Slices, each augmented on its own."""
+        return read_slices(data, example, profile, epoch, alike=False)
+
+    def loss(self, network: nn.Module, batch: Slices) -> Tensor:
         """Binary cross entropy of slices."""
-        slices = read_slices(example.data, example.rows, example.profile, example.epoch, alike=False)
-        labels = slices.labels[:, LABELS.index("any")].float()
-        return F.binary_cross_entropy_with_logits(network(slices.images), labels)
+        return F.binary_cross_entropy_with_logits(network(batch.images), batch.labels[:, LABELS.index("any")].float())
 
     def validate(self, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
         """AUROC of the validation slices."""
-        rows, device = data.rows("val"), choose_device(profile.compute.accelerator)
-        with autocast(profile.compute.precision, device):
-            logits = [
-                network(read_slices(data, batch, profile).images) for batch in Batches(rows, profile.train.batch_size)
-            ]
+        rows, size = data.rows("val"), profile.train.batch_size
+        logits = [network(read_slices(data, batch, profile).images) for batch in Batches(rows, size)]
         return float(roc_auc_score(data.slices["any"].to_numpy()[rows] == 1, torch.cat(logits).cpu()))
 
     def maps(self, network: nn.Module, data: PreparedDataset, rows: Rows, profile: Profile) -> dict[str, Maps]:

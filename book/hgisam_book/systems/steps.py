@@ -2,31 +2,20 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset
-from hgisam.pipeline import open_step_data
+from hgisam.pipeline import NO_INPUTS, open_step_data
 from hgisam.runs.steps import Run
 from hgisam_book.studies.baselines import budget_folds
 from hgisam_book.studies.coarse_labels import coarse_set, coarse_set_step
 from hgisam_book.systems.box_detector import BoxDetector
 from hgisam_book.systems.exam_mil import ExamMil
-from hgisam_book.systems.extraction import system_maps_step
+from hgisam_book.systems.extraction import SystemsRun, system_maps_step
 from hgisam_book.systems.focal_segnet import FocalSegNet
 from hgisam_book.systems.sequence_steps import sequence_cam_step
 from hgisam_book.systems.slice_mil import SliceMil
 from hgisam_book.systems.training import System, train_system
-
-NO_INPUTS: Mapping[str, str] = MappingProxyType({})
-
-
-class SystemsRun(NamedTuple):
-    """Networks, name or name/fold → folder, and maps, name → folder with a `maps.zarr` of the prepared `ct-ich` set."""
-
-    networks: dict[str, Path]
-    maps: dict[str, Path]
 
 
 def other_systems_step(

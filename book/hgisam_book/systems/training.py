@@ -35,6 +35,7 @@ from hgisam.runs.steps import Run
 from hgisam.training.optimizer import learning_rate, make_optimizer
 from hgisam.training.setup import training_facts
 from hgisam_book.recorded.reuse import METRIC_TOLERANCE, note_reuse, recorded_training, same_slices
+from hgisam_book.studies.coarse_labels import rows_by_study
 
 FILES = ("model.safetensors", "model.json", "train.csv")  # of a training
 Rows = npt.NDArray[np.int64]
@@ -52,10 +53,13 @@ class System(Protocol):
         """A network with random weights."""
 
     def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[Any]:
-        """What the optimizer steps of an epoch see, one example each; seed and epoch determine them."""
+        """Which slices each optimizer step of an epoch sees, by their rows; seed and epoch determine them."""
 
-    def loss(self, network: nn.Module, example: Any) -> Tensor:
-        """Loss [] of an example."""
+    def read(self, example: Any, data: PreparedDataset, profile: Profile, epoch: int) -> Any:
+        """The batch of an example, read and augmented when its step comes: an epoch may not fit into memory."""
+
+    def loss(self, network: nn.Module, batch: Any) -> Tensor:
+        """Loss [] of a batch."""
 
     def validate(self, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
         """Score of the validation patients by the labels that the system learns from; larger is better."""
@@ -111,10 +115,8 @@ def read_slices(
 
 def scans(data: PreparedDataset, split: str | None = None) -> list[Rows]:
     """Rows of each scan of a split, or of all, in the order of the table; ascending from the neck to the vertex."""
-    table = data.slices.reset_index(drop=True)
-    chosen = table if split is None else table[table["split"] == split]
-    ordered = chosen.sort_values("slice_index", kind="stable")
-    return [part.index.to_numpy() for _, part in ordered.groupby("study", sort=False)]
+    of_slices = data.slices["split"].to_numpy()  # the same for all slices of a scan
+    return [rows for rows in rows_by_study(data) if split in (None, of_slices[rows[0]])]
 
 
 def train_system(
@@ -189,8 +191,9 @@ def fit_system(system: System, profile: Profile, data: PreparedDataset, folder: 
         for number, example in enumerate(tqdm(examples, desc=f"{system.name}, epoch {epoch + 1}", leave=False)):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(settings, epoch + number / len(examples))
+            batch = system.read(example, data, profile, epoch)  # in float32: HU need more digits than bfloat16 has
             with autocast(profile.compute.precision, device):
-                loss = system.loss(network, example)
+                loss = system.loss(network, batch)
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]):
                 what = f"loss of {system.name}, epoch {epoch + 1}, step {number + 1}"
@@ -200,8 +203,7 @@ def fit_system(system: System, profile: Profile, data: PreparedDataset, folder: 
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
-        with torch.no_grad():
-            score = system.validate(network.eval(), data, profile)
+        score = _score(system, network.eval(), data, profile)
         best = max((row["val_score"] for row in history), default=-math.inf)
         seconds = round(time.perf_counter() - started, 1)
         row = {"epoch": epoch + 1, "train_loss": float(np.mean(losses)), "val_score": score, "seconds": seconds}
@@ -237,14 +239,19 @@ def load_system(system: System, folder: str | Path) -> tuple[nn.Module, Profile]
     return network.to(choose_device(profile.compute.accelerator)).eval(), profile
 
 
+def _score(system: System, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
+    """Score of the validation patients, in the precision of the profile."""
+    with torch.no_grad(), autocast(profile.compute.precision, choose_device(profile.compute.accelerator)):
+        return system.validate(network, data, profile)
+
+
 def _reuse(system: System, profile: Profile, data: PreparedDataset, source: Path, folder: Path) -> bool:
     """Fill a folder with a recorded network, if it saw the same slices and reaches its recorded score on them."""
     if not same_slices(source, training_facts(data, TASKS[profile.task])["data"]):
         return False
     network, _ = load_system(system, source)
     then = float(read_json(source / "model.json")["validation"]["val_score"])
-    with torch.no_grad():
-        now = system.validate(network, data, profile)
+    now = _score(system, network, data, profile)
     if not abs(then - now) <= METRIC_TOLERANCE:
         return False
     for name in FILES:

@@ -19,6 +19,7 @@ from hgisam_book.studies.coarse_labels import dense_in_boxes
 from hgisam_book.systems import segment_anything
 from hgisam_book.systems.box_detector import (
     LEAST_SIDE_PX,
+    Batch,
     BoxDetector,
     Detector,
     average_precision,
@@ -108,14 +109,18 @@ def test_true_boxes_are_those_of_the_mask_but_never_tiny(data: PreparedDataset, 
     np.testing.assert_array_equal(tiny[0], [20.5 - half, 10.5 - half, 20.5 + half, 10.5 + half])
 
 
+def batches_of(data: PreparedDataset, profile: Profile, epoch: int = 0) -> list[Batch]:
+    """All batches of an epoch."""
+    system = BoxDetector()
+    return [system.read(example, data, profile, epoch) for example in system.examples(data, profile, epoch)]
+
+
 def test_masks_of_another_shape_with_the_same_boxes_train_alike(data: PreparedDataset, profile: Profile) -> None:
     masks = data.mask[:]
     inner = np.stack([ndimage.binary_erosion(mask > 0) for mask in masks])
     hollow = np.where(inner, 0, masks)
     assert (hollow > 0).sum() < (masks > 0).sum()
-    batches, others = (
-        list(BoxDetector().examples(replace(data, mask=mask), profile, epoch=1)) for mask in (masks, hollow)
-    )
+    batches, others = (batches_of(replace(data, mask=mask), profile, epoch=1) for mask in (masks, hollow))
     assert len(batches) == len(others)
     for batch, other in zip(batches, others, strict=True):
         assert torch.equal(batch.images, other.images)
@@ -124,13 +129,12 @@ def test_masks_of_another_shape_with_the_same_boxes_train_alike(data: PreparedDa
 
 def test_half_of_the_slices_have_no_blood_and_passes_differ(data: PreparedDataset, profile: Profile) -> None:
     bleeding = (data.slices["any"].to_numpy()[data.rows("train")] == 1).sum()
-    system = BoxDetector()
-    once = list(system.examples(data, profile, 0))
+    once = batches_of(data, profile)
     counts = [len(each) for batch in once for each in batch.boxes]
     assert len(counts) == 2 * bleeding
     assert sum(count > 0 for count in counts) == bleeding
     twice = profile.model_copy(update={"train": profile.train.model_copy(update={"passes": 2})})
-    both = list(system.examples(data, twice, 0))
+    both = batches_of(data, twice)
     assert len(both) == 2 * len(once)
     assert torch.equal(both[0].images, once[0].images)
     assert not torch.equal(both[len(once)].images, once[0].images)
@@ -168,7 +172,7 @@ def test_it_learns_to_find_squares_and_its_threshold_is_stored(
 def test_loss_and_detections_in_low_precision(data: PreparedDataset, profile: Profile) -> None:
     torch.manual_seed(0)
     system, network = BoxDetector(), BoxDetector().network(profile)
-    batch = next(system.examples(data, profile, 0))
+    batch = batches_of(data, profile)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         low = system.loss(network.train(), batch)
         in_autocast = detect(network.eval(), batch.images)
@@ -244,4 +248,4 @@ def test_what_its_maps_depend_on(tmp_path: Path) -> None:
 def test_boxes_need_masks(profile: Profile, tmp_path: Path) -> None:
     without = by_fold(open_prepared(make_prepared(tmp_path / "rsna", with_mask=False)), 0)
     with pytest.raises(InputError, match="mask"):
-        next(BoxDetector().examples(without, profile, 0))
+        batches_of(without, profile)

@@ -11,16 +11,8 @@ from torch import nn
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.prepared import PreparedDataset, open_prepared
 from hgisam.errors import InputError
-from hgisam_book.systems.focal_segnet import (
-    KERNELS,
-    PAPER_WIDTHS,
-    FocalBlock,
-    FocalModulation,
-    FocalSegNet,
-    FocalUNet,
-    patch_of,
-    patches_with,
-)
+from hgisam_book.systems.focal_segnet import Batch, FocalSegNet, patch_of, patches_with
+from hgisam_book.systems.focal_unet import KERNELS, PAPER_WIDTHS, FocalBlock, FocalModulation, FocalUNet
 from hgisam_book.systems.training import FILES, fit_system, load_system, read_slices, scans
 from tests.conftest import TINY, make_prepared
 
@@ -120,13 +112,18 @@ def test_patches_with_and_without_a_label(balls: PreparedDataset, profile: Profi
             assert not images[:, 7].any()  # six slices between one of padding above and below
 
 
+def batches_of(data: PreparedDataset, profile: Profile, epoch: int) -> list[Batch]:
+    """All batches of an epoch."""
+    return [SYSTEM.read(example, data, profile, epoch) for example in SYSTEM.examples(data, profile, epoch)]
+
+
 def test_batches_are_balanced_and_reproducible(balls: PreparedDataset, profile: Profile) -> None:
-    first, again = (list(SYSTEM.examples(balls, profile, 1)) for _ in range(2))
+    first, again = (batches_of(balls, profile, 1) for _ in range(2))
     assert len(first) == 12  # four scans, six passes, two patches each
     for (images, masks), (same, _) in zip(first, again, strict=True):
         assert masks[0].any()  # the other is of any scan: whole slices leave no choice
         torch.testing.assert_close(images, same)
-    other, _ = next(SYSTEM.examples(balls, profile, 2))
+    other, _ = batches_of(balls, profile, 2)[0]
     assert not torch.equal(first[0][0], other)
 
 

@@ -114,7 +114,7 @@ def test_the_loss_weighs_bleeding_slices(profile: Profile, data: PreparedDataset
     network = network_of(system, profile)
     logits: list[Tensor] = []
     network.register_forward_hook(lambda *args: logits.append(args[2]))
-    loss = system.loss(network, example)
+    loss = system.loss(network, system.read(example, data, profile, 0))
     bleeds = data.slices["any"].to_numpy()[np.concatenate(example.scans)]
     p = logits[0].sigmoid().detach().numpy()
     expected = -np.where(bleeds == 1, example.positive_weight * np.log(p), np.log(1 - p)).mean()

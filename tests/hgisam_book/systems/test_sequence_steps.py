@@ -12,9 +12,10 @@ from hgisam.data.prepared import open_prepared
 from hgisam.evaluation.score_maps import read_score_maps
 from hgisam.runs.manifest import read_manifest
 from hgisam_book.systems import sequence_cam
+from hgisam_book.systems.extraction import SystemsRun
 from hgisam_book.systems.pseudo_masks import pseudo_masks
 from hgisam_book.systems.sequence_cam import SequenceCam
-from hgisam_book.systems.sequence_steps import SequenceRun, sequence_cam_step, write_pseudo_set
+from hgisam_book.systems.sequence_steps import sequence_cam_step, write_pseudo_set
 from tests.conftest import TINY, make_prepared
 
 SMALL = "study.trainings.resnet_lstm_unet={task: segmentation, train.monitor: dice, train.augment.hide: 0}"
@@ -25,7 +26,7 @@ def profile_with(*more: str) -> Profile:
 
 
 @pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> SequenceRun:
+def steps(tmp_path_factory: pytest.TempPathFactory) -> SystemsRun:
     """All steps of a run whose prepared sets have 12 patients each."""
     runs = tmp_path_factory.mktemp("runs")
     for name, splits in (("rsna", ("train", "val")), ("ct-ich", ("test", "val"))):
@@ -38,7 +39,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> SequenceRun:
         return sequence_cam_step(profile_with(), runs)
 
 
-def test_each_part_has_its_network_and_maps(steps: SequenceRun) -> None:
+def test_each_part_has_its_network_and_maps(steps: SystemsRun) -> None:
     assert set(steps.networks) == set(steps.maps) == {"resnet_lstm", "resnet_slices", "resnet_lstm_unet"}
     assert all((folder / "model.safetensors").is_file() for folder in steps.networks.values())
     assert {folder.parents[1].name for folder in (*steps.networks.values(), *steps.maps.values())} == {"price"}
@@ -52,7 +53,7 @@ def test_each_part_has_its_network_and_maps(steps: SequenceRun) -> None:
         assert not values[data.brain[:] == 0].any()
 
 
-def test_the_rule_is_that_of_the_maps(steps: SequenceRun) -> None:
+def test_the_rule_is_that_of_the_maps(steps: SystemsRun) -> None:
     data = open_prepared(steps.maps["resnet_lstm"].parents[2] / "prepared" / "ct-ich")
     cam, _ = read_score_maps(steps.maps["resnet_lstm"] / "maps.zarr")["resnet_lstm"]
     rule, _ = read_score_maps(steps.maps["resnet_lstm_unet"] / "maps.zarr")["resnet_lstm_pseudo"]
@@ -60,7 +61,7 @@ def test_the_rule_is_that_of_the_maps(steps: SequenceRun) -> None:
     assert np.array_equal(rule[:] > 0, expected)
 
 
-def test_only_bleeding_slices_get_a_pseudo_mask(steps: SequenceRun) -> None:
+def test_only_bleeding_slices_get_a_pseudo_mask(steps: SystemsRun) -> None:
     pseudo = open_prepared(steps.maps["resnet_lstm_unet"].parent / "labels" / "dataset")
     bleeds = pseudo.slices["any"].to_numpy() == 1
     assert bleeds.sum() == (~bleeds).sum() == 12
@@ -83,14 +84,14 @@ def test_slices_of_a_certain_network_get_the_dense_square(tmp_path: Path, monkey
 
     monkeypatch.setattr("hgisam_book.systems.sequence_steps.slice_cams", everywhere)
     profile = profile_with()
-    write_pseudo_set(SequenceCam().network(profile), profile, weak, tmp_path / "out")
-    pseudo = open_prepared(tmp_path / "out")
+    write_pseudo_set(SequenceCam().network(profile), profile, weak, tmp_path)
+    pseudo = open_prepared(tmp_path / "dataset")
     assert pseudo.mask is not None
     masks, blood = pseudo.mask[:] == 6, pseudo.hu[:] == 70
     assert 2 * (masks & blood).sum() / (masks.sum() + blood.sum()) > 0.8  # smoothing rounds the corners
 
 
-def test_a_second_call_finds_all_done(steps: SequenceRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_finds_all_done(steps: SystemsRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequence_cam, "CHANNELS", (16, 16, 32, 32))
     folders = [*steps.networks.values(), *steps.maps.values()]
     before = [read_manifest(folder)["started"] for folder in folders]

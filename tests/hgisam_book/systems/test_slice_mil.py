@@ -51,15 +51,13 @@ def test_the_slice_s_logit_is_the_weighted_sum_of_its_cells_logits(
 
 
 def test_slices_are_balanced_and_depend_on_seed_and_epoch(data: PreparedDataset, profile: Profile) -> None:
-    first, again, other = (
-        np.concatenate([batch.rows for batch in SYSTEM.examples(data, profile, epoch)]) for epoch in (0, 0, 1)
-    )
+    first, again, other = (np.concatenate(list(SYSTEM.examples(data, profile, epoch))) for epoch in (0, 0, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert len(set(first.tolist())) == len(first)
     assert data.slices["any"].iloc[first].mean() == 0.5
     assert set(data.slices["split"].iloc[first]) == {"train"}
-    assert all(len(batch.rows) <= profile.train.batch_size for batch in SYSTEM.examples(data, profile, 0))
+    assert all(len(batch) <= profile.train.batch_size for batch in SYSTEM.examples(data, profile, 0))
 
 
 def test_it_learns_which_slices_bleed_and_where(trained: CellNetwork, data: PreparedDataset, profile: Profile) -> None:
@@ -91,8 +89,9 @@ def test_maps_are_within_the_brain(trained: CellNetwork, data: PreparedDataset, 
 def test_the_loss_is_that_of_the_labels_of_slices(
     trained: CellNetwork, data: PreparedDataset, profile: Profile
 ) -> None:
-    batch = next(iter(SYSTEM.examples(data, profile, 0)))
-    inverted = replace(batch, data=replace(data, slices=data.slices.assign(any=1 - data.slices["any"])))
+    rows = next(iter(SYSTEM.examples(data, profile, 0)))
+    sets = (data, replace(data, slices=data.slices.assign(any=1 - data.slices["any"])))
+    batch, inverted = (SYSTEM.read(rows, each, profile, 0) for each in sets)
     with torch.no_grad():
         assert SYSTEM.loss(trained, batch) < SYSTEM.loss(trained, inverted)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from hgisam.runs.manifest import read_manifest
 from hgisam_book.recorded.export import export_system
 from hgisam_book.recorded.reuse import RECORDED, trainings_of
 from hgisam_book.systems.extraction import system_maps_step
-from hgisam_book.systems.training import Maps, Rows, load_system, read_slices, scans, train_system
+from hgisam_book.systems.training import Maps, Rows, Slices, load_system, read_slices, scans, train_system
 from tests.conftest import TINY, make_prepared
 
 STEP = "price/brightness/network"
@@ -34,20 +35,18 @@ class Brightness:
     def network(self, profile: Profile) -> nn.Module:
         return nn.Conv2d(len(profile.windows), 1, 1)
 
-    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in scans(data, "train"):
-            slices = read_slices(data, rows, profile, epoch)
-            yield slices.images, slices.labels[:, 0].float()
+    def examples(self, data: PreparedDataset, profile: Profile, epoch: int) -> Iterator[Rows]:
+        yield from scans(data, "train")
 
-    def loss(self, network: nn.Module, example: tuple[Tensor, Tensor]) -> Tensor:
-        images, labels = example
-        return nn.functional.binary_cross_entropy_with_logits(network(images).amax(dim=(1, 2, 3)), labels)
+    def read(self, example: Rows, data: PreparedDataset, profile: Profile, epoch: int) -> Slices:
+        return read_slices(data, example, profile, epoch)
+
+    def loss(self, network: nn.Module, batch: Slices) -> Tensor:
+        logits = network(batch.images).amax(dim=(1, 2, 3))
+        return nn.functional.binary_cross_entropy_with_logits(logits, batch.labels[:, 0].float())
 
     def validate(self, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
-        losses = [
-            self.loss(network, (slices.images, slices.labels[:, 0].float()))
-            for slices in (read_slices(data, rows, profile) for rows in scans(data, "val"))
-        ]
+        losses = [self.loss(network, read_slices(data, rows, profile)) for rows in scans(data, "val")]
         return -float(torch.stack(losses).mean())
 
     def maps(self, network: nn.Module, data: PreparedDataset, rows: Rows, profile: Profile) -> dict[str, Maps]:
@@ -89,6 +88,30 @@ def test_two_trainings_are_equal(profile: Profile, runs: Path, tmp_path: Path) -
     make_prepared(tmp_path / "again" / "smoke" / "prepared" / "rsna", patients=12)
     second = load_system(Brightness(), trained(profile, tmp_path / "again"))[0].state_dict()
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_an_epoch_is_read_step_by_step_and_in_float32(
+    profile: Profile, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Low precision would blur HU by up to 5, and all batches of an epoch together may not fit into memory."""
+    seen: list[str] = []
+    read, loss = Brightness.read, Brightness.loss
+
+    def read_first(*given: Any) -> Slices:
+        seen.append("read in low precision" if torch.is_autocast_enabled("cpu") else "read")
+        return read(*given)
+
+    def loss_then(*given: Any) -> Tensor:
+        if torch.is_grad_enabled():
+            seen.append("step in low precision" if torch.is_autocast_enabled("cpu") else "step")
+        return loss(*given)
+
+    monkeypatch.setattr(Brightness, "read", read_first)
+    monkeypatch.setattr(Brightness, "loss", loss_then)
+    low = profile.model_copy(update={"compute": profile.compute.model_copy(update={"precision": "bf16-mixed"})})
+    trained(low, runs)
+    assert seen
+    assert seen == ["read", "step in low precision"] * (len(seen) // 2)
 
 
 def test_a_recorded_network_is_reused_on_the_same_slices_only(profile: Profile, runs: Path, tmp_path: Path) -> None:
