@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}  # of file systems without locks, such as some Lustre
 MARK = "fingerprint"
+SCRATCH = re.compile(r"(?<![^/])\.([^/]+?)(?:\.[0-9]{1,9})?\.(?:tmp|old)(?![^/])")  # in a relative path
 WAIT_S = 15  # for another process, perhaps a stopped one that is about to end
 
 
@@ -41,9 +42,8 @@ def whole_folder(out: str | Path) -> Iterator[Path]:
         >>> (out / "a.txt").read_text()
         'whole'
     """
-    out = Path(out)
     check_named(out)
-    out = out.resolve() if out.is_symlink() else out
+    out = Path(out).resolve() if Path(out).is_symlink() else Path(out)
     ours = re.compile(rf"\.{re.escape(out.name)}\.([0-9]{{1,9}})\.(tmp|old)")
     for left in out.parent.iterdir() if out.parent.is_dir() else ():
         if (found := ours.fullmatch(left.name)) and not psutil.pid_exists(int(found[1])):
@@ -91,11 +91,11 @@ def check_named(out: str | Path) -> None:
 
 
 def is_free(out: str | Path, made: Iterable[str] = ()) -> bool:
-    """Whether `out` can be replaced without loss: it holds nothing but `made`, files or folders relative to it."""
+    """Whether `out` holds nothing but `made`, relative to it, and what a killed process left under scratch names."""
     out = Path(out)
     if not out.is_dir():
         return not out.exists() and not out.is_symlink()
-    files = (path.relative_to(out) for path in out.rglob("*") if not path.is_dir())
+    files = (Path(SCRATCH.sub(r"\1", str(path.relative_to(out)))) for path in out.rglob("*") if not path.is_dir())
     known = {Path(name) for name in made}
     return all(known & {file, *file.parents} for file in files)
 

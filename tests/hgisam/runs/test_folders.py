@@ -63,6 +63,11 @@ def test_only_what_was_made_may_be_replaced(tmp_path: Path) -> None:
     (out / "train" / "train.csv").write_text("")
     assert is_free(out, ["maps.zarr", "train/train.csv"])
     assert not is_free(out, ["maps.zarr"])
+    for left in (".maps.zarr.4711.tmp/c/0", ".maps.zarr.4711.old/c/0", "train/.train.csv.tmp"):  # by a killed process
+        (out / left).parent.mkdir(parents=True, exist_ok=True)
+        (out / left).write_text("")
+    assert is_free(out, ["maps.zarr", "train/train.csv"])
+    assert not is_free(out, ["maps.zarr"])
     (out / "train" / "thesis.txt").write_text("")
     assert not is_free(out, ["maps.zarr", "train/train.csv"])
 
