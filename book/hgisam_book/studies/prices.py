@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from hgisam.config.overrides import read_yaml
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset, by_fold
-from hgisam.evaluation.metrics import bootstrap_mean
+from hgisam.evaluation.metrics import bootstrap_mean, patient_weights
 from hgisam.runs.files import check_content
 from hgisam.training.setup import subset_patients
 from hgisam_book.studies.baselines import budget_folds
@@ -35,6 +35,7 @@ AT_ONE_HALF = ("resnet_lstm_pseudo", "resnet_lstm_unet", "box_otsu", *SAM_MASKS,
 MASK_FREE = (HALF, "hgi_sam_otsu", "exam_hgi_sam_otsu", *COARSE, *AT_ONE_HALF)
 Units = dict[str, float]
 Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.floating]
 
 
 class Price(BaseModel):
@@ -155,10 +156,11 @@ def price_ladder(
 
     Returns:
         One row per method, cheapest first: label; training, selection and minutes, their sum; mean, low and high of the
-        Dice per bleeding slice, with the 95 % interval over patients; frontier, True if no cheaper one is as good.
+        Dice per bleeding slice, with the 95 % interval over patients; frontier, True if no method that costs as much or
+        less is as good; and frontier_share, the share of the bootstrap samples in which it is on the frontier.
     """
-    rows = []
-    for method in dict.fromkeys(dice["method"]):
+    methods, rows = list(dict.fromkeys(dice["method"])), []
+    for method in methods:
         part = dice[dice["method"] == method]
         minutes = {
             role: float(sum(prices.minutes(label, numbers) for label, numbers in units[method][role].items()))
@@ -168,9 +170,29 @@ def price_ladder(
         low, high = estimate["ci95"] or (np.nan, np.nan)
         value = {"minutes": sum(minutes.values()), "mean": estimate["mean"], "low": low, "high": high}
         rows.append({"method": method, "label": label_of(method), **minutes, **value})
-    table = pd.DataFrame(rows).sort_values(["minutes", "mean"], ascending=[True, False]).reset_index(drop=True)
-    best_so_far = table["mean"].cummax().shift(fill_value=-np.inf)
-    return table.assign(frontier=table["mean"] > best_so_far)
+    table = pd.DataFrame(rows)
+    by_patient = dice.groupby(["patient", "method"])["dice"].agg(["sum", "count"]).unstack(fill_value=0)
+    weights = patient_weights(len(by_patient), count, seed)
+    means = (weights @ by_patient["sum"][methods].to_numpy()) / (weights @ by_patient["count"][methods].to_numpy())
+    costs = table["minutes"].to_numpy()
+    table["frontier"] = on_frontier(costs, table["mean"].to_numpy()[None])[0]
+    table["frontier_share"] = on_frontier(costs, means).mean(axis=0)
+    return table.sort_values(["minutes", "mean"], ascending=[True, False]).reset_index(drop=True)
+
+
+def on_frontier(minutes: Floats, dice: Floats) -> npt.NDArray[np.bool_]:
+    """Where no other method costs as much or less and has a Dice as good.
+
+    Args:
+        minutes: Of each method [n].
+        dice: Of each method in each sample [samples, n].
+
+    Returns:
+        [samples, n].
+    """
+    as_cheap, as_good = minutes[None] <= minutes[:, None], dice[:, None] >= dice[:, :, None]
+    on: npt.NDArray[np.bool_] = (as_cheap & as_good).sum(axis=-1) == 1  # the method itself
+    return on
 
 
 def best_of_each_label(ladder: pd.DataFrame) -> pd.DataFrame:

@@ -4,8 +4,8 @@ The network learns the balls as they are; that masks are smaller and denser than
 
 Source: Rasoulian et al., Weakly supervised segmentation of intracranial aneurysms using a novel 3D focal modulation
     UNet, arXiv 2308.03001, after its authors' code of March 2023. Loss and optimizer are theirs, and so is the network
-    but for what `focal_unet` says. Ours are patches for thick slices, and windows of CT in place of standardised
-    patches. Augmentation and schedule are those of the profile.
+    but for what `focal_unet` says. Ours are patches for thick slices, whose pixels are merged until a patch holds a
+    head, and windows of CT in place of standardised patches. Augmentation and schedule are those of the profile.
 """
 
 from collections.abc import Iterator
@@ -28,6 +28,7 @@ from hgisam_book.systems.focal_unet import PAPER_WIDTHS, STRIDES, FocalUNet, Siz
 from hgisam_book.systems.training import Maps, Rows, Slices, read_slices, scans
 
 PATCH_SLICES = 12
+PIXEL_MM = 200 / 64  # about, with which a patch holds a head; of patches with pixels of 1 mm it learned nothing
 OVERLAP = 0.25  # of the windows that cover a scan
 
 Bools = npt.NDArray[np.bool_]
@@ -52,16 +53,18 @@ class Slab(NamedTuple):
 class FocalSegNet:
     """FocalSegNet for the masks of a prepared set, which are balls in the ladder.
 
-    Patches have the full resolution and `train.crop_px` pixels a side, and the stages have `segmenter.channels`.
+    Patches have `train.crop_px` of the network's pixels a side, and the stages have `segmenter.channels`.
 
     Attributes:
         name: Of its training in `study.trainings`.
         slices: Of a patch; a scan with fewer is padded.
+        pixel_mm: Side of the network's pixels, about: slices are reduced to a whole number of them.
         crf_steps: Of mean-field inference.
     """
 
     name: str = "focal_segnet"
     slices: int = PATCH_SLICES
+    pixel_mm: float = PIXEL_MM
     crf_steps: int = 1
 
     def network(self, profile: Profile) -> nn.Module:
@@ -93,8 +96,8 @@ class FocalSegNet:
         """A random patch of each slab, augmented on its own."""
         patches = [
             patch_of(
-                read_slices(data, slab.rows, profile, slab.number), self._size(profile), slab.with_label,
-                np.random.default_rng((profile.seed, slab.number)),
+                self._reduced(read_slices(data, slab.rows, profile, slab.number), data),
+                self._size(profile), slab.with_label, np.random.default_rng((profile.seed, slab.number)),
             )
             for slab in example
         ]  # fmt: skip
@@ -125,12 +128,21 @@ class FocalSegNet:
     def _probability(self, network: nn.Module, data: PreparedDataset, rows: Rows, profile: Profile) -> Maps:
         """Probability of a bleed in a scan [n, row, col], from overlapping windows; 0 outside the brain."""
         scan, size = read_slices(data, rows, profile), self._size(profile)
-        volume = scan.images.transpose(0, 1)[None]
+        volume = self._reduced(scan, data).images.transpose(0, 1)[None]
         logits: Any = sliding_window_inference(
             volume, size, profile.train.batch_size, network, overlap=OVERLAP, mode="gaussian"
         )
-        found: Maps = (logits.float().softmax(dim=1)[0, 1] * scan.brain).cpu().numpy()
+        coarse = logits.float().softmax(dim=1)[0, 1, :, None]
+        fine = F.interpolate(coarse, size=scan.brain.shape[1:], mode="bilinear", align_corners=False)[:, 0]
+        found: Maps = (fine * scan.brain).cpu().numpy()
         return found
+
+    def _reduced(self, scan: Slices, data: PreparedDataset) -> Slices:
+        """Slices with the network's pixels: means of images and HU, and majorities of masks."""
+        side = max(1, round(scan.hu.shape[-1] * float(data.slices["pixel_mm"].iloc[0]) / self.pixel_mm))
+        images, hu, brain = (F.adaptive_avg_pool2d(part, side) for part in (scan.images, scan.hu, scan.brain))
+        mask = None if scan.mask is None else (F.adaptive_avg_pool2d(scan.mask, side) >= 0.5).float()
+        return Slices(images, hu, (brain >= 0.5).float(), scan.labels, mask)
 
     def _size(self, profile: Profile) -> Size:
         """Size of a patch.
@@ -147,11 +159,11 @@ class FocalSegNet:
 
 
 def patch_of(scan: Slices, size: Size, with_label: bool, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Crop a random patch of slices of a scan, padded if there are too few of them.
+    """Crop a random patch of slices of a scan.
 
     Args:
         scan: Consecutive slices with masks.
-        size: Of the patch.
+        size: Of the patch; what the slices lack of it is padded.
         with_label: Whether the patch contains a label, if there is a choice; else it contains brain and no label.
         rng: Chooses.
 
@@ -160,9 +172,9 @@ def patch_of(scan: Slices, size: Size, with_label: bool, rng: np.random.Generato
     """
     if scan.mask is None:
         raise InputError("scan", "no mask", "a mask", "Use a prepared set with masks.")
-    missing = max(size[0] - len(scan.hu), 0)
-    above = [0] * 4 + [missing // 2, missing - missing // 2]  # as in `sliding_window_inference`
-    images, mask, brain = (F.pad(part, above) for part in (scan.images.transpose(0, 1), scan.mask, scan.brain))
+    missing = [max(side - given, 0) for side, given in zip(size, scan.hu.shape, strict=True)]
+    around = [part for lack in reversed(missing) for part in (lack // 2, lack - lack // 2)]  # as sliding windows are
+    images, mask, brain = (F.pad(part, around) for part in (scan.images.transpose(0, 1), scan.mask, scan.brain))
     labelled = patches_with(mask.bool().cpu().numpy(), size)
     fits = labelled if with_label else ~labelled & patches_with(brain.bool().cpu().numpy(), size)
     corners = np.argwhere(fits if fits.any() else np.ones_like(fits))

@@ -19,10 +19,10 @@ PAPER_WIDTHS = (24, 48, 96, 192)  # channels of the stages; the bottleneck has t
 KERNELS = (3, 5, 7)  # of the contexts, each of which sees the one before
 BLOCKS, MLP_RATIO, DROP_PATH, DROPOUT = 2, 4, 0.1, 0.25
 
-# (slices, rows, cols) of the stem and of the step after each stage. Pixels of 1 mm become as large as the distance
-# between slices, 5 mm, before slices are merged; the paper's strides are 2 in each direction.
-STRIDES = ((1, 2, 2), (1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2))
-FLAT_LEVELS = 2  # finest ones, whose kernels see one slice, since its neighbours are farther than the kernel reaches
+# (slices, rows, cols) of the stem and of the step after each stage, for voxels of 3 mm in slices 5 mm apart. The
+# paper's strides are 2 in each direction; a slab of a head has too few slices for five of them.
+STRIDES = ((1, 2, 2), (2, 2, 2), (2, 2, 2), (1, 2, 2), (1, 2, 2))
+FLAT_LEVELS = 1  # the finest one, whose kernels see one slice, since its neighbours are farther than the kernel reaches
 
 Size = tuple[int, int, int]  # (slices, rows, cols)
 

@@ -40,6 +40,23 @@ def test_a_wrong_file_of_prices_is_one_error(tmp_path: Path, content: str, probl
         read_prices(tmp_path / "nowhere.yaml")
 
 
+def test_how_often_a_method_is_on_the_frontier() -> None:
+    """Two patients: of four samples two have each of them alone, where one method or the other is better."""
+    dice = pd.DataFrame(
+        {"method": ["hgi_sam_otsu", "hgi_sam_otsu", "unet_all", "unet_all"], "patient": ["x", "y"] * 2,
+         "dice": [0.9, 0.1, 0.2, 0.6]}
+    )  # fmt: skip
+    scans = {"scan": 1, "slice": 10, "bleeding scan": 1, "box": 4}
+    units = {
+        "hgi_sam_otsu": {"training": {"slice": scans}, "selection": {}},
+        "unet_all": {"training": {"mask": scans}, "selection": {"mask": scans}},
+    }
+    ladder = price_ladder(dice, units, read_prices(), count=4000, seed=0).set_index("method")
+    assert ladder["frontier"].tolist() == [True, False]
+    assert ladder.loc["hgi_sam_otsu", "frontier_share"] == 1  # the cheapest always is
+    assert ladder.loc["unet_all", "frontier_share"] == pytest.approx(0.25, abs=0.03)
+
+
 def test_units_are_counted(tmp_path: Path) -> None:
     data = open_prepared(make_prepared(tmp_path / "set", patients=8))
     units = count_units(data, np.arange(12))  # two patients of six slices, the first bleeds in two of them
@@ -62,6 +79,7 @@ def test_the_frontier_by_hand() -> None:
     ladder = price_ladder(dice, units, read_prices(), count=50, seed=0).set_index("method")
     assert ladder.index.tolist() == ["hgi_sam_otsu", "exam_hgi_sam_otsu", "unet_all", "box"]
     assert ladder["frontier"].tolist() == [True, False, True, False]
+    assert ladder["frontier_share"].tolist() == [1, 0, 1, 0]  # all patients are alike
     assert ladder.loc["hgi_sam_otsu", "minutes"] == pytest.approx(0.5)
     assert ladder.loc["unet_all", "minutes"] == pytest.approx(2 * 206.5 / 60)
     assert (ladder["minutes"] == ladder["training"] + ladder["selection"]).all()

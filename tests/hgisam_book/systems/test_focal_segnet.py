@@ -1,5 +1,6 @@
 """FocalSegNet: its modulation is timm's in one slice, its patches are balanced, and it learns a coarse label."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from hgisam_book.systems.focal_unet import KERNELS, PAPER_WIDTHS, FocalBlock, Fo
 from hgisam_book.systems.training import FILES, fit_system, load_system, read_slices, scans
 from tests.conftest import TINY, make_prepared
 
-SYSTEM = FocalSegNet(slices=8)
+SYSTEM = FocalSegNet(slices=8, pixel_mm=200 / 32)  # the pixels of the set, which stay as they are
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def profile() -> Profile:
     """Whole slices of 32 pixels, and eight channels."""
     overrides = [
         "task=segmentation", "train.monitor=dice", "train.crop_px=32", "segmenter.channels=[8,8,8,8]",
-        "train.batch_size=2", "train.learning_rate=3e-3", "train.epochs=3", "train.passes=6", "train.augment.hide=0",
+        "train.batch_size=2", "train.learning_rate=3e-3", "train.epochs=8", "train.passes=6", "train.augment.hide=0",
     ]  # fmt: skip
     return load_profile("smoke", [*TINY, *overrides])
 
@@ -112,6 +113,23 @@ def test_patches_with_and_without_a_label(balls: PreparedDataset, profile: Profi
             assert not images[:, 7].any()  # six slices between one of padding above and below
 
 
+def test_slices_are_reduced_to_the_pixels_of_the_network(balls: PreparedDataset, profile: Profile) -> None:
+    scan = read_slices(balls, scans(balls, "train")[0], profile)
+    reduced = replace(SYSTEM, pixel_mm=200 / 16)._reduced(scan, balls)
+    assert reduced.mask is not None
+    assert scan.mask is not None
+    torch.testing.assert_close(reduced.hu, scan.hu.reshape(6, 16, 2, 16, 2).mean(dim=(2, 4)))
+    torch.testing.assert_close(reduced.images, scan.images.reshape(6, 3, 16, 2, 16, 2).mean(dim=(3, 5)))
+    assert torch.equal(reduced.mask, (scan.mask.reshape(6, 16, 2, 16, 2).sum(dim=(2, 4)) >= 2).float())
+    images, mask = patch_of(reduced, (8, 32, 32), True, np.random.default_rng(0))
+    torch.testing.assert_close(images[:, 1:7, 8:24, 8:24], reduced.images.transpose(0, 1))  # padded on all sides
+    assert mask.sum() == reduced.mask.sum()
+    for side in (32, 16):  # the map has the pixels of the set
+        system = replace(SYSTEM, pixel_mm=200 / side)
+        found = system._probability(system.network(profile).eval(), balls, scans(balls, "val")[0], profile)
+        assert found.shape == (6, 32, 32)
+
+
 def batches_of(data: PreparedDataset, profile: Profile, epoch: int) -> list[Batch]:
     """All batches of an epoch."""
     return [SYSTEM.read(example, data, profile, epoch) for example in SYSTEM.examples(data, profile, epoch)]
@@ -154,7 +172,7 @@ def test_patches_that_do_not_fit(balls: PreparedDataset, profile: Profile) -> No
             next(SYSTEM.examples(balls, other, 0))
     for slices in (4, 6):  # one voxel after all strides, or one and a half
         with pytest.raises(InputError, match=f"got {slices} slices"):
-            next(FocalSegNet(slices=slices).examples(balls, profile, 0))
+            next(replace(SYSTEM, slices=slices).examples(balls, profile, 0))
 
 
 def test_a_set_without_masks(profile: Profile, tmp_path: Path) -> None:
