@@ -7,7 +7,7 @@ import torch
 
 from hgisam.config.profile import Compute
 from hgisam.errors import InputError
-from hgisam.models.device import choose_device
+from hgisam.models.device import choose_device, usable_precision
 
 
 def make_fabric(compute: Compute, *, find_unused_parameters: bool = False) -> Any:
@@ -30,6 +30,7 @@ def make_fabric(compute: Compute, *, find_unused_parameters: bool = False) -> An
     if devices * nodes > 1:
         backend = "nccl" if on_gpu else "gloo"
         strategy = DDPStrategy(process_group_backend=backend, find_unused_parameters=find_unused_parameters)
+    precision: Any = usable_precision(compute.precision, device)
     return lightning.Fabric(
-        accelerator=device.type, devices=devices, num_nodes=nodes, strategy=strategy, precision=compute.precision
+        accelerator=device.type, devices=devices, num_nodes=nodes, strategy=strategy, precision=precision
     )

@@ -46,8 +46,7 @@ class Progress:
     def epochs_since_best(self, metric: str) -> int:
         """Epochs since the best value of a metric, the first of equals; 0 before the first epoch."""
         values = [row[metric] for row in self.history] or [0.0]
-        best = np.argmin(values) if metric == "val_loss" else np.argmax(values)
-        return len(values) - 1 - int(best)
+        return len(values) - 1 - int(np.argmin(values) if metric == "val_loss" else np.argmax(values))
 
 
 def save_state(setup: "TrainingSetup", progress: Progress) -> None:

@@ -108,6 +108,7 @@ def test_an_epoch_is_read_step_by_step_and_in_float32(
 
     monkeypatch.setattr(Brightness, "read", read_first)
     monkeypatch.setattr(Brightness, "loss", loss_then)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     low = profile.model_copy(update={"compute": profile.compute.model_copy(update={"precision": "bf16-mixed"})})
     trained(low, runs)
     assert seen
