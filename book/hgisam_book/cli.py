@@ -48,7 +48,7 @@ def doctor(
 @app.command()
 def record(
     run: RunArgument,
-    out: Annotated[Path, typer.Argument(help="New folder, e.g. book/recorded/NAME.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the record, e.g. book/recorded/NAME.")],
     note: Annotated[str, typer.Option(help="One sentence about the run for readers.")] = "",
     with_checkpoint: Annotated[bool, typer.Option("--with-checkpoint", help="Include weights in float16.")] = False,
     trainings: Annotated[
@@ -57,11 +57,19 @@ def record(
             help="Include trainings of a study for reuse by later runs: classifiers/binary-1, or a pattern. Repeatable."
         ),
     ] = [],  # noqa: B006
+    add: Annotated[
+        bool, typer.Option("--add", help="Add the trainings to the record OUT, and change no more.")
+    ] = False,
 ) -> None:
     """Record the results of a finished run for readers who cannot rerun it, without patients and without paths."""
-    from hgisam_book.recorded.runs import record_run
+    from hgisam_book.recorded.runs import add_trainings, record_run
 
-    typer.echo(record_run(run, out, note=note, with_checkpoint=with_checkpoint, trainings=trainings))
+    if add and (note or with_checkpoint):
+        raise InputError(
+            "--add", "with --note or --with-checkpoint", "--trainings alone", "Record the whole run again."
+        )
+    made = add_trainings(run, out, trainings) if add else None
+    typer.echo(made or record_run(run, out, note=note, with_checkpoint=with_checkpoint, trainings=trainings))
 
 
 @app.command()

@@ -72,7 +72,9 @@ def recorded_training(profile: Profile, take_from: str | Path, step: str) -> Pat
         raise InputError("take_from", str(take_from), "a folder", remedy)
     settings = _settings_of(profile.model_dump(mode="json"))
     folders = (about.parent for about in sorted(take_from.glob(f"*/{step}/model.json")))
-    return next((folder for folder in folders if _settings_of(_recorded_profile(folder)) == settings), None)
+    return next(
+        (folder for folder in folders if _settings_of(with_defaults(_about(folder)["profile"])) == settings), None
+    )
 
 
 def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Path, folder: str | Path) -> bool:
@@ -176,6 +178,14 @@ def reuse_note(folders: Iterable[str | Path]) -> str:
     )
 
 
+def with_defaults(profile: dict[str, Any]) -> dict[str, Any]:
+    """Profile of a recorded training; keys that are newer than it have their defaults."""
+    try:
+        return Profile.model_validate(profile).model_dump(mode="json")
+    except ValidationError:  # of a profile that is no longer valid: no training has the same settings
+        return profile
+
+
 class _Recorded(BaseModel):
     manifest: dict[str, Any]
 
@@ -197,15 +207,6 @@ def _about(folder: Path) -> dict[str, Any]:
     remedy = "Restore it, or record the run again."
     check_content(_About, about, str(folder / "model.json"), "the description of a recorded training", remedy)
     return about
-
-
-def _recorded_profile(folder: Path) -> dict[str, Any]:
-    """Profile of a recorded training; keys that are newer than it have their defaults."""
-    profile: dict[str, Any] = _about(folder)["profile"]
-    try:
-        return Profile.model_validate(profile).model_dump(mode="json")
-    except ValidationError:  # of a profile that is no longer valid: no training has the same settings
-        return profile
 
 
 def _settings_of(profile: dict[str, Any]) -> dict[str, Any]:

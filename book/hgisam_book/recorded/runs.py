@@ -20,7 +20,7 @@ from hgisam.runs.files import listed, read_json, read_table, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
 from hgisam.runs.manifest import hardware_words, manifests_of_one_run, read_manifest
 from hgisam_book.recorded.export import export_checkpoint, export_system, portable
-from hgisam_book.recorded.reuse import REUSED, training_manifest
+from hgisam_book.recorded.reuse import REUSED, training_manifest, with_defaults
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +105,41 @@ def record_run(
     return out
 
 
+def add_trainings(run: str | Path, out: str | Path, trainings: Sequence[str]) -> Path:
+    """Add weights of further trainings to a record, for reuse by later runs; its results stay as they are.
+
+    Args:
+        run: Folder of a run on the cohort of the record; it need not be finished.
+        out: The record.
+        trainings: As in `record_run`.
+
+    Returns:
+        The folder `out`.
+
+    Raises:
+        InputError: If `out` is no record, or a file of it changed; if a pattern matches no training; if a training saw
+            another phantom or preparation than the record; if a checkpoint is too large.
+    """
+    run, out = Path(run), Path(out)
+    recorded = _read_run(out)
+    steps = sorted({step for pattern in trainings for step in _trainings(run, pattern)})
+    if not steps:
+        raise InputError("trainings to add", "no pattern", "one or more", "Give --trainings.")
+    ours = with_defaults(recorded.manifests["train"]["profile"])
+    for step in steps:
+        own = with_defaults(training_manifest(run / step)["profile"])
+        if differing := [section for section in ("phantom", "data") if own[section] != ours[section]]:
+            got = f"another {' and '.join(differing)} than the record"
+            raise InputError(f"training {step}", got, "the settings of the record", "Run with its profile.")
+    with whole_folder(out) as folder:
+        shutil.copytree(out, folder, dirs_exist_ok=True)
+        for step in steps:
+            _pack_checkpoint(run / step, folder / step)
+        (folder / "record.json").unlink()
+        write_json(folder / "record.json", {**recorded.record, "files": _hashes(folder)})
+    return out
+
+
 def read_runs(folder: str | Path) -> dict[str, RecordedRun]:
     """Read all recorded runs of a folder, as name → run.
 
@@ -136,14 +171,19 @@ def _pack_metrics(source: Path, target: Path) -> None:
         target.unlink()
 
 
-def _matching_trainings(run: Path, pattern: str, manifests: Manifests) -> list[str]:
-    """Finished trainings of the studies that match a pattern and read the same data as the run's own steps."""
+def _trainings(run: Path, pattern: str) -> list[str]:
+    """Finished trainings of the studies that match a pattern; an error if there are none."""
     kind, *rest = Path(pattern).parts or ("",)
     found = sorted(run.glob(f"{pattern}/model.safetensors")) if kind in STUDIES and ".." not in rest else []
-    steps = [path.parent.relative_to(run).as_posix() for path in found]
-    if not steps:
+    if not found:
         expected = f"the name of finished trainings, {'/… or '.join(STUDIES)}/…"
         raise InputError(f"trainings of {run}", repr(pattern), expected, "Change it, or run their notebook first.")
+    return [path.parent.relative_to(run).as_posix() for path in found]
+
+
+def _matching_trainings(run: Path, pattern: str, manifests: Manifests) -> list[str]:
+    """Finished trainings of the studies that match a pattern and read the same data as the run's own steps."""
+    steps = _trainings(run, pattern)
     data = {**manifests["train"]["inputs"], **manifests["maps"]["inputs"]}
     data.pop("recorded", None)  # each reused training has its own
     for step in steps:
@@ -177,7 +217,6 @@ def _record(name: str, note: str, manifests: Manifests, run: Path, folder: Path)
     trained = manifests["train"]
     on_gpu = bool(trained["hardware"]["gpu"]) and trained["profile"]["compute"]["accelerator"] != "cpu"
     machines = dict.fromkeys(hardware_words(manifest["hardware"]) for manifest in manifests.values())
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return {
         "name": name,
         "note": note,
@@ -186,8 +225,14 @@ def _record(name: str, note: str, manifests: Manifests, run: Path, folder: Path)
         "hardware": "; ".join(machines),
         "durations_s": {step: manifest["duration_s"] for step, manifest in manifests.items()},
         "chapters_s": _chapters_s(run),
-        "files": {file: sha256_of(folder / file) for file in files},
+        "files": _hashes(folder),
     }
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """Hash of every file of a record that is being written, by its name."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return {file: sha256_of(folder / file) for file in files}
 
 
 def _chapters_s(run: Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from hgisam import pipeline
+from hgisam.cli import app
 from hgisam.config.profile import Profile, load_profile
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
@@ -19,7 +20,7 @@ from hgisam.runs.folders import sha256_of
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam_book.recorded.reuse import RECORDED, recorded_training, reuse_note, train_or_reuse, trainings_of
-from hgisam_book.recorded.runs import read_runs, record_run
+from hgisam_book.recorded.runs import add_trainings, read_runs, record_run
 from hgisam_book.studies import baselines, classifiers
 from hgisam_book.studies.classifiers import train_classifiers
 from hgisam_book.studies.refinement import refine_step
@@ -265,3 +266,44 @@ def test_only_trainings_of_this_run_are_recorded(run: Path, records: Path, runs:
     with pytest.raises(InputError, match=r"recorded\.json.*the record of a reused training"):
         record_run(copy, out, trainings=["classifiers/*-1"])
     assert not out.exists()
+
+
+def test_trainings_are_added_to_a_record(run: Path, runs: Path, profile: Profile, tmp_path: Path) -> None:
+    record = record_run(run, tmp_path / "records" / "first", with_checkpoint=True)
+    before = read_runs(record.parent)["first"]
+    assert recorded_training(profile.variant("binary"), record.parent, "classifiers/binary-1") is None
+    copy = Path(shutil.copytree(run, tmp_path / "unfinished"))
+    for step in ("maps", "evaluate"):
+        shutil.rmtree(copy / step)
+    add_trainings(copy, record, ["classifiers/binary-*"])
+    after = read_runs(record.parent)["first"]  # every hash fits
+    added = after.record["files"].keys() - before.record["files"].keys()
+    assert {Path(name).parent.as_posix() for name in added} == {"classifiers/binary-1"}
+    assert {**after.record, "files": before.record["files"]} == before.record
+    assert after.summary == before.summary
+    variant = Profile.model_validate(read_json(run / "classifiers/binary-1/model.json")["profile"])
+    assert recorded_training(variant, record.parent, "classifiers/binary-1") == record / "classifiers/binary-1"
+
+
+def test_trainings_of_another_cohort_are_not_added(run: Path, tmp_path: Path) -> None:
+    record = record_run(run, tmp_path / "records" / "first", with_checkpoint=True)
+    files = read_json(record / "record.json")["files"]
+    copy = Path(shutil.copytree(run, tmp_path / "other"))
+    path = copy / "classifiers" / "binary-1" / "manifest.json"
+    manifest = read_json(path)
+    write_json(
+        path, {**manifest, "profile": {**manifest["profile"], "data": {**manifest["profile"]["data"], "image_px": 96}}}
+    )
+    with pytest.raises(InputError, match="another data than the record"):
+        add_trainings(copy, record, ["classifiers/binary-1"])
+    with pytest.raises(InputError, match="got no pattern"):
+        add_trainings(run, record, [])
+    with pytest.raises(InputError, match="expected the name of finished trainings"):
+        add_trainings(run, record, ["classifiers/nothing"])
+    with pytest.raises(InputError, match=r"record\.json"):
+        add_trainings(run, tmp_path / "nowhere", ["classifiers/binary-1"])
+    assert read_json(record / "record.json")["files"] == files
+    with pytest.raises(InputError, match="--trainings alone"):
+        app(["record", str(run), str(record), "--add", "--note", "More."], standalone_mode=False)
+    app(["record", str(run), str(record), "--add", "--trainings", "classifiers/*-1"], standalone_mode=False)
+    assert len(read_json(record / "record.json")["files"]) > len(files)
