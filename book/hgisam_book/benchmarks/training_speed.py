@@ -15,6 +15,7 @@ from hgisam.config.profile import load_profile
 from hgisam.data.batches import Batches, SliceDataset, batch_loader
 from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
+from hgisam.models.device import usable_precision
 from hgisam.training.loop import prepare_batch, train_epoch
 from hgisam.training.setup import TrainingSetup, set_up_training
 from hgisam.training.state import Progress
@@ -94,7 +95,7 @@ def _row(session: TrainingSetup, way: str, repeat: int, rate: float | None) -> d
         "device": device,
         "way": way,
         "batch": profile.train.batch_size,
-        "precision": profile.compute.precision,
+        "precision": usable_precision(profile.compute.precision, session.fabric.device),
         "images_per_s": 1000 * count / times["loop"],
         "bare_images_per_s": 1000 * count / times["bare"],
         "of_bare": times["bare"] / times["loop"],
