@@ -97,6 +97,12 @@ def make_prepared(
     )
 
 
+@pytest.fixture
+def bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU that has bfloat16, or emulates it, for tests of small networks."""
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+
+
 def untrained(model: nn.Module, profile: Profile) -> Checkpoint:
     """A checkpoint whose preprocessing leaves windowed channels as they are."""
     preprocess = replace(Preprocessor.of(profile), mean=torch.zeros(3), std=torch.ones(3))

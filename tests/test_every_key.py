@@ -82,6 +82,7 @@ def test_the_same_profile_gives_the_same_training(
     assert result(prepared, tmp_path / "run") == base
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.parametrize("key", TRAINED)
 def test_another_training(prepared: PreparedDataset, base: tuple[Any, ...], tmp_path: Path, key: str) -> None:
     if key == "train.recipe":  # the published one sees whole slices, so nothing may be hidden

@@ -93,13 +93,12 @@ def test_progress_is_small_and_holds_only_whole_blocks(
     assert not (tmp_path / extraction.PROGRESS).exists()
 
 
+@pytest.mark.usefixtures("bfloat16")
 @pytest.mark.filterwarnings("ignore:You passed:UserWarning")  # Fabric would rather have bfloat16 on a CPU
 @pytest.mark.parametrize(("precision", "atol"), [("bf16-mixed", 0.1), ("16-mixed", 0.02)])
 def test_precision_of_the_profile(
-    checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset, tmp_path: Path, precision: str, atol: float,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    checkpoint: Checkpoint, tiny: Profile, prepared: PreparedDataset, tmp_path: Path, precision: str, atol: float
+) -> None:
     half = load_profile("smoke", [*TINY, f"compute.precision={precision}", "maps.methods=[hgi_sam]"])
     for name, profile in (("whole", tiny), ("half", half)):
         (tmp_path / name).mkdir()

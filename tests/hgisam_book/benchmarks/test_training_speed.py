@@ -12,6 +12,7 @@ from hgisam_book.benchmarks.training_speed import few_batches, loader_rate, meas
 from tests.conftest import TINY, make_prepared
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_throughput_of_several_variants(tmp_path: Path) -> None:
     prepared = open_prepared(make_prepared(tmp_path / "set", patients=12))
     ways = [[], ["compute.precision=bf16-mixed"], ["train.batch_size=4"], ["train.accumulate=2"]]

@@ -90,6 +90,7 @@ def test_two_trainings_are_equal(profile: Profile, runs: Path, tmp_path: Path) -
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+@pytest.mark.usefixtures("bfloat16")
 def test_an_epoch_is_read_step_by_step_and_in_float32(
     profile: Profile, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +109,6 @@ def test_an_epoch_is_read_step_by_step_and_in_float32(
 
     monkeypatch.setattr(Brightness, "read", read_first)
     monkeypatch.setattr(Brightness, "loss", loss_then)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
     low = profile.model_copy(update={"compute": profile.compute.model_copy(update={"precision": "bf16-mixed"})})
     trained(low, runs)
     assert seen
