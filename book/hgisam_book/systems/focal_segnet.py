@@ -28,7 +28,7 @@ from hgisam_book.systems.focal_unet import PAPER_WIDTHS, STRIDES, FocalUNet, Siz
 from hgisam_book.systems.training import Maps, Rows, Slices, read_slices, scans
 
 PATCH_SLICES = 12
-PIXEL_MM = 200 / 64  # about, with which a patch holds a head; of patches with pixels of 1 mm it learned nothing
+PIXEL_MM = 200 / 64  # about: with it a patch of 64 pixels holds a head, at 1 mm it would hold a piece of brain
 OVERLAP = 0.25  # of the windows that cover a scan
 
 Bools = npt.NDArray[np.bool_]
