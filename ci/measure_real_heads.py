@@ -26,10 +26,12 @@ from hgisam_book.studies.real_heads import (
     MIN_BRAIN_CM2,
     choose_density_threshold,
     measure_bleeding,
+    measure_calibrated,
     measure_normal,
     separation,
 )
 from hgisam_book.studies.real_values import RealHeads, read_real_heads
+from hgisam_scans.networks import CALIBRATION, load_networks
 
 
 def named(argument: str, real: RealHeads) -> tuple[dict[str, str], Path]:
@@ -56,6 +58,9 @@ def measure(checkpoint: str, bleeding: str, normal: Sequence[str], training: Pat
     about, path = named(bleeding, real)
     density_threshold_hu = choose_density_threshold(open_prepared(training))
     numbers, positive = measure_bleeding(predictor, open_prepared(path), density_threshold_hu)
+    methods = ("hgi_sam", "hgi_sam_density") if (folder / CALIBRATION).is_file() else ()
+    calibrated = [network for method in methods for network in load_networks(folder, method=method)]
+    numbers["calibrated"] = measure_calibrated(calibrated, open_prepared(path))
     record: dict[str, Any] = {
         "checkpoint": {"name": Path(checkpoint).name, "sha256": sha256_of(folder / "model.safetensors")},
         "operating_point": predictor.checkpoint.detection_threshold,

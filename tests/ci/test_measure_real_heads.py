@@ -23,6 +23,7 @@ def test_a_tiny_measurement(prepared, tmp_path: Path, monkeypatch: pytest.Monkey
     assert found["normal"][0]["licence"] == "GPL-2"
     assert len(found["checkpoint"]["sha256"]) == 64
     assert 0 <= found["auroc"] <= 1
+    assert [*found["bleeding"]["calibrated"]] == ["hgi_sam", "hgi_sam_density"]
     assert 36 <= found["density_threshold_hu"] < 65
     assert str(tmp_path) not in out.read_text(encoding="utf-8")  # no path is kept
 
@@ -41,4 +42,4 @@ def test_the_record_can_be_read() -> None:
         len(real_heads.dice_table(record, METHOD_NAMES)) == len(record["bleeding"]["methods"]) > len(real_heads.METHODS)
     )
     assert len(real_heads.score_table(record)) == 1 + len(record["normal"])
-    assert len(real_heads.reading(record, METHOD_NAMES)) == 3
+    assert len(real_heads.reading(record, METHOD_NAMES)) == 3 + len(record["bleeding"]["calibrated"])

@@ -3,7 +3,7 @@
 `ci/measure_real_heads.py` calls these functions and records their numbers; the chapter shows the record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,26 @@ from sklearn.metrics import roc_auc_score
 
 from hgisam.data.prepared import PreparedDataset, require_masks
 from hgisam.errors import InputError
-from hgisam.evaluation.masks import HU_GRID, Brain, Floats, Grid, Masks, best_threshold, dice_curve, smoothed_hu
+from hgisam.evaluation.masks import (
+    HU_GRID,
+    Brain,
+    Floats,
+    Grid,
+    Masks,
+    apply_threshold,
+    best_threshold,
+    dice_curve,
+    smoothed_hu,
+)
+from hgisam.evaluation.metrics import dice
 from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.maps import grad_cam, hgi_sam, hgi_sam_averaged, swin_sam, swin_sam_averaged
+from hgisam_book.studies.coarse_labels import rows_by_study
 from hgisam_book.studies.realism import soft_hu
 from hgisam_book.studies.refinement import choose_slices, densities_of, density_threshold_of
 from hgisam_scans.blood_density import FUSED, with_density
+from hgisam_scans.networks import Network
 
 METHODS: dict[str, Method] = {
     "hgi_sam": hgi_sam,
@@ -94,17 +107,50 @@ def measure_bleeding(
     hu, brain, truth = prepared.hu[rows], prepared.brain[rows], masks[rows] > 0
     maps, scores = predictor.predict(hu, brain, METHODS)
     pixel_mm = float(prepared.slices["pixel_mm"].iloc[0])
-    dice = {name: _best(values.astype(np.float32), truth, brain, MAP_GRID) for name, values in maps.items()}
+    best = {name: _best(values.astype(np.float32), truth, brain, MAP_GRID) for name, values in maps.items()}
     density = np.empty(hu.shape, np.float32)
     for found, values in densities_of(prepared, rows):
         density[np.searchsorted(rows, found)] = values
     fused: dict[str, Floats] = {"density_alone": np.ones_like(density)}
     fused |= {name: maps[method] for name, method in FUSED.items()}
     for name, values in fused.items():
-        dice[name] = _best(with_density(values, density, density_threshold_hu), truth, brain, MAP_GRID)
-    dice["hu_threshold"] = _best(soft_hu(hu), truth, brain, HU_GRID)
-    dice["smooth_hu_threshold"] = _best(smoothed_hu(hu, brain, pixel_mm), truth, brain, HU_GRID)
-    return {"slices": len(rows), "methods": dice} | _score_numbers(predictor, scores), scores
+        best[name] = _best(with_density(values, density, density_threshold_hu), truth, brain, MAP_GRID)
+    best["hu_threshold"] = _best(soft_hu(hu), truth, brain, HU_GRID)
+    best["smooth_hu_threshold"] = _best(smoothed_hu(hu, brain, pixel_mm), truth, brain, HU_GRID)
+    return {"slices": len(rows), "methods": best} | _score_numbers(predictor, scores), scores
+
+
+def measure_calibrated(networks: Sequence[Network], prepared: PreparedDataset) -> dict[str, dict[str, float]]:
+    """Dice of the masks that `hgisam segment` makes: no mask of these heads chose a threshold.
+
+    Args:
+        networks: With the threshold of their calibration, one per method.
+        prepared: As in `measure_bleeding`.
+
+    Returns:
+        Per method the threshold, and the mean Dice of the bleeding slices: "dice" of the masks of all, and "dice_gated"
+        with an empty mask where the classifier sees no bleed.
+
+    Raises:
+        InputError: If the set has no masks, or no slice with blood.
+    """
+    rows, masks = bleeding_rows(prepared), require_masks(prepared)
+    found = {}
+    for network in networks:
+        predicted, bleeds = np.zeros(masks.shape, bool), np.zeros(len(masks), bool)
+        for scan in rows_by_study(prepared):
+            maps, scores = network.predict(prepared.hu[scan], prepared.brain[scan], prepared.slices.iloc[scan])
+            predicted[scan] = apply_threshold(maps, network.threshold, prepared.brain[scan])
+            bleeds[scan] = scores >= network.detection_threshold
+        truth = masks[rows] > 0
+        sums = [mask.sum(axis=(1, 2)) for mask in (predicted[rows] & truth, predicted[rows], truth)]
+        gated = [part * bleeds[rows] for part in sums[:2]] + sums[2:]
+        values = {
+            name: float(np.mean([dice(*slice_sums) for slice_sums in zip(*parts, strict=True)]))
+            for name, parts in (("dice", sums), ("dice_gated", gated))
+        }
+        found[network.method] = {"threshold": network.threshold, **values}
+    return found
 
 
 def measure_normal(predictor: SlicePredictor, prepared: PreparedDataset) -> tuple[dict[str, Any], Floats]:
@@ -175,13 +221,18 @@ def score_table(record: Record) -> pd.DataFrame:
 
 def reading(record: Record, names: Mapping[str, str]) -> list[str]:
     """What a record shows, in sentences: maps against thresholds, false alarms, separation."""
-    dice = {method: numbers["dice"] for method, numbers in record["bleeding"]["methods"].items()}
+    best = {method: numbers["dice"] for method, numbers in record["bleeding"]["methods"].items()}
     groups = ([*METHODS, *FUSED], THRESHOLD_BASELINES)
-    network, threshold = (max(group, key=dice.__getitem__) for group in groups)
-    gap = round(dice[network] - dice[threshold], 2)
+    network, threshold = (max(group, key=best.__getitem__) for group in groups)
+    gap = round(best[network] - best[threshold], 2)
     place = f"{abs(gap):.2f} {'ahead of' if gap > 0 else 'behind'}" if gap else "level with"
     best_map, best_hu = names.get(network, network), names.get(threshold, threshold)
     sentences = [f"The best map ({best_map}) is {place} the best threshold baseline ({best_hu}) in Dice."]
+    sentences += [
+        f"At the threshold of its calibration on phantoms {names.get(method, method)} has a Dice of "
+        f"{found['dice']:.2f}, {found['dice_gated']:.2f} where a slice without a predicted bleed has no mask."
+        for method, found in record["bleeding"]["calibrated"].items()
+    ]
     slices = sum(found["slices"] for found in record["normal"])
     alarms = sum(found["above_operating_point"] for found in record["normal"])
     sentences.append(

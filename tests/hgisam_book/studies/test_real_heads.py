@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from hgisam.data.prepared import PreparedDataset
+from hgisam.data.prepared import PreparedDataset, require_masks
 from hgisam.errors import InputError
 from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import load_pretrained
@@ -17,12 +18,14 @@ from hgisam_book.studies.real_heads import (
     choose_density_threshold,
     dice_table,
     measure_bleeding,
+    measure_calibrated,
     measure_normal,
     reading,
     rows_with_brain,
     score_table,
     separation,
 )
+from hgisam_scans.networks import Network, load_networks
 
 RECORD: dict[str, Any] = {
     "bleeding": {
@@ -31,6 +34,7 @@ RECORD: dict[str, Any] = {
         "mean_score": 0.9,
         "largest_score": 1.0,
         "above_operating_point": 2,
+        "calibrated": {"hgi_sam_density": {"threshold": 0.1, "dice": 0.31, "dice_gated": 0.29}},
         "methods": {
             "hgi_sam": {"dice": 0.4, "threshold": 1e-4},
             "swin_sam": {"dice": 0.3, "threshold": 0.1},
@@ -87,6 +91,25 @@ def test_bleeding_and_normal(
     assert numbers["slices"] == len(prepared.slices)
 
 
+def test_masks_at_the_thresholds_of_the_calibration(prepared: PreparedDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network whose map is the truth itself, on slices that it scores by their number."""
+    monkeypatch.setattr(real_heads, "MIN_BRAIN_CM2", 0.0)
+    truth = require_masks(prepared)[:] > 0
+    rows = np.flatnonzero(truth.any(axis=(1, 2)))
+
+    def predict(self: Network, hu: Any, brain: Any, slices: pd.DataFrame) -> tuple[Any, Any]:
+        maps = truth[slices.index].astype(np.float32)
+        return maps, np.where(slices.index == rows[0], 0.0, 1.0)
+
+    monkeypatch.setattr(Network, "predict", predict)
+    found = measure_calibrated(load_networks("phantom-binary", method="hgi_sam", threshold=0.5), prepared)
+    inside = truth[rows] & (prepared.brain[rows] > 0)
+    expected = 2 * inside.sum(axis=(1, 2)) / (inside.sum(axis=(1, 2)) + truth[rows].sum(axis=(1, 2)))
+    assert found["hgi_sam"]["threshold"] == 0.5
+    assert found["hgi_sam"]["dice"] == pytest.approx(expected.mean())
+    assert found["hgi_sam"]["dice_gated"] == pytest.approx(expected[1:].sum() / len(rows))  # the first is passed over
+
+
 def test_the_density_threshold_lies_between_brain_and_blood(prepared: PreparedDataset) -> None:
     hu, bleeds = np.full(prepared.hu.shape, 35, np.int16), prepared.slices["any"].to_numpy() == 1
     hu[bleeds, 20:30, 20:30] = 60
@@ -107,8 +130,9 @@ def test_masks_are_needed(
 def test_tables_and_reading() -> None:
     assert dice_table(RECORD, METHOD_NAMES).loc["HGI-SAM"].tolist() == ["0.40", "0.0001"]
     assert score_table(RECORD)["predicted to bleed"].tolist() == ["2 of 2", "1 of 4"]
-    ahead, specific, separates = reading(RECORD, METHOD_NAMES)
+    ahead, calibrated, specific, separates = reading(RECORD, METHOD_NAMES)
     assert ahead == "The best map (HGI-SAM) is 0.10 ahead of the best threshold baseline (HU threshold) in Dice."
+    assert "has a Dice of 0.31, 0.29 where" in calibrated
     assert "1 of 4 slices" in specific
     assert "specificity of 0.75" in specific
     assert "separates bleeding slices" in separates
@@ -121,4 +145,4 @@ def test_a_reading_follows_the_numbers(dice: float, words: str) -> None:
         record["bleeding"]["methods"][method]["dice"] = dice
     found = reading(record, METHOD_NAMES)
     assert words in found[0]
-    assert "does not separate" in found[2]
+    assert "does not separate" in found[3]
