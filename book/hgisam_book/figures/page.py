@@ -72,6 +72,7 @@ METHOD_NAMES = {
     "resnet_slices": "ResNet, Grad-CAM",
     "resnet_lstm": "ResNet-LSTM, Grad-CAM",
     "resnet_lstm_pseudo": "ResNet-LSTM, pseudo-masks",
+    "rule_alone": "pseudo-masks, no network",
     "resnet_lstm_unet": "ResNet-LSTM, U-Net",
     "box_otsu": "detected boxes, Otsu",
     "sam_box": "detected boxes, SAM",

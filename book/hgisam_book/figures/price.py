@@ -8,7 +8,8 @@ from hgisam_book.figures.page import METHOD_NAMES, apply_style
 
 LABELS = ("nothing", "exam", "slice", "box", "ball", "mask", "slice and mask")
 GREY = "rgba(128,128,128,0.9)"
-TICKS = {1: "1 min", 10: "10 min", 60: "1 h", 600: "10 h", 6000: "100 h"}
+FREE_AT = 0.3  # minutes where a method without any label stands: a logarithmic axis has no zero
+TICKS = {FREE_AT: "free", 1: "1 min", 10: "10 min", 60: "1 h", 600: "10 h", 6000: "100 h"}
 
 
 def ladder_name(method: str) -> str:
@@ -27,16 +28,18 @@ def price_ladder(ladder: pd.DataFrame) -> go.Figure:
         ladder: From `hgisam_book.studies.prices.price_ladder`.
     """
     figure = go.Figure()
+    ladder = ladder.assign(at=ladder["minutes"].clip(lower=FREE_AT))
     best = ladder[ladder["frontier"]]
     line = {"color": GREY, "dash": "dot", "shape": "hv"}
-    figure.add_trace(go.Scatter(x=best["minutes"], y=best["mean"], mode="lines", line=line, name="frontier"))
+    figure.add_trace(go.Scatter(x=best["at"], y=best["mean"], mode="lines", line=line, name="frontier"))
     shown = [label for label in LABELS if (ladder["label"] == label).any()]
     for number, label in enumerate(shown):
         part, colour = ladder[ladder["label"] == label], [*COLOURS, GREY][number]
         bars = {"type": "data", "thickness": 1, "width": 0}
         figure.add_trace(
             go.Scatter(
-                x=part["minutes"],
+                x=part["at"],
+                customdata=part["minutes"],
                 y=part["mean"].round(4),
                 error_x={**bars, "array": part["minutes"], "arrayminus": part["minutes"] / 2},
                 error_y={**bars, "array": part["high"] - part["mean"], "arrayminus": part["mean"] - part["low"]},
@@ -44,7 +47,7 @@ def price_ladder(ladder: pd.DataFrame) -> go.Figure:
                 marker={"size": 10, "color": colour, "symbol": SYMBOLS[number % len(SYMBOLS)]},
                 name=label,
                 text=part["method"].map(ladder_name),
-                hovertemplate="%{text}: Dice %{y:.2f}, %{x:.0f} min<extra></extra>",
+                hovertemplate="%{text}: Dice %{y:.2f}, %{customdata:.0f} min<extra></extra>",
             )
         )
     figure.update_xaxes(title="annotation time", type="log", tickvals=list(TICKS), ticktext=list(TICKS.values()))

@@ -22,7 +22,7 @@ SHIPPED = Path(__file__).with_name("prices.yaml")
 HALF = "self_trained_half"  # the self-trained U-Net at a probability of one half: its threshold saw no mask
 SAM_MASKS = ("sam_box", "sam_point", "sam_point_box", "sam_box_mean", "sam_rectified")
 LABEL_OF = {  # method → what it learns from, beside thresholds; for budgets and mixtures see `label_of`
-    "smooth_hu_threshold": "nothing",
+    **dict.fromkeys(("smooth_hu_threshold", "rule_alone"), "nothing"),
     **dict.fromkeys(("exam_hgi_sam", "exam_hgi_sam_otsu", "exam_swin_sam", "exam_grad_cam", "exam_mil"), "exam"),
     **dict.fromkeys(("hgi_sam", "hgi_sam_otsu", "swin_sam", "grad_cam"), "slice"),
     **dict.fromkeys(("density_alone", "hgi_sam_density", "hgi_sam_refined", HALF), "slice"),
@@ -31,7 +31,9 @@ LABEL_OF = {  # method → what it learns from, beside thresholds; for budgets a
     **dict.fromkeys(("ball", "focal_segnet", "focal_segnet_crf"), "ball"),
 }
 # their masks are where a probability is one half, or follow from a rule: no threshold saw a mask
-AT_ONE_HALF = ("resnet_lstm_pseudo", "resnet_lstm_unet", "box_otsu", *SAM_MASKS, "focal_segnet", "focal_segnet_crf")
+AT_ONE_HALF = (
+    "rule_alone", "resnet_lstm_pseudo", "resnet_lstm_unet", "box_otsu", *SAM_MASKS, "focal_segnet", "focal_segnet_crf",
+)  # fmt: skip
 MASK_FREE = (HALF, "hgi_sam_otsu", "exam_hgi_sam_otsu", *COARSE, *AT_ONE_HALF)
 Units = dict[str, float]
 Rows = npt.NDArray[np.int64]

@@ -28,6 +28,7 @@ from hgisam_book.systems.training import load_system, read_slices, scans, train_
 
 WITH_LSTM, ALONE = SequenceCam(), SequenceCam(with_lstm=False)
 RULE, UNET = "resnet_lstm_pseudo", "resnet_lstm_unet"  # maps: the rule on test slices, and the U-Net alone
+NO_NETWORK = "rule_alone"  # map: the rule on the whole brain
 
 
 def sequence_cam_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None) -> SystemsRun:
@@ -41,7 +42,8 @@ def sequence_cam_step(profile: Profile, runs_dir: str | Path, take_from: str | P
 
     Returns:
         Networks in `runs/<profile>/price/<name>/network`, and maps in `runs/<profile>/price/<name>/maps`: "resnet_lstm"
-        and "resnet_slices" of the same name, and "resnet_lstm_unet" with `RULE` and `UNET`.
+        and "resnet_slices" of the same name, and "resnet_lstm_unet" with `RULE`, `NO_NETWORK` and
+        `UNET`.
     """
     networks, maps = {}, {}
     for system in (WITH_LSTM, ALONE):
@@ -118,7 +120,7 @@ def write_pseudo_set(network: SequenceNetwork, profile: Profile, weak: PreparedD
 
 
 def segmentation_step(profile: Profile, runs_dir: str | Path, mapped: str | Path, unet: str | Path) -> Path:
-    """Masks of the rule and probabilities of the U-Net on the prepared `ct-ich` set.
+    """Masks of the rule, with and without a map, and probabilities of the U-Net on the prepared `ct-ich` set.
 
     Args:
         profile: Of the run.
@@ -127,7 +129,8 @@ def segmentation_step(profile: Profile, runs_dir: str | Path, mapped: str | Path
         unet: Training on pseudo-masks.
 
     Returns:
-        `runs/<profile>/price/resnet_lstm_unet/maps`: `maps.zarr` with `RULE` and `UNET`, float16 [slice, row, col].
+        `runs/<profile>/price/resnet_lstm_unet/maps`: `maps.zarr` with `RULE`, `NO_NETWORK` and `UNET`, float16
+        [slice, row, col].
     """
     run, mapped, unet = Run(profile, runs_dir), Path(mapped), Path(unet)
     data = open_step_data(run, "ct-ich")
@@ -138,13 +141,15 @@ def segmentation_step(profile: Profile, runs_dir: str | Path, mapped: str | Path
         root, (count, *size) = zarr.open_group(folder / "maps.zarr", mode="w"), data.hu.shape
         arrays = {
             name: root.create_array(name, shape=(count, *size), dtype="float16", chunks=(1, *size))
-            for name in (RULE, UNET)
+            for name in (RULE, NO_NETWORK, UNET)
         }
         pixel_mm = float(data.slices["pixel_mm"].iloc[0])
         for rows in tqdm(scans(data), desc=UNET, unit="scan"):
             hu, brain = data.hu[rows], data.brain[rows]
             cam = np.asarray(cams.oindex[rows], np.float32)
-            arrays[RULE].oindex[rows] = pseudo_masks(hu, brain, cam, pixel_mm).astype(np.float16)
+            everywhere = (brain > 0).astype(np.float32)
+            for name, region in ((RULE, cam), (NO_NETWORK, everywhere)):
+                arrays[name].oindex[rows] = pseudo_masks(hu, brain, region, pixel_mm).astype(np.float16)
             images = predictor.images(hu, brain)
             arrays[UNET].oindex[rows] = predictor.maps(images, probability_of_bleeding, size[0]) * (brain > 0)
 

@@ -9,6 +9,7 @@ import pytest
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam_book import figures
+from hgisam_book.figures.price import FREE_AT
 from hgisam_book.studies.prices import best_of_each_label, count_units, price_ladder, read_prices
 from tests.conftest import make_prepared
 
@@ -85,4 +86,8 @@ def test_the_frontier_by_hand() -> None:
     assert (ladder["minutes"] == ladder["training"] + ladder["selection"]).all()
     assert best_of_each_label(ladder.reset_index())["label"].tolist()[0] == "exam"
     figure = figures.price_ladder(ladder.reset_index())
+    free = ladder.reset_index().assign(minutes=lambda table: table["minutes"].where(table.index > 0, 0.0))
+    frontier, *points = figures.price_ladder(free).data
+    assert frontier.x[0] == FREE_AT  # on the page, where a logarithm of 0 would not be
+    assert min(min(trace.x) for trace in points) == FREE_AT
     assert "HGI-SAM, Otsu 0.20 for 0 minutes, U-Net, all masks 0.40 for 7 minutes" in figure.layout.meta["alt"]

@@ -44,7 +44,7 @@ def test_each_part_has_its_network_and_maps(steps: SystemsRun) -> None:
     assert all((folder / "model.safetensors").is_file() for folder in steps.networks.values())
     assert {folder.parents[1].name for folder in (*steps.networks.values(), *steps.maps.values())} == {"price"}
     found = read_score_maps(*(folder / "maps.zarr" for folder in steps.maps.values()))
-    assert set(found) == {"resnet_lstm", "resnet_slices", "resnet_lstm_pseudo", "resnet_lstm_unet"}
+    assert set(found) == {"resnet_lstm", "resnet_slices", "resnet_lstm_pseudo", "rule_alone", "resnet_lstm_unet"}
     data = open_prepared(steps.maps["resnet_lstm"].parents[2] / "prepared" / "ct-ich")
     for maps, _ in found.values():
         values = np.asarray(maps[:], np.float32)
@@ -56,9 +56,11 @@ def test_each_part_has_its_network_and_maps(steps: SystemsRun) -> None:
 def test_the_rule_is_that_of_the_maps(steps: SystemsRun) -> None:
     data = open_prepared(steps.maps["resnet_lstm"].parents[2] / "prepared" / "ct-ich")
     cam, _ = read_score_maps(steps.maps["resnet_lstm"] / "maps.zarr")["resnet_lstm"]
-    rule, _ = read_score_maps(steps.maps["resnet_lstm_unet"] / "maps.zarr")["resnet_lstm_pseudo"]
-    expected = pseudo_masks(data.hu[:], data.brain[:], np.asarray(cam[:], np.float32), 200 / 32)
-    assert np.array_equal(rule[:] > 0, expected)
+    brain = (data.brain[:] > 0).astype(np.float32)
+    for name, region in (("resnet_lstm_pseudo", np.asarray(cam[:], np.float32)), ("rule_alone", brain)):
+        rule, _ = read_score_maps(steps.maps["resnet_lstm_unet"] / "maps.zarr")[name]
+        assert np.array_equal(rule[:] > 0, pseudo_masks(data.hu[:], data.brain[:], region, 200 / 32))
+        assert (rule[:] > 0).any()
 
 
 def test_only_bleeding_slices_get_a_pseudo_mask(steps: SystemsRun) -> None:
