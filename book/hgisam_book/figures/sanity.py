@@ -97,6 +97,7 @@ def explanation_quality(table: pd.DataFrame, agreement: pd.DataFrame) -> go.Figu
                 ),
                 row=panel // columns + 1, col=panel % columns + 1,
             )  # fmt: skip
+    figure.update_annotations(font_size=13)  # the longest title fits above its panel on a phone
     figure.update_yaxes(rangemode="tozero")
     figure.update_yaxes(title="Dice", col=1)
     listed = "; ".join(f"{metric} {row['spearman']:.2f}" for metric, row in agreement.iterrows())

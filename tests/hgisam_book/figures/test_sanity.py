@@ -45,6 +45,7 @@ def test_dice_against_each_criterion() -> None:
     ]
     agreement = pd.DataFrame({"spearman": [1.0, -1.0]}, index=["Gini index", "sensitivity"])
     figure = explanation_quality(pd.DataFrame(rows), agreement)
+    assert {title.font.size for title in figure.layout.annotations} == {13}  # larger ones are cut off at 390 px
     assert len(figure.data) == 2 * 2
     assert [(trace.x[0], trace.y[0]) for trace in figure.data] == [(0.4, 0.4)] * 2 + [(0.2, 0.2)] * 2
     assert [trace.showlegend for trace in figure.data] == [True, False] * 2
