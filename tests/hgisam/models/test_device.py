@@ -30,3 +30,10 @@ def test_bfloat16_only_where_the_cpu_has_it(native: bool) -> None:
     assert compute.precision == "bf16-mixed"
     fabric = make_fabric(compute)
     assert fabric.strategy.precision.precision == ("bf16-mixed" if native else "32-true")
+
+
+def test_a_torch_without_mkldnn_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS, where the operator does not exist."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    monkeypatch.delattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", raising=False)
+    assert usable_precision("bf16-mixed", CPU) == "32-true"
