@@ -13,18 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from hgisam.data.prepared import PreparedDataset, require_masks
 from hgisam.errors import InputError
-from hgisam.evaluation.masks import (
-    HU_GRID,
-    Brain,
-    Floats,
-    Grid,
-    Masks,
-    apply_threshold,
-    best_threshold,
-    dice_curve,
-    smoothed_hu,
-)
-from hgisam.evaluation.metrics import dice
+from hgisam.evaluation.masks import HU_GRID, Brain, Floats, Grid, Masks, best_threshold, dice_curve, smoothed_hu
 from hgisam.evaluation.score_maps import THRESHOLD_BASELINES
 from hgisam.inference.predictor import Method, SlicePredictor
 from hgisam.maps import grad_cam, hgi_sam, hgi_sam_averaged, swin_sam, swin_sam_averaged
@@ -107,17 +96,17 @@ def measure_bleeding(
     hu, brain, truth = prepared.hu[rows], prepared.brain[rows], masks[rows] > 0
     maps, scores = predictor.predict(hu, brain, METHODS)
     pixel_mm = float(prepared.slices["pixel_mm"].iloc[0])
-    best = {name: _best(values.astype(np.float32), truth, brain, MAP_GRID) for name, values in maps.items()}
+    dice = {name: _best(values.astype(np.float32), truth, brain, MAP_GRID) for name, values in maps.items()}
     density = np.empty(hu.shape, np.float32)
     for found, values in densities_of(prepared, rows):
         density[np.searchsorted(rows, found)] = values
     fused: dict[str, Floats] = {"density_alone": np.ones_like(density)}
     fused |= {name: maps[method] for name, method in FUSED.items()}
     for name, values in fused.items():
-        best[name] = _best(with_density(values, density, density_threshold_hu), truth, brain, MAP_GRID)
-    best["hu_threshold"] = _best(soft_hu(hu), truth, brain, HU_GRID)
-    best["smooth_hu_threshold"] = _best(smoothed_hu(hu, brain, pixel_mm), truth, brain, HU_GRID)
-    return {"slices": len(rows), "methods": best} | _score_numbers(predictor, scores), scores
+        dice[name] = _best(with_density(values, density, density_threshold_hu), truth, brain, MAP_GRID)
+    dice["hu_threshold"] = _best(soft_hu(hu), truth, brain, HU_GRID)
+    dice["smooth_hu_threshold"] = _best(smoothed_hu(hu, brain, pixel_mm), truth, brain, HU_GRID)
+    return {"slices": len(rows), "methods": dice} | _score_numbers(predictor, scores), scores
 
 
 def measure_calibrated(networks: Sequence[Network], prepared: PreparedDataset) -> dict[str, dict[str, float]]:
@@ -137,19 +126,16 @@ def measure_calibrated(networks: Sequence[Network], prepared: PreparedDataset) -
     rows, masks = bleeding_rows(prepared), require_masks(prepared)
     found = {}
     for network in networks:
-        predicted, bleeds = np.zeros(masks.shape, bool), np.zeros(len(masks), bool)
+        maps, scores = np.zeros(masks.shape, np.float32), np.zeros(len(masks))
         for scan in rows_by_study(prepared):
-            maps, scores = network.predict(prepared.hu[scan], prepared.brain[scan], prepared.slices.iloc[scan])
-            predicted[scan] = apply_threshold(maps, network.threshold, prepared.brain[scan])
-            bleeds[scan] = scores >= network.detection_threshold
-        truth = masks[rows] > 0
-        sums = [mask.sum(axis=(1, 2)) for mask in (predicted[rows] & truth, predicted[rows], truth)]
-        gated = [part * bleeds[rows] for part in sums[:2]] + sums[2:]
-        values = {
-            name: float(np.mean([dice(*slice_sums) for slice_sums in zip(*parts, strict=True)]))
-            for name, parts in (("dice", sums), ("dice_gated", gated))
-        }
-        found[network.method] = {"threshold": network.threshold, **values}
+            own = network.predict(prepared.hu[scan], prepared.brain[scan], prepared.slices.iloc[scan])
+            maps[scan], scores[scan] = own
+        grid = np.array([network.threshold])
+        dice = dice_curve(maps[rows], masks[rows] > 0, prepared.brain[rows], grid)[:, 0]
+        gated = dice * (scores[rows] >= network.detection_threshold)  # an empty mask has none of the blood
+        found[network.method] = {
+            "threshold": network.threshold, "dice": float(dice.mean()), "dice_gated": float(gated.mean()),
+        }  # fmt: skip
     return found
 
 
@@ -221,10 +207,10 @@ def score_table(record: Record) -> pd.DataFrame:
 
 def reading(record: Record, names: Mapping[str, str]) -> list[str]:
     """What a record shows, in sentences: maps against thresholds, false alarms, separation."""
-    best = {method: numbers["dice"] for method, numbers in record["bleeding"]["methods"].items()}
+    dice = {method: numbers["dice"] for method, numbers in record["bleeding"]["methods"].items()}
     groups = ([*METHODS, *FUSED], THRESHOLD_BASELINES)
-    network, threshold = (max(group, key=best.__getitem__) for group in groups)
-    gap = round(best[network] - best[threshold], 2)
+    network, threshold = (max(group, key=dice.__getitem__) for group in groups)
+    gap = round(dice[network] - dice[threshold], 2)
     place = f"{abs(gap):.2f} {'ahead of' if gap > 0 else 'behind'}" if gap else "level with"
     best_map, best_hu = names.get(network, network), names.get(threshold, threshold)
     sentences = [f"The best map ({best_map}) is {place} the best threshold baseline ({best_hu}) in Dice."]
