@@ -68,8 +68,10 @@ def record(
         raise InputError(
             "--add", "with --note or --with-checkpoint", "--trainings alone", "Record the whole run again."
         )
-    made = add_trainings(run, out, trainings) if add else None
-    typer.echo(made or record_run(run, out, note=note, with_checkpoint=with_checkpoint, trainings=trainings))
+    if add:
+        typer.echo(add_trainings(run, out, trainings))
+    else:
+        typer.echo(record_run(run, out, note=note, with_checkpoint=with_checkpoint, trainings=trainings))
 
 
 @app.command()

@@ -132,10 +132,9 @@ def add_trainings(run: str | Path, out: str | Path, trainings: Sequence[str]) ->
             got = f"another {' and '.join(differing)} than the record"
             raise InputError(f"training {step}", got, "the settings of the record", "Run with its profile.")
     with whole_folder(out) as folder:
-        shutil.copytree(out, folder, dirs_exist_ok=True)
+        shutil.copytree(out, folder, ignore=shutil.ignore_patterns("record.json"), dirs_exist_ok=True)
         for step in steps:
             _pack_checkpoint(run / step, folder / step)
-        (folder / "record.json").unlink()
         write_json(folder / "record.json", {**recorded.record, "files": _hashes(folder)})
     return out
 
