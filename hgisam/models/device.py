@@ -27,7 +27,7 @@ def choose_device(accelerator: str = "auto") -> torch.device:
 
 def usable_precision(precision: str, device: torch.device) -> str:
     """The precision, or "32-true" for bfloat16 on a CPU that only emulates it: 15 times slower than float32."""
-    native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()  # macOS has neither
+    native = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", bool)()  # False where it is absent, as on macOS
     return "32-true" if precision == "bf16-mixed" and device.type == "cpu" and not native else precision
 
 
