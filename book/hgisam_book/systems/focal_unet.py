@@ -30,6 +30,9 @@ Size = tuple[int, int, int]  # (slices, rows, cols)
 class FocalModulation(nn.Module):
     """Focal modulation: the query of a voxel times a mixture of contexts of growing reach, by gates of the voxel.
 
+    The contexts are float32 under autocast too: on a CPU the bfloat16 gradient of a depthwise kernel that is deeper
+    than its volume (7 slices in 6) contains memory that was never written, and once in some hundred steps that is nan.
+
     Args:
         channels: Of the features.
         flat: Kernels that see one slice.
@@ -53,7 +56,9 @@ class FocalModulation(nn.Module):
         query, context, gates = self.project(features).split(self.split, dim=-1)
         mixture = torch.zeros_like(query)
         for number, convolution in enumerate(self.contexts):
-            context = F.gelu(channels_last(convolution(channels_first(context))))
+            with torch.autocast(context.device.type, enabled=False):
+                convolved = convolution(channels_first(context.float()))
+            context = F.gelu(channels_last(convolved))
             mixture = mixture + context * gates[..., number, None]
         everywhere = F.gelu(context.mean(dim=(1, 2, 3), keepdim=True))
         mixture = mixture + everywhere * gates[..., -1, None]

@@ -1,5 +1,8 @@
 """FocalSegNet: its modulation is timm's in one slice, its patches are balanced, and it learns a coarse label."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +56,27 @@ def timm_block(flat: FocalBlock, channels: int) -> nn.Module:
     for norm in (two.norm1, two.norm2):
         norm.eps = flat.norm1.eps
     return two
+
+
+def test_gradients_contain_no_memory_that_was_never_written() -> None:
+    """Kernels deeper than the volume, in bfloat16, with an allocator that fills memory with huge numbers (glibc)."""
+    code = """
+import torch
+from hgisam_book.systems.focal_unet import FocalModulation
+torch.manual_seed(0)
+modulation = FocalModulation(16)
+with torch.autocast("cpu", torch.bfloat16):
+    found = modulation(torch.rand(2, 6, 16, 16, 16))
+found.float().square().mean().backward()
+print(max(float(weight.grad.abs().max()) for weight in modulation.parameters()))
+"""
+    clean, filled = (
+        subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | more, capture_output=True, text=True, check=True
+        ).stdout
+        for more in ({}, {"MALLOC_PERTURB_": "128"})
+    )
+    assert float(filled) == pytest.approx(float(clean), rel=1e-3)
 
 
 @pytest.mark.parametrize("flat", [False, True])
