@@ -25,7 +25,8 @@ from hgisam_book.recorded.reuse import REUSED, training_manifest, with_defaults
 log = logging.getLogger(__name__)
 
 STEPS = ("train", "maps", "evaluate")
-STUDIES = ("classifiers", "baselines", "refined", "price")  # folders of a run whose trainings can be recorded
+OWN_SETS = ("other_domains",)  # studies with phantoms of their own, of which the record's cohort says nothing
+STUDIES = ("classifiers", "baselines", "refined", "price", *OWN_SETS)  # folders whose trainings can be recorded
 ALL_RESULTS = "results"  # step that evaluates all methods of the studies; recorded if the run has it
 MAX_METRICS_KB = 300
 MAX_CHECKPOINT_KB = 8000
@@ -126,7 +127,7 @@ def add_trainings(run: str | Path, out: str | Path, trainings: Sequence[str]) ->
     if not steps:
         raise InputError("trainings to add", "no pattern", "one or more", "Give --trainings.")
     ours = with_defaults(recorded.manifests["train"]["profile"])
-    for step in steps:
+    for step in _of_the_cohort(steps):
         own = with_defaults(training_manifest(run / step)["profile"])
         if differing := [section for section in ("phantom", "data") if own[section] != ours[section]]:
             got = f"another {' and '.join(differing)} than the record"
@@ -181,11 +182,11 @@ def _trainings(run: Path, pattern: str) -> list[str]:
 
 
 def _matching_trainings(run: Path, pattern: str, manifests: Manifests) -> list[str]:
-    """Finished trainings of the studies that match a pattern and read the same data as the run's own steps."""
+    """Finished trainings of the studies that match a pattern, on the data of the run's steps or a set of their own."""
     steps = _trainings(run, pattern)
     data = {**manifests["train"]["inputs"], **manifests["maps"]["inputs"]}
     data.pop("recorded", None)  # each reused training has its own
-    for step in steps:
+    for step in _of_the_cohort(steps):
         inputs = read_manifest(_maker_of_data(run, step))["inputs"]
         read = {name: digest for name, digest in inputs.items() if name in data}
         if not read or any(data[name] != digest for name, digest in read.items()):
@@ -193,6 +194,10 @@ def _matching_trainings(run: Path, pattern: str, manifests: Manifests) -> list[s
                 f"training {step}", "trained on other data", "trained on the data of the run", "Rerun its notebook."
             )
     return steps
+
+
+def _of_the_cohort(steps: Sequence[str]) -> list[str]:
+    return [step for step in steps if not step.startswith(OWN_SETS)]
 
 
 def _maker_of_data(run: Path, step: str) -> Path:

@@ -307,3 +307,18 @@ def test_trainings_of_another_cohort_are_not_added(run: Path, tmp_path: Path) ->
         app(["record", str(run), str(record), "--add", "--note", "More."], standalone_mode=False)
     app(["record", str(run), str(record), "--add", "--trainings", "classifiers/*-1"], standalone_mode=False)
     assert len(read_json(record / "record.json")["files"]) > len(files)
+
+
+def test_a_study_with_phantoms_of_its_own_belongs_to_no_cohort(run: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(run, tmp_path / "own"))
+    step = own / "other_domains" / "lung" / "network"
+    step.parent.mkdir(parents=True)
+    shutil.move(own / "classifiers" / "binary-1", step)
+    manifest = read_json(step / "manifest.json")
+    profile = {**manifest["profile"], "data": {**manifest["profile"]["data"], "image_px": 96}}
+    write_json(step / "manifest.json", {**manifest, "profile": profile, "inputs": {"prepared/train": "0"}})
+    record = record_run(own, tmp_path / "records" / "first", trainings=["other_domains/lung/network"])
+    assert (record / "other_domains/lung/network/model.safetensors").is_file()
+    other = record_run(run, tmp_path / "records" / "second", with_checkpoint=True)
+    add_trainings(own, other, ["other_domains/*/network"])
+    assert (other / "other_domains/lung/network/model.safetensors").is_file()
