@@ -131,6 +131,7 @@ STEPS = {
             "20_price_of_a_label",
             ("11_baselines", "12_refined_maps", "21_other_systems"),
             ("price/table/manifest.json",),
+            shows="recorded",
             gpus="all",
             cores="share",
             takes=True,

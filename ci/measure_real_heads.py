@@ -1,11 +1,12 @@
 """Measurement of a classifier trained on phantoms on real heads, which stay outside of the repository.
 
 python ci/measure_real_heads.py --bleeding window-36=PREPARED --normal ge-head=PREPARED --normal cranium=PREPARED \
-    --training runs/laptop/prepared/rsna --json book/recorded/real_heads.json
+    --training runs/laptop/prepared/rsna --recorded book/recorded/laptop-2-cores --json book/recorded/real_heads.json
 
 Each NAME is a source in `book/hgisam_book/studies/real_heads.yaml`, which says where to find it and under what licence;
 PREPARED is a prepared set, 192 px over 200 mm as for training. The slice labels of the phantoms in --training
-choose the density threshold. The record holds numbers only.
+choose the density threshold. With --recorded the networks of a recorded run are measured too: every classifier of
+slices, for their spread, and all methods of the ladder of labels. The record holds numbers only.
 """
 
 import argparse
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from hgisam.data.prepared import open_prepared
 from hgisam.errors import InputError
 from hgisam.inference.predictor import SlicePredictor
 from hgisam.models.checkpoint import checkpoint_folder, load_checkpoint
+from hgisam.runs.files import read_json
 from hgisam.runs.folders import sha256_of
 from hgisam_book.studies.real_heads import (
     MIN_BRAIN_CM2,
@@ -31,6 +34,7 @@ from hgisam_book.studies.real_heads import (
     separation,
 )
 from hgisam_book.studies.real_values import RealHeads, read_real_heads
+from hgisam_book.systems.real_slices import measure_ladder
 from hgisam_scans.networks import CALIBRATION, load_networks
 
 
@@ -78,6 +82,31 @@ def measure(checkpoint: str, bleeding: str, normal: Sequence[str], training: Pat
     return record | {"auroc": separation(positive, np.concatenate(negative))}
 
 
+def measure_recorded(
+    recorded: Path, bleeding: str, normal: Sequence[str], density_threshold_hu: float, sam: Path | None
+) -> dict[str, Any]:
+    """Name of a recorded run, "trainings" of its classifiers of slices, and "ladder", its methods.
+
+    Raises:
+        InputError: If it is no recorded run, or a network or set can't be used.
+    """
+    real, run = read_real_heads(), read_json(recorded / "record.json")
+    prepared = open_prepared(named(bleeding, real)[1])
+    heads = [open_prepared(named(argument, real)[1]) for argument in normal]
+    trainings = {}
+    for folder in (recorded / "train", *sorted((recorded / "classifiers").glob("binary-*"))):
+        predictor = SlicePredictor(load_checkpoint(folder))
+        numbers, positive = measure_bleeding(predictor, prepared, density_threshold_hu)
+        negative = np.concatenate([measure_normal(predictor, head)[1] for head in heads])
+        trainings[folder.name] = {
+            "epochs": len(pd.read_csv(folder / "train.csv")),
+            "dice": {method: found["dice"] for method, found in numbers["methods"].items()},
+            "auroc": separation(positive, negative),
+        }
+    ladder = measure_ladder(recorded, prepared, density_threshold_hu, sam)
+    return {"name": run["name"], "trainings": trainings, "ladder": ladder}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, and optionally write the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -87,10 +116,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--training", required=True, type=Path, metavar="PREPARED", help="phantoms with slice labels, as in training"
     )
+    parser.add_argument("--recorded", type=Path, help="folder of a recorded run, whose networks are measured too")
+    parser.add_argument(
+        "--sam", type=Path, help="folder of Segment Anything, from make sam, for its rows of the ladder"
+    )
     parser.add_argument("--json", type=Path, help="write the record to this file")
     options = parser.parse_args(arguments)
     try:
         record = measure(options.checkpoint, options.bleeding, options.normal, options.training)
+        if options.recorded:
+            sets = options.bleeding, options.normal, record["density_threshold_hu"]
+            record["recorded"] = measure_recorded(options.recorded, *sets, options.sam)
     except InputError as error:
         sys.exit(f"measure_real_heads: {error}")
     text = json.dumps(record, indent=2, ensure_ascii=False)

@@ -10,10 +10,11 @@ from typing import Any
 
 from hgisam.errors import InputError
 from hgisam.evaluation.score_maps import MASK_RULES, THRESHOLD_BASELINES
-from hgisam_book.figures import METHOD_NAMES
+from hgisam_book.figures import METHOD_NAMES, ladder_name
 from hgisam_book.ledger import FAIL, PASS, data_of, find_value, load_ledger, verdicts
 from hgisam_book.ledger.tables import value_words
 from hgisam_book.report import SMOKE_NOTE, estimate, outcome, outcomes
+from hgisam_book.studies.prices import label_of
 
 BLOCK = re.compile(r"(?P<start><!-- numbers: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 SUPERVISION = {
@@ -149,7 +150,8 @@ def real_heads(record: Mapping[str, Any]) -> str:
         f"{dice['density_alone']}. Each is at the one threshold that is best for these slices, an upper bound, and has "
         f"no interval. {_calibrated(bleeding['calibrated'])}HGI-SAM is above {beaten} of the {len(untrained)} methods "
         f"without a network, the fused map {fused} all of them. The classifier takes {above} of {slices} slices of "
-        f"{len(normal)} real heads without a bleed for one; slice AUROC {record['auroc']:.2f}."
+        f"{len(normal)} real heads without a bleed for one; slice AUROC {record['auroc']:.2f}. "
+        f"{_ladder(record['recorded']['ladder'])}"
     )
 
 
@@ -162,6 +164,19 @@ def _calibrated(methods: Mapping[str, Mapping[str, float]]) -> str:
         f"At the thresholds that phantoms chose, which `hgisam segment` takes, HGI-SAM reaches {alone['dice']:.2f} and "
         f"the fused map {fused['dice']:.2f}, or {fused['dice_gated']:.2f} where a slice that is not predicted to bleed "
         "has no mask. "
+    )
+
+
+def _ladder(methods: Mapping[str, Mapping[str, float]]) -> str:
+    """A sentence on the best methods of each kind of label, of the networks of the recorded run."""
+    dice = {name: found["dice"] for name, found in methods.items()}
+    masks = {name for name in dice if label_of(name) == "mask"}
+    mixed = {name for name in dice if label_of(name) == "slice and mask"}
+    best = [max(group, key=dice.__getitem__) for group in (dice.keys() - masks - mixed, masks, mixed) if group]
+    told = [f"{ladder_name(name)} {dice[name]:.2f}" for name in best]
+    return (
+        f"Of the {len(dice)} methods of the ladder of labels, with networks of the recorded run, the best on these "
+        f"slices without a mask, with masks, and with both kinds of label are {', '.join(told)}."
     )
 
 

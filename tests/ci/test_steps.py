@@ -56,6 +56,7 @@ def test_a_shown_folder_exists_and_is_a_parameter() -> None:
         "15_ledger",
         "16_your_own_scans",
         "19_how_real",
+        "20_price_of_a_label",
     ]
     for step in shown:
         assert (steps.BOOK / step.shows).is_dir()

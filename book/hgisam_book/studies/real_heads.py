@@ -30,7 +30,9 @@ METHODS: dict[str, Method] = {
     "swin_sam_averaged": swin_sam_averaged,
     "grad_cam": grad_cam,
 }
-MAP_GRID = np.geomspace(1e-7, 1, 150)  # products of maps concentrate near 0
+# products of maps concentrate near 0, probabilities of a segmenter do not
+MAP_GRID = np.union1d(np.geomspace(1e-7, 1, 150), np.linspace(0.01, 1, 100))
+SPREAD = ("hgi_sam", "swin_sam", "hgi_sam_averaged", "hgi_sam_density")  # compared between trainings
 MIN_BRAIN_CM2 = 20.0
 USEFUL_AUROC = 0.9  # below it we do not call a separation reliable
 
@@ -65,6 +67,14 @@ def bleeding_rows(prepared: PreparedDataset) -> Rows:
     return rows
 
 
+def densities_at(prepared: PreparedDataset, rows: Rows) -> npt.NDArray[np.float32]:
+    """Density [n, row, col] of some slices, from `hgisam_scans.blood_density.density_map` of their whole scans."""
+    density = np.empty(prepared.hu[rows].shape, np.float32)
+    for found, values in densities_of(prepared, rows):
+        density[np.searchsorted(rows, found)] = values
+    return density
+
+
 def choose_density_threshold(training: PreparedDataset, seed: int = 0) -> float:
     """The density threshold of blood in HU, from the slice labels of a cohort like that of the training.
 
@@ -96,16 +106,14 @@ def measure_bleeding(
     hu, brain, truth = prepared.hu[rows], prepared.brain[rows], masks[rows] > 0
     maps, scores = predictor.predict(hu, brain, METHODS)
     pixel_mm = float(prepared.slices["pixel_mm"].iloc[0])
-    dice = {name: _best(values.astype(np.float32), truth, brain, MAP_GRID) for name, values in maps.items()}
-    density = np.empty(hu.shape, np.float32)
-    for found, values in densities_of(prepared, rows):
-        density[np.searchsorted(rows, found)] = values
+    dice = {name: best_dice(values.astype(np.float32), truth, brain, MAP_GRID) for name, values in maps.items()}
+    density = densities_at(prepared, rows)
     fused: dict[str, Floats] = {"density_alone": np.ones_like(density)}
     fused |= {name: maps[method] for name, method in FUSED.items()}
     for name, values in fused.items():
-        dice[name] = _best(with_density(values, density, density_threshold_hu), truth, brain, MAP_GRID)
-    dice["hu_threshold"] = _best(soft_hu(hu), truth, brain, HU_GRID)
-    dice["smooth_hu_threshold"] = _best(smoothed_hu(hu, brain, pixel_mm), truth, brain, HU_GRID)
+        dice[name] = best_dice(with_density(values, density, density_threshold_hu), truth, brain, MAP_GRID)
+    dice["hu_threshold"] = best_dice(soft_hu(hu), truth, brain, HU_GRID)
+    dice["smooth_hu_threshold"] = best_dice(smoothed_hu(hu, brain, pixel_mm), truth, brain, HU_GRID)
     return {"slices": len(rows), "methods": dice} | _score_numbers(predictor, scores), scores
 
 
@@ -137,6 +145,12 @@ def measure_calibrated(networks: Sequence[Network], prepared: PreparedDataset) -
             "threshold": network.threshold, "dice": float(dice.mean()), "dice_gated": float(gated.mean()),
         }  # fmt: skip
     return found
+
+
+def best_dice(values: Floats, truth: Masks, brain: Brain, grid: Grid) -> dict[str, float]:
+    """The threshold with the largest mean Dice, and this Dice; arrays [slice, row, col]."""
+    found = best_threshold(dice_curve(values, truth, brain, grid), grid)
+    return {"dice": found["validation_dice"], "threshold": found["threshold"]}
 
 
 def measure_normal(predictor: SlicePredictor, prepared: PreparedDataset) -> tuple[dict[str, Any], Floats]:
@@ -171,11 +185,6 @@ def _score_numbers(predictor: SlicePredictor, scores: Floats) -> dict[str, Any]:
     return {"mean_score": float(scores.mean()), "largest_score": float(scores.max()), "above_operating_point": above}
 
 
-def _best(values: Floats, truth: Masks, brain: Brain, grid: Grid) -> dict[str, float]:
-    found = best_threshold(dice_curve(values, truth, brain, grid), grid)
-    return {"dice": found["validation_dice"], "threshold": found["threshold"]}
-
-
 def dice_table(record: Record, names: Mapping[str, str]) -> pd.DataFrame:
     """Dice and threshold of each method, one row per method.
 
@@ -205,6 +214,25 @@ def score_table(record: Record) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def trainings_table(record: Record, names: Mapping[str, str]) -> pd.DataFrame:
+    """Dice and AUROC of the shipped network and of each recorded one, which differ in seed, cohort and epochs."""
+    return _trainings(record).rename(columns={"auroc": "AUROC", **names}).map("{:.2f}".format)
+
+
+def spread(record: Record, names: Mapping[str, str]) -> str:
+    """How far the trainings of `trainings_table` differ, in sentences."""
+    table = _trainings(record)
+    told = [
+        f"{names.get(str(column), 'AUROC')} {of.min():.2f} to {of.max():.2f}, standard deviation {of.std():.2f}"
+        for column, of in table.items()
+    ]
+    ahead = int((table["hgi_sam"] > table["swin_sam"]).sum())
+    return (
+        f"{len(table)} trainings: {'; '.join(told)}. {names['hgi_sam']} is ahead of {names['swin_sam']} in {ahead} of "
+        "them."
+    )
+
+
 def reading(record: Record, names: Mapping[str, str]) -> list[str]:
     """What a record shows, in sentences: maps against thresholds, false alarms, separation."""
     dice = {method: numbers["dice"] for method, numbers in record["bleeding"]["methods"].items()}
@@ -229,3 +257,16 @@ def reading(record: Record, names: Mapping[str, str]) -> list[str]:
     verdict = "separates" if auroc >= USEFUL_AUROC else "does not separate"
     sentences.append(f"The classifier {verdict} bleeding slices from normal ones reliably: AUROC {auroc:.2f}.")
     return sentences
+
+
+def _trainings(record: Record) -> pd.DataFrame:
+    """Dice of `SPREAD` and auroc of each training, by its name and epochs."""
+    shipped = {method: found["dice"] for method, found in record["bleeding"]["methods"].items()}
+    rows = {f"{record['checkpoint']['name']}, shipped": {"dice": shipped, "auroc": record["auroc"]}}
+    rows |= {f"{name}, {found['epochs']} epochs": found for name, found in record["recorded"]["trainings"].items()}
+    return pd.DataFrame(
+        {
+            name: {method: found["dice"][method] for method in SPREAD} | {"auroc": found["auroc"]}
+            for name, found in rows.items()
+        }
+    ).T

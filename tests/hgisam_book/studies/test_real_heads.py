@@ -11,7 +11,7 @@ import pytest
 from hgisam.data.prepared import PreparedDataset, require_masks
 from hgisam.errors import InputError
 from hgisam.inference.predictor import SlicePredictor
-from hgisam.models.checkpoint import load_pretrained
+from hgisam.models.checkpoint import Checkpoint
 from hgisam_book.figures import METHOD_NAMES
 from hgisam_book.studies import real_heads
 from hgisam_book.studies.real_heads import (
@@ -24,6 +24,8 @@ from hgisam_book.studies.real_heads import (
     rows_with_brain,
     score_table,
     separation,
+    spread,
+    trainings_table,
 )
 from hgisam_scans.networks import Network, load_networks
 
@@ -50,12 +52,24 @@ RECORD: dict[str, Any] = {
     },
     "normal": [{"name": "n", "slices": 4, "mean_score": 0.5, "largest_score": 0.8, "above_operating_point": 1}],
     "auroc": 0.95,
+    "checkpoint": {"name": "phantom-binary"},
+    "recorded": {
+        "name": "laptop-2-cores",
+        "trainings": {
+            "train": {
+                "epochs": 30,
+                "dice": {"hgi_sam": 0.2, "swin_sam": 0.25, "hgi_sam_averaged": 0.3, "hgi_sam_density": 0.4},
+                "auroc": 0.85,
+            }
+        },
+        "ladder": {"hgi_sam": {"dice": 0.2, "networks": 1}},
+    },
 }
 
 
-@pytest.fixture(scope="module")
-def predictor() -> SlicePredictor:
-    return SlicePredictor(load_pretrained("phantom-binary"))
+@pytest.fixture
+def predictor(checkpoint: Checkpoint) -> SlicePredictor:
+    return SlicePredictor(checkpoint)
 
 
 def test_slices_with_enough_brain(prepared: PreparedDataset) -> None:
@@ -146,3 +160,13 @@ def test_a_reading_follows_the_numbers(dice: float, words: str) -> None:
     found = reading(record, METHOD_NAMES)
     assert words in found[0]
     assert "does not separate" in found[3]
+
+
+def test_spread_of_the_trainings() -> None:
+    table = trainings_table(RECORD, METHOD_NAMES)
+    assert table.index.tolist() == ["phantom-binary, shipped", "train, 30 epochs"]
+    assert table["HGI-SAM"].tolist() == ["0.40", "0.20"]
+    told = spread(RECORD, METHOD_NAMES)
+    assert told.startswith("2 trainings: HGI-SAM 0.20 to 0.40, standard deviation 0.14; ")
+    assert "AUROC 0.85 to 0.95" in told
+    assert told.endswith("HGI-SAM is ahead of Swin-SAM in 1 of them.")
