@@ -1,10 +1,11 @@
 """Training learns, can be stopped and resumed at any moment, and refuses data that do not fit."""
 
+import multiprocessing
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import numpy as np
@@ -88,40 +89,48 @@ def test_stopped_and_resumed_gives_the_same_weights(
     assert not list(stopped.glob("*state*"))
 
 
+def train(settings: list[str], data: Path, folder: Path, begins: Event) -> None:
+    """A training that saves its state after each step."""
+    loop.LOG_EVERY = 1
+    begins.set()
+    loop.fit(load_profile("smoke", settings), open_prepared(data), folder)
+
+
 def test_killed_at_any_moment_it_resumes_to_the_same_weights(tmp_path: Path) -> None:
     make_prepared(tmp_path / "set", patients=12)
     settings = [*TINY, "train.epochs=3", "train.patience=9", "train.batch_size=2", "train.save_minutes=1e-9"]
-    program = (
-        "import sys; from hgisam.training import loop; from hgisam.data.prepared import open_prepared; "
-        "from hgisam.config.profile import load_profile; loop.LOG_EVERY = 1; print('begins', flush=True); "
-        "loop.fit(load_profile('smoke', sys.argv[3:]), open_prepared(sys.argv[1]), sys.argv[2]); "
-        "print('ends', flush=True)"
-    )
+    processes = multiprocessing.get_context("forkserver")  # it imports torch once, and not in each of seven processes
+    processes.set_forkserver_preload(["hgisam.training.loop"])
 
-    def start(folder: Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", program, str(tmp_path / "set"), str(folder), *settings]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    def start(folder: Path) -> ForkServerProcess:
+        begins = processes.Event()
+        process = processes.Process(target=train, args=(settings, tmp_path / "set", folder, begins))
+        process.start()
+        assert begins.wait(60)
+        return process
+
+    def ended(process: ForkServerProcess) -> bool:
+        process.join()
+        return process.exitcode == 0
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     whole.mkdir()
     killed.mkdir()
-    assert "ends" in start(whole).communicate()[0]
+    assert ended(start(whole))
     rng, kills = random.Random(2304), 0
     for _ in range(5):
-        process = start(killed)
-        assert process.stdout is not None
-        process.stdout.readline()
         state = killed / "state.safetensors"
         before = state.stat().st_mtime_ns if state.exists() else 0
-        while process.poll() is None and not (state.exists() and state.stat().st_mtime_ns > before):
+        process = start(killed)
+        while process.is_alive() and not (state.exists() and state.stat().st_mtime_ns > before):
             time.sleep(0.001)  # so that each start gets a little farther than the one before it
         time.sleep(rng.uniform(0, 0.1))
         process.kill()
-        if "ends" in process.communicate()[0]:
+        if ended(process):
             break
         kills += 1
     else:
-        assert "ends" in start(killed).communicate()[0]
+        assert ended(start(killed))
     assert kills >= 3
     a, b = (load_tensors(folder / "model.safetensors") for folder in (whole, killed))
     assert all(torch.equal(a[key], b[key]) for key in a)
