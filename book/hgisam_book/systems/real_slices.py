@@ -3,6 +3,7 @@
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +97,13 @@ def _score_maps(
     for label in COARSE:
         for trained in sorted(recorded.glob(f"price/{label}/fold-*")):
             yield label, probabilities(trained)
-    for trained in sorted(recorded.glob("baselines/label_budget/*-scans/fold-*")):
+    budgets = sorted(recorded.glob("baselines/label_budget/*-scans/fold-*"))
+    for trained in budgets:
         scans, predicted = trained.parent.name.removesuffix("-scans"), probabilities(trained)
         yield f"unet_{scans}", predicted
         if refined is not None:
             yield f"mixed_{scans}", _mean(predicted, refined)
-    for fold in {trained.name for trained in recorded.glob("baselines/label_budget/*-scans/fold-*")}:
+    for fold in sorted({trained.name for trained in budgets}):
         yield "unet_all", probabilities(recorded / "baselines" / "unet" / fold)
     yield from _of_systems(recorded, prepared, rows, sam)
     for trained in recorded.glob(f"price/{UNET}/network"):
@@ -113,6 +115,7 @@ def _of_systems(
 ) -> Iterator[tuple[str, Maps]]:
     """The same of the other systems, which see whole scans."""
     hu, brain, pixel_mm = prepared.hu[rows], prepared.brain[rows], float(prepared.slices["pixel_mm"].iloc[0])
+    tested = replace(prepared, slices=prepared.slices.assign(split="test"))  # what Segment Anything is asked about
     profile = load_checkpoint(recorded / "train").profile
     systems: list[System] = [
         WITH_LSTM, SequenceCam(with_lstm=False), SliceMil(), ExamMil(), BoxDetector(sam), FocalSegNet()
@@ -120,7 +123,7 @@ def _of_systems(
     for system in systems:
         for trained in sorted(path.parent for path in recorded.glob(f"price/{system.name}/*/model.safetensors")):
             with tempfile.TemporaryDirectory() as folder:
-                extract_system(system, profile, prepared, {None: trained}, folder)
+                extract_system(system, profile, tested, {None: trained}, folder)
                 for name, (maps, _) in read_score_maps(Path(folder) / "maps.zarr").items():
                     found: Any = np.asarray(maps.oindex[rows], np.float32)
                     yield name, found
