@@ -86,6 +86,9 @@ def _texts(soup: BeautifulSoup) -> Iterator[str]:
         alt = str(image.get("alt", "")).strip()
         if not alt or alt.startswith(("_images/", "../_images/")):
             yield f"image without alternative text: {str(image.get('src', ''))[:60]}"
+    for cell in soup.select("table.dataframe td"):
+        if (text := cell.get_text()).endswith("...") and len(text) > 40:
+            yield f"text of a table is cut off: {text}"
     for figure in soup.select(".figure-plotly"):
         if not str(figure.get("aria-label", "")).strip():
             yield "plotly figure without aria-label"

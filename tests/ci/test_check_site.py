@@ -48,6 +48,7 @@ def test_a_picture_inside_a_page_is_no_file(site: Path, toc: Path) -> None:
         (FIGURE.replace("sines", " "), LOAD, "without aria-label"),
         ('<div class="plotly-graph-div"></div>', "", "outside of .figure-plotly"),
         ('<img src="_static/a.css">', "", "without alternative text"),
+        (f'<table class="dataframe"><tr><td>{"x" * 47}...</td></tr></table>', "", "text of a table is cut off: xxx"),
         ('<a href="two.html">two</a>', "", "broken link: two.html"),
         ('<a href="index.html#nowhere">there</a>', "", "missing anchor"),
         ('<a href="#nowhere">there</a>', "", "missing anchor"),

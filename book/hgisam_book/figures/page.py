@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import plotly.graph_objects as go
 import plotly.io as pio
 from PIL import Image
@@ -149,7 +150,8 @@ class BookRenderer(MimetypeRenderer):  # type: ignore[misc]  # plotly is untyped
 
 
 def use_book_renderer() -> None:
-    """Make `BookRenderer` the default renderer of plotly in this session."""
+    """Make `BookRenderer` the default renderer of plotly in this session, and show the texts of tables as a whole."""
+    pd.set_option("display.max_colwidth", None)
     pio.renderers["book"] = BookRenderer()
     pio.renderers.default = "book"
 

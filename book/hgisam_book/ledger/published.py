@@ -62,7 +62,7 @@ def read_published(path: str | Path = SHIPPED) -> tuple[PublishedNumber, ...]:
 def published_table(numbers: tuple[PublishedNumber, ...]) -> pd.DataFrame:
     """A row per number; the remarks are not in it."""
     columns = ["label", "result", "data", "average", "misses", "thresholds"]
-    return pd.DataFrame([one.model_dump() for one in numbers]).set_index("system")[columns]
+    return pd.DataFrame([one.model_dump() for one in numbers], index=[one.system for one in numbers])[columns]
 
 
 def dice_from(sensitivity: float, precision: float) -> float:
