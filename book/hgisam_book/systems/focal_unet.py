@@ -31,7 +31,7 @@ class FocalModulation(nn.Module):
     """Focal modulation: the query of a voxel times a mixture of contexts of growing reach, by gates of the voxel.
 
     The contexts are float32 under autocast too: on a CPU the bfloat16 gradient of a depthwise kernel that is deeper
-    than its volume (7 slices in 6) contains memory that was never written, and once in some hundred steps that is nan.
+    than its volume (7 slices in 6) contains memory that was never written, which may be nan.
 
     Args:
         channels: Of the features.
