@@ -31,7 +31,8 @@ class Step:
         gpus: GPUs that it can use: "none", "one", or "all" GPUs of the profile.
         cores: Cores that it takes on one machine: "one"; or a "share" of all (`cores_of`), if it generates, trains,
             maps a whole cohort or measures speed.
-        takes: True if it can reuse networks of recorded runs; it then has a parameter `take_from`.
+        takes: True if it reuses networks of recorded runs, or makes fewer patients where all are; it then has a
+            parameter `take_from`.
         prompts: True if it uses Segment Anything where `make sam` has fetched it.
     """
 
@@ -48,12 +49,19 @@ class Step:
 STEPS = {
     step.notebook: step
     for step in (
-        Step("01_problem_and_data", (), ("phantom/rsna/phantom.json", "phantom/ct-ich/phantom.json"), cores="share"),
+        Step(
+            "01_problem_and_data",
+            (),
+            ("phantom/rsna/phantom.json", "phantom/ct-ich/phantom.json"),
+            cores="share",
+            takes=True,
+        ),
         Step(
             "02_data_preparation",
             ("01_problem_and_data",),
-            ("prepared/rsna/dataset.json", "prepared/ct-ich/dataset.json"),
+            ("prepared/rsna/dataset.json", "prepared/ct-ich/dataset.json", "prepared/cohort.csv"),
             cores="share",
+            takes=True,
         ),
         Step(
             "04_training",

@@ -45,6 +45,9 @@ BrainMasks = Annotated[Path | None, typer.Option(help="Folder of brain masks of 
 Salt = Annotated[
     Path | None, typer.Option(help="File with the salt of the hashed ids.", show_default="ids.salt beside OUT")
 ]
+Splits = Annotated[
+    Path | None, typer.Option(help="CSV file with a given split: patient, split, fold.", show_default="split by --seed")
+]
 Resume = Annotated[bool, typer.Option("--resume/--afresh", help="Resume a stopped run, or start from scratch.")]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler, instead of --jobs.")]
 
@@ -72,14 +75,14 @@ def _add(kind: str, reader: ModuleType) -> None:
         raw: Raw, out: Out, jobs: Jobs = 1, image_px: ImagePx = 128, field_of_view_mm: Field = 200.0,
         validation_fraction: Fraction = 0.2, folds: Folds = 5, seed: Seed = 0, leave_out: LeaveOut = None,
         keep_intercept: KeepIntercept = False, brain_masks: BrainMasks = None, salt: Salt = None,
-        resume: Resume = True, scheduler: Scheduler = None,
+        splits: Splits = None, resume: Resume = True, scheduler: Scheduler = None,
     ) -> None:  # fmt: skip
         with _one_line_errors():
             prepare(
                 kind, raw, out, image_px=image_px, field_of_view_mm=field_of_view_mm,
                 validation_fraction=validation_fraction, folds=folds, seed=seed, leave_out=leave_out or (),
-                keep_intercept=keep_intercept, brain_masks=brain_masks, salt=salt, resume=resume,
-                workers=scheduler or jobs,
+                keep_intercept=keep_intercept, brain_masks=brain_masks, salt=salt, splits=splits,
+                resume=resume, workers=scheduler or jobs,
             )  # fmt: skip
         typer.echo(summary(out))
 

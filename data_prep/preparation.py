@@ -26,13 +26,13 @@ from data_prep.prepared_set import StudyArrays, write_prepared
 from data_prep.privacy import SALT, public_ids, read_salt
 from data_prep.raw_folder import Listing, first_names, listing_hash
 from data_prep.report import build_report
-from data_prep.split import split_patients
+from data_prep.split import read_splits, split_patients
 from data_prep.study import READERS, Settings, prepare_study, read_part
 from data_prep.volume import Study
 from hgisam.data.labels import LABELS
 from hgisam.data.prepared import BOX_COLUMNS, open_prepared
 from hgisam.errors import InputError
-from hgisam.runs.folders import partial_of
+from hgisam.runs.folders import partial_of, sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ def prepare(
     keep_intercept: bool = False,
     brain_masks: str | Path | None = None,
     salt: str | Path | None = None,
+    splits: str | Path | None = None,
     resume: bool = True,
     workers: Workers = 1,
 ) -> Path:
@@ -69,6 +70,8 @@ def prepare(
         keep_intercept: Keep the stored intercept of RSNA images, even if it is known to be wrong.
         brain_masks: Folder of brain masks to import instead of computing them; the scans must be NIfTI files.
         salt: File of the salt for the hashed ids; default: `ids.salt` beside `out`.
+        splits: CSV file with a given split, in place of one by seed; see `data_prep.split.read_splits`. Its patients
+            have the ids of the prepared set.
         resume: Reuse the parts of a stopped run; otherwise make all of them again.
         workers: Processes, or the address of a Dask scheduler; the result does not depend on it.
 
@@ -99,9 +102,12 @@ def prepare(
         remedy = "Give the file of an earlier preparation, or omit --salt."
         raise InputError(f"salt {salt}", "no such file", "the salt of an earlier preparation", remedy)
     salt = salt or out.parent / SALT
+    if splits is not None and not Path(splits).is_file():
+        raise InputError(f"splits {splits}", "no such file", "a CSV file", "Leave it out to split by seed.")
+    given = "" if splits is None else sha256_of(splits)
     salted = "" if phantom or reader.PUBLIC else hashlib.sha256(read_salt(salt)).hexdigest()
     decisive = [kind, parameters, input_hash, code_hash(), bool(phantom), excluded_fingerprints, salted, imported]
-    fingerprint = _digest(decisive)
+    fingerprint = _digest([*decisive, given])
     newest = max(path.stat().st_mtime_ns for path in (*tables, *images))
     if is_up_to_date(out, fingerprint, newest):
         log.info("%s is up to date", out)
@@ -130,16 +136,20 @@ def prepare(
             got = f"none that can be used ({first_names(reasons, 3) or 'no labels'})"
             raise InputError(f"{kind} studies in {raw}", got, "at least one", f"See {list_of_files(out)}.")
         labels = slices.groupby("patient")[list(LABELS)].max()
-        assigned = split_patients(
-            labels, main_split=reader.MAIN_SPLIT, validation_fraction=validation_fraction, folds=folds, seed=seed
-        )
+        absent = 0
+        if splits is None:
+            assigned = split_patients(
+                labels, main_split=reader.MAIN_SPLIT, validation_fraction=validation_fraction, folds=folds, seed=seed
+            )
+        else:
+            assigned, absent = read_splits(splits, labels.index)
         slices["split"] = [assigned[patient][0] for patient in slices["patient"]]
         slices["fold"] = [assigned[patient][1] for patient in slices["patient"]]
         info = {
             "name": kind, "source": "phantom" if phantom else reader.NAME,
             "licence": phantom.get("licence", "synthetic studies, no patient data") if phantom else reader.LICENCE,
             "parameters": parameters, "input_hash": input_hash, "fingerprint": fingerprint,
-            "report": report,
+            "absent_patients": absent, "report": report,
         }  # fmt: skip
         write_prepared(
             out, slices=slices, blocks=_blocks(parts, image_px), size_px=image_px,

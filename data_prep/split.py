@@ -4,10 +4,14 @@ The stratified splitters of scikit-learn refuse a stratum of one patient, and ma
 validation split altogether.
 """
 
+from collections.abc import Collection
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
 from hgisam.data.labels import SUBTYPES
+from hgisam.data.prepared import SPLITS
 from hgisam.errors import InputError
 
 NO_BLEED = "none"
@@ -47,6 +51,42 @@ def split_patients(
         patient: ("val" if patient in validation else main_split, position % folds)
         for position, patient in enumerate(patient for group in shuffled for patient in group)
     }
+
+
+def read_splits(path: str | Path, patients: Collection[str]) -> tuple[dict[str, tuple[str, int]], int]:
+    """Reads a given split, in place of `split_patients`.
+
+    Args:
+        path: CSV file with the columns patient, split ("train", "val" or "test") and fold (0, 1, …), among others; the
+            rows of a patient agree.
+        patients: Who must be in it.
+
+    Returns:
+        Patient → (split, fold), and the number of patients of the file that are not among `patients`.
+
+    Raises:
+        InputError: If the file cannot be read, lacks a column or one of the patients, or breaks these rules.
+    """
+    what, remedy = f"splits {path}", "Give a CSV file with the columns patient, split and fold."
+    try:
+        table = pd.read_csv(path, dtype={"patient": str, "split": str})[["patient", "split", "fold"]].drop_duplicates()
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(what, f"unreadable ({str(error).strip()})", "a table of patients", remedy) from None
+    if bad := sorted(set(table["split"].astype(str)) - set(SPLITS)):
+        raise InputError(what, f"split {bad[0]}", " or ".join(SPLITS), remedy)
+    if not pd.api.types.is_integer_dtype(table["fold"]) or (table["fold"] < 0).any():
+        raise InputError(what, "folds that are no numbers of folds", "0, 1, …", remedy)
+    if table["patient"].duplicated().any():
+        twice = table["patient"][table["patient"].duplicated()].iloc[0]
+        raise InputError(what, f"patient {twice} in two splits or folds", "one of each for a patient", remedy)
+    given = {
+        str(patient): (str(split), int(fold))
+        for patient, split, fold in table.to_numpy(dtype=object, na_value="").tolist()
+    }
+    if missing := sorted(set(patients) - given.keys()):
+        got = f"none of {len(missing)} patients, e.g. {missing[0]}"
+        raise InputError(what, got, "every patient of the studies", "Add them, or leave the file out.")
+    return given, len(given.keys() - set(patients))
 
 
 def strata_of(labels: pd.DataFrame, *, min_patients: int) -> pd.Series:

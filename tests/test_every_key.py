@@ -50,7 +50,7 @@ REFUSED = {
     "model.pretrained_sha256": "0" * 64, "train.start_from": "nowhere", "train.monitor": "dice",
 }  # fmt: skip
 IN_NOTEBOOKS = {  # section → what the code of a notebook says
-    "phantom": ("01_problem_and_data", ["sizes.training_patients", "sizes.evaluation_patients", "sizes.matrix"]),
+    "phantom": ("01_problem_and_data", ["write_training_cohort(settings", "sizes.evaluation_patients", "sizes.matrix"]),
     "data": ("02_data_preparation", ["settings.data.model_dump()"]),
 }
 

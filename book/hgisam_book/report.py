@@ -10,9 +10,12 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 
 from hgisam.config.profile import Profile
+from hgisam.data.prepared import PreparedDataset
 from hgisam.evaluation.score_maps import MASK_RULES
-from hgisam.runs.manifest import environment, hardware_words, read_manifest
+from hgisam.runs.manifest import environment, read_manifest
 from hgisam_book.figures import HU_METHODS, METHOD_NAMES
+from hgisam_book.recorded.excerpt import is_excerpt
+from hgisam_book.recorded.hardware import hardware_words
 
 PHANTOM_NOTE = (
     "> **Synthetic patients.** The studies on this page are phantoms. They exercise the whole method, but results on "
@@ -24,18 +27,37 @@ SMOKE_NOTE = (
 )
 
 
-def notes(profile: Profile, *, phantom: bool) -> Markdown:
-    """Caveats at the top of a page: profile, synthetic patients, smoke profile.
+def notes(profile: Profile, *, phantom: bool, cohort: PreparedDataset | None = None) -> Markdown:
+    """Caveats at the top of a page: profile, synthetic patients, smoke profile, excerpt of the training cohort.
 
     Args:
         profile: The resolved profile.
         phantom: True if the studies are synthetic.
+        cohort: The prepared training cohort, if the page shows it.
     """
     header = (
         f"> Made with the profile `{profile.name}`: slices of {profile.data.image_px} × {profile.data.image_px} pixels."
     )
     parts = [header, PHANTOM_NOTE if phantom else "", SMOKE_NOTE if profile.name == "smoke" else ""]
+    if cohort is not None and is_excerpt(cohort):
+        parts.append(f"> {excerpt_note(cohort.slices['patient'].nunique(), profile.phantom.training_patients)}")
     return Markdown("\n>\n".join(part for part in parts if part))  # type: ignore[no-untyped-call]
+
+
+def excerpt_note(made: int, whole: int) -> str:
+    """Markdown sentences about an excerpt of the training cohort; "" of a whole one.
+
+    Args:
+        made: Patients of the run.
+        whole: Patients on whom its networks were trained.
+    """
+    if made >= whole:
+        return ""
+    return (
+        f"**Of the training cohort, these are {made} of {whole} patients**, in the split of all {whole}. Every network "
+        "of this run comes from a recorded run, where it was trained on all of them, so this one makes no more than "
+        "its pages show. `make book TRAIN=all` makes all patients and trains every network."
+    )
 
 
 def estimate(value: Mapping[str, Any] | None, digits: int = 2) -> str:

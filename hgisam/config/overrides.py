@@ -86,9 +86,7 @@ def _child(node: Any, part: str, key: str) -> Any:
         return node[part]
     if isinstance(node, list) and part.isdigit() and int(part) < len(node):
         return node[int(part)]
-    known = (
-        list(node) if isinstance(node, dict) else [str(i) for i in range(len(node))] if isinstance(node, list) else []
-    )
+    known = node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else []
     raise unknown_key(key, part, list(map(str, known)))
 
 

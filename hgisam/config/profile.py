@@ -31,6 +31,7 @@ class Phantom(_Section):
     """Synthetic studies, made only where no real ones are given."""
 
     training_patients: Positive
+    excerpt: Positive | None = None  # training patients to make where every network is recorded; null: all
     evaluation_patients: Positive
     matrix: Annotated[int, Field(ge=64)]
 

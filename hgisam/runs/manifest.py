@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -95,12 +95,6 @@ def environment() -> dict[str, Any]:
             "gpu": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         },
     }
-
-
-def hardware_words(hardware: Mapping[str, Any]) -> str:
-    """A manifest's `hardware` in one line."""
-    gpu = ", ".join(hardware["gpu"]) or "none"
-    return f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, GPU: {gpu}"
 
 
 def _git_revision() -> str | None:

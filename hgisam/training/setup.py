@@ -101,6 +101,7 @@ def set_up_training(profile: Profile, prepared: PreparedDataset, folder: str | P
         InputError: If the set does not fit the profile, a split lacks a class, or the machine lacks a GPU or compiler.
     """
     compute, settings = profile.compute, profile.train
+    require_all_patients(profile, prepared)
     prepared, train_rows, val_rows = training_split(profile, prepared)
     fabric = make_fabric(compute, find_unused_parameters=settings.head_epochs > 0)
     fabric.launch()
@@ -138,10 +139,7 @@ def training_split(profile: Profile, prepared: PreparedDataset) -> tuple[Prepare
     prepared = subset_patients(prepared, profile.train.patients, profile.seed)
     train_rows, val_rows = (_rows_of_both_classes(prepared, split) for split in ("train", "val"))
     if profile.task == "subtype" and (prepared.slices[list(LABELS)] < 0).to_numpy().any():
-        got, remedy = (
-            "bleeds whose subtype is not annotated",
-            "Use task=binary, or slices whose subtypes are annotated.",
-        )
+        got, remedy = "bleeds without an annotated subtype", "Use task=binary, or slices whose subtypes are annotated."
         raise InputError(f"labels of {prepared.path.name}", got, "the subtype of each", remedy)
     return prepared, train_rows, val_rows
 
@@ -179,6 +177,13 @@ def subset_patients(prepared: PreparedDataset, count: int | None, seed: int) -> 
     kept = {patient for value in (0, 1) for patient in bleeds.index[bleeds == value][:count]}
     left_out = (prepared.slices["split"] == "train") & ~prepared.slices["patient"].isin(kept)
     return replace(prepared, slices=prepared.slices.assign(split=prepared.slices["split"].mask(left_out, "left out")))
+
+
+def require_all_patients(profile: Profile, prepared: PreparedDataset) -> None:
+    """An InputError for a training on a part of its cohort, unless it asks for few patients."""
+    if (absent := prepared.meta.get("absent_patients", 0)) and profile.train.patients is None:
+        got, remedy = f"without {absent} patients of its split", "`make book TRAIN=all` makes all of them."
+        raise InputError(f"set {prepared.path.name}", got, "all patients", remedy)
 
 
 def _check_grid(expected: Data, prepared: PreparedDataset) -> None:

@@ -68,6 +68,24 @@ def test_ct_ich_becomes_a_prepared_set(
     assert prepared.slices.groupby("split")["any"].max().tolist() == [1, 1]
 
 
+def test_a_given_split_and_who_is_absent(rsna_raw: Path, tmp_path: Path) -> None:
+    patients = [f"ID_0000000{p}" for p in range(4)]
+    file = tmp_path / "splits.csv"
+    rows = [f"{patient},{'val' if p == 2 else 'train'},{p}" for p, patient in enumerate([*patients, "another"])]
+    file.write_text("\n".join(["patient,split,fold", *rows]))
+    prepared = open_prepared(prepare("rsna", rsna_raw, tmp_path / "out", splits=file, **SMALL))
+    assert prepared.meta["absent_patients"] == 1
+    of_patients = prepared.slices.groupby("patient")[["split", "fold"]].first()
+    assert of_patients["split"].to_dict() == {p: "val" if p == patients[2] else "train" for p in patients}
+    assert of_patients["fold"].tolist() == [0, 1, 2, 3]
+    file.write_text("\n".join(["patient,split,fold", *rows[:4]]).replace("val", "train").replace("train,0", "val,0"))
+    again = open_prepared(prepare("rsna", rsna_raw, tmp_path / "out", splits=str(file), **SMALL))
+    assert again.meta["absent_patients"] == 0
+    assert again.slices.groupby("patient")["split"].first()[patients[0]] == "val"
+    with pytest.raises(InputError, match="no such file"):
+        prepare("rsna", rsna_raw, tmp_path / "out", splits=tmp_path / "none.csv", **SMALL)
+
+
 def test_paths_may_be_strings(ct_raw: Path, tmp_path: Path) -> None:
     other = prepare("ct-ich", str(ct_raw), str(tmp_path / "other"), **SMALL)
     assert other == tmp_path / "other"

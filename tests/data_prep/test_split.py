@@ -1,11 +1,12 @@
 """The stratified split: every patient once, every stratum evenly."""
 
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from data_prep.split import split_patients, strata_of
+from data_prep.split import read_splits, split_patients, strata_of
 from hgisam.data.labels import LABELS, SUBTYPES
 from hgisam.errors import InputError
 
@@ -89,3 +90,32 @@ def test_one_patient() -> None:
     assert split(1, 0, main_split="test") == {"b0": ("test", 0)}
     with pytest.raises(InputError, match="at least two patients"):
         split(1, 0)
+
+
+def test_a_given_split_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "splits.csv"
+    file.write_text("study,patient,split,fold\ns1,007,train,1\ns2,007,train,1\ns3,b,val,0\ns4,c,test,2\n")
+    given, absent = read_splits(file, {"007", "b"})
+    assert given == {"007": ("train", 1), "b": ("val", 0), "c": ("test", 2)}
+    assert absent == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("patient,split\na,train\n", "unreadable"),
+        ("", "unreadable"),
+        ("patient,split,fold\na,training,0\n", "split training"),
+        ("patient,split,fold\na,,0\n", "split nan"),
+        ("patient,split,fold\na,train,\n", "numbers of folds"),
+        ("patient,split,fold\na,train,-1\n", "numbers of folds"),
+        ("patient,split,fold\na,train,one\n", "numbers of folds"),
+        ("patient,split,fold\na,train,0\na,val,0\n", "patient a in two splits"),
+        ("patient,split,fold\na,train,0\n", "none of 1 patients, e.g. b"),
+    ],
+)
+def test_a_wrong_split_is_one_error(tmp_path: Path, content: str, problem: str) -> None:
+    file = tmp_path / "splits.csv"
+    file.write_text(content)
+    with pytest.raises(InputError, match=problem):
+        read_splits(file, {"a", "b"})

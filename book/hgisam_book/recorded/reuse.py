@@ -16,20 +16,23 @@ from hgisam.data.prepared import PreparedDataset
 from hgisam.data.preprocess import Preprocessor
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import load_checkpoint
+from hgisam.models.tasks import Task
 from hgisam.pipeline import train_step
 from hgisam.runs.files import check_content, read_json, write_json
 from hgisam.runs.folders import sha256_of
-from hgisam.runs.manifest import hardware_words, read_manifest
+from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam.training.adopt import copy_training, validate_checkpoint
 from hgisam.training.setup import statistics_sample, training_facts, training_split
+from hgisam_book.recorded.excerpt import COUNTS, is_excerpt, read_excerpt, record_of
+from hgisam_book.recorded.hardware import hardware_words
 
 RECORDED = "recorded.json"  # in the folder of a training that was reused from a recorded run
 REUSED = re.compile(r"\*\*(\d+) of (\d+) networks were reused from a recorded run")  # in `reuse_note`
 SAME = ("seed", "task", "data", "windows", "model", "segmenter", "train")  # profile keys that determine the network
-SAME_COUNTS = ("patients", "slices", "bleeding")
 CHANNEL_TOLERANCE = 1e-3  # of mean and standard deviation of channels in [0, 1]
 METRIC_TOLERANCE = 0.01  # of the monitored metric; float16 changes it by a tenth of that
+WHOLE = "`make book TRAIN=all` makes the whole cohort and trains every network."
 
 
 def train_or_reuse(run: Run, step: str, take_from: str | Path | None, data: PreparedDataset | None = None) -> Path:
@@ -82,7 +85,8 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
 
     Pixel hashes cannot decide this, because the last bit of a phantom depends on the processor. The slices count as the
     same if each split has the same numbers of patients, slices and bleeds, the channels have the same mean and standard
-    deviation, and the network reaches its recorded validation metric.
+    deviation, and the network reaches its recorded validation metric. Of an excerpt of the cohort, numbers and metric
+    are those that were recorded for it (`hgisam_book.recorded.excerpt`), and the channels are not compared.
 
     Args:
         profile: Profile of the training.
@@ -95,30 +99,69 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
         True if the training was reused; otherwise nothing is written.
 
     Raises:
-        InputError: If the recorded training is unreadable, or as in `set_up_training`.
+        InputError: If the recorded training is unreadable, as in `recorded_score` and `reaches`, or as in
+            `set_up_training`.
     """
     source, folder = Path(source), Path(folder)
-    about, trained = _about(source), load_checkpoint(source)
+    trained, metric = load_checkpoint(source), f"val_{profile.train.monitor}"
     split, train_rows, _ = training_split(profile, prepared)
-    if not same_slices(source, training_facts(split, trained.task)["data"]):
+    then = recorded_score(source, split, trained.task, metric)
+    if then is None:
         return False
-    fitted = Preprocessor.of(profile).fit(statistics_sample(SliceDataset(split), train_rows))
-    channels = torch.cat([fitted.mean - trained.preprocess.mean, fitted.std - trained.preprocess.std])
-    if channels.abs().max() > CHANNEL_TOLERANCE:
-        return False
+    if not is_excerpt(prepared):
+        fitted = Preprocessor.of(profile).fit(statistics_sample(SliceDataset(split), train_rows))
+        channels = torch.cat([fitted.mean - trained.preprocess.mean, fitted.std - trained.preprocess.std])
+        if channels.abs().max() > CHANNEL_TOLERANCE:
+            return False
     predictions, validated = validate_checkpoint(trained, profile, prepared)
-    metric = f"val_{profile.train.monitor}"
-    then, now = about["validation"].get(metric, math.nan), validated[metric]
-    if not abs(then - now) <= METRIC_TOLERANCE:
+    if not reaches(source, prepared, then, validated[metric]):
         return False
     copy_training(source, predictions, folder)
-    note_reuse(source, folder, metric, then, now)
+    note_reuse(source, folder, metric, then, validated[metric])
     return True
 
 
-def same_slices(source: str | Path, data: dict[str, Any]) -> bool:
-    """Whether a recorded training had as many patients, slices and bleeds in each split as `training_facts` has."""
-    return all(_about(Path(source))["data"][key] == data[key] for key in SAME_COUNTS)
+def recorded_score(source: str | Path, split: PreparedDataset, task: Task, metric: str) -> float | None:
+    """Validation score of a recorded training, of the whole cohort or of its excerpt; None if its slices were others.
+
+    Args:
+        source: From `recorded_training`.
+        split: The set that the training would see, in its split.
+        task: Of the training.
+        metric: Name of the score.
+
+    Raises:
+        InputError: If the set is an excerpt, on which the network cannot be trained, and its slices were others.
+    """
+    source = Path(source)
+    data = training_facts(split, task)["data"]
+    if not is_excerpt(split):
+        about = _about(source)
+        same = all(about["data"][key] == data[key] for key in COUNTS)
+        return float(about["validation"].get(metric, math.nan)) if same else None
+    step = read_manifest(source)["step"]
+    excerpt = read_excerpt(record_of(source, step))
+    check = excerpt.networks.get(step) if excerpt else None
+    if check is None or check.metric != metric or any(getattr(check, key) != data[key] for key in COUNTS):
+        raise InputError(f"recorded network {source}", "other slices than its own", "those of its record", WHOLE)
+    return check.value
+
+
+def reaches(source: str | Path, prepared: PreparedDataset, then: float, now: float) -> bool:
+    """Whether a recorded network has its recorded validation score.
+
+    Args:
+        source: Its folder.
+        prepared: The set with the validation patients.
+        then, now: Its score when recorded and now.
+
+    Raises:
+        InputError: If it has not, and the set is an excerpt.
+    """
+    same = abs(then - now) <= METRIC_TOLERANCE
+    if is_excerpt(prepared) and not same:
+        raise InputError(f"recorded network {source}", f"a score of {now:.4f} here", f"{then:.4f} as recorded", WHOLE)
+    return same
 
 
 def note_reuse(source: str | Path, folder: str | Path, metric: str, then: float, now: float) -> None:
@@ -131,7 +174,7 @@ def note_reuse(source: str | Path, folder: str | Path, metric: str, then: float,
         then, now: Its values.
     """
     manifest = read_manifest(source)
-    run = Path(source).parents[manifest["step"].count("/")].name
+    run = record_of(source, manifest["step"]).name
     write_json(Path(folder) / RECORDED, {"run": run, "manifest": manifest, "metric": metric, "then": then, "now": now})
 
 

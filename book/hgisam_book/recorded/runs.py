@@ -14,12 +14,14 @@ from typing import Any
 
 import pandas as pd
 
-from hgisam.data.prepared import open_prepared
+from hgisam.data.prepared import is_phantom, open_prepared
 from hgisam.errors import InputError
 from hgisam.runs.files import listed, read_json, read_table, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
-from hgisam.runs.manifest import hardware_words, manifests_of_one_run, read_manifest
+from hgisam.runs.manifest import manifests_of_one_run, read_manifest
+from hgisam_book.recorded.excerpt import COHORT, DENSITY, EXCERPT, Excerpt
 from hgisam_book.recorded.export import export_checkpoint, export_system, portable
+from hgisam_book.recorded.hardware import hardware_words
 from hgisam_book.recorded.reuse import REUSED, training_manifest, with_defaults
 
 log = logging.getLogger(__name__)
@@ -96,6 +98,12 @@ def record_run(
             (f"{evaluated}/summary.json", "summary.json"),
         ):
             shutil.copyfile(_verified(run, source, manifests), folder / target)
+        trained_on = read_json(run / "train" / "model.json").get("data", {})
+        if (cohort := run / "prepared" / COHORT).is_file() and is_phantom(trained_on):
+            shutil.copyfile(cohort, folder / COHORT)
+        if (density := run / "refined" / "pseudo" / "density.json").is_file():
+            (folder / DENSITY).parent.mkdir(exist_ok=True)
+            shutil.copyfile(density, folder / DENSITY)
         if "metrics.parquet" in manifests["evaluate"]["outputs"]:
             _pack_metrics(_verified(run, "evaluate/metrics.parquet", manifests), folder / "evaluate/metrics.parquet")
         if with_checkpoint:
@@ -129,6 +137,7 @@ def add_trainings(run: str | Path, out: str | Path, trainings: Sequence[str]) ->
     ours = with_defaults(recorded.manifests["train"]["profile"])
     for step in _of_the_cohort(steps):
         own = with_defaults(training_manifest(run / step)["profile"])
+        own["phantom"]["excerpt"] = ours["phantom"]["excerpt"]  # the cohort is the same
         if differing := [section for section in ("phantom", "data") if own[section] != ours[section]]:
             got = f"another {' and '.join(differing)} than the record"
             raise InputError(f"training {step}", got, "the settings of the record", "Run with its profile.")
@@ -136,6 +145,27 @@ def add_trainings(run: str | Path, out: str | Path, trainings: Sequence[str]) ->
         shutil.copytree(out, folder, ignore=shutil.ignore_patterns("record.json"), dirs_exist_ok=True)
         for step in steps:
             _pack_checkpoint(run / step, folder / step)
+        write_json(folder / "record.json", {**recorded.record, "files": _hashes(folder)})
+    return out
+
+
+def add_excerpt(out: str | Path, cohort: str | Path, excerpt: Excerpt) -> Path:
+    """Add the table of the training cohort and the scores on its excerpt to a record (`hgisam_book.recorded.excerpt`).
+
+    Args:
+        out: The record.
+        cohort: Table of the whole cohort; for phantoms only.
+        excerpt: Scores of its networks.
+
+    Raises:
+        InputError: If `out` is no record, or a file of it changed.
+    """
+    out = Path(out)
+    recorded = _read_run(out)
+    with whole_folder(out) as folder:
+        shutil.copytree(out, folder, ignore=shutil.ignore_patterns("record.json", COHORT, EXCERPT), dirs_exist_ok=True)
+        shutil.copyfile(cohort, folder / COHORT)
+        write_json(folder / EXCERPT, excerpt.model_dump())
         write_json(folder / "record.json", {**recorded.record, "files": _hashes(folder)})
     return out
 

@@ -39,12 +39,12 @@ def train_classifiers(
     Returns:
         Task and seed → the finished folder.
     """
-    trainings = _trainings(profile)
+    trainings = trainings_of_study(profile)
     trained = train_all(dict(trainings.values()), runs_dir, "classifiers", take_from)
     return dict(zip(trainings, trained, strict=True))
 
 
-def _trainings(profile: Profile) -> dict[tuple[str, int], tuple[str, Profile]]:
+def trainings_of_study(profile: Profile) -> dict[tuple[str, int], tuple[str, Profile]]:
     """Task and seed, grouped by seed → step and profile of the training."""
     trainings = {}
     for seed in profile.study.seeds:
@@ -58,7 +58,7 @@ def measure_step(profile: Profile, runs_dir: str | Path, task: str, seed: int) -
     """Measures one of the classifiers on the prepared `ct-ich` set; see `measure_classifier`."""
     run = Run(profile, runs_dir)
     data = open_step_data(run, "ct-ich")
-    step, _ = _trainings(profile)[task, seed]
+    step, _ = trainings_of_study(profile)[task, seed]
     trained = run.require(step)
 
     def work(folder: Path) -> None:
@@ -90,7 +90,7 @@ def study_step(profile: Profile, runs_dir: str | Path) -> Path:
     Returns:
         `runs/<profile>/classifiers/study`.
     """
-    measured = {(task, seed): measure_step(profile, runs_dir, task, seed) for task, seed in _trainings(profile)}
+    measured = {(task, seed): measure_step(profile, runs_dir, task, seed) for task, seed in trainings_of_study(profile)}
 
     def work(folder: Path) -> None:
         tables = {}

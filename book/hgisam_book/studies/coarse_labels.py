@@ -83,6 +83,7 @@ def write_set_of(
         name: Of the set.
     """
     info = {"name": name, **{key: data.meta.get(key, "unknown") for key in ("source", "licence")}, "skipped": []}
+    info["absent_patients"] = data.meta.get("absent_patients", 0)
     write_prepared(
         Path(folder, "dataset"),
         slices=slices.reset_index(drop=True),

@@ -23,14 +23,17 @@ from hgisam.inference.predictor import SlicePredictor, probability_of_bleeding
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data
 from hgisam.runs.files import write_json
+from hgisam.runs.folders import sha256_of
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
+from hgisam_book.recorded.excerpt import COHORT
 from hgisam_book.recorded.reuse import train_or_reuse
 from hgisam_book.studies.baselines import budget_folds, plan_budgets, weights_of
 from hgisam_book.studies.coarse_labels import COARSE, coarse_set, coarse_set_step
 from hgisam_book.studies.method_comparison import batches, dice_at_best_threshold, dice_by_slice
 from hgisam_book.studies.prices import AT_ONE_HALF, HALF, LABEL_OF, labels_used
 from hgisam_book.studies.trainings import train_all
+from hgisam_book.training_cohort import read_cohort_table
 
 Maps = npt.NDArray[np.floating]  # [n, row, col], like masks
 Bools = npt.NDArray[np.bool_]
@@ -93,7 +96,7 @@ def ladder_step(
         `labels_used`.
     """
     run, others = Run(profile, runs_dir), [Path(source) for source in systems]
-    data, weak = open_step_data(run, "ct-ich"), open_step_data(run, "rsna")
+    data, cohort = open_step_data(run, "ct-ich"), read_cohort_table(run)
     exam, folds = exam_step(profile, runs_dir, take_from), budget_folds(data)
     sets = {label: coarse_set(coarse_set_step(profile, runs_dir, label)) for label in COARSE}
     unets: dict[tuple[str, int], Path] = {}
@@ -146,7 +149,7 @@ def ladder_step(
         ladder = pd.concat([table[columns] for table in tables], ignore_index=True)
         ladder.to_parquet(folder / "dice.parquet", index=False)
         pd.concat(label_tables, ignore_index=True).to_parquet(folder / "labels.parquet", index=False)
-        write_json(folder / "units.json", labels_used(sorted(set(ladder["method"])), data, weak, profile))
+        write_json(folder / "units.json", labels_used(sorted(set(ladder["method"])), data, cohort, profile))
 
     return run.make(
         "price/table",
@@ -155,7 +158,7 @@ def ladder_step(
         sections=("study", "maps", "evaluate", "compute"),
         inputs={
             "prepared/ct-ich": data.fingerprint,
-            "prepared/rsna": weak.fingerprint,
+            "cohort": sha256_of(run.folder("prepared") / COHORT),
             "maps": read_manifest(mapped)["outputs"]["maps.zarr"],
             "exam": read_manifest(exam)["outputs"]["maps.zarr"],
             "refined": read_manifest(refined)["outputs"]["maps.zarr"],

@@ -102,21 +102,25 @@ def label_of(method: str) -> str:
 
 
 def labels_used(
-    methods: Sequence[str], data: PreparedDataset, weak: PreparedDataset, profile: Profile
+    methods: Sequence[str], data: PreparedDataset, cohort: pd.DataFrame, profile: Profile
 ) -> dict[str, dict[str, dict[str, Units]]]:
     """Labels that each method of the ladder used, whichever way they are counted.
 
     Args:
         methods: Of the ladder.
         data: The set with masks.
-        weak: The set with labels of slices and exams.
+        cohort: The exams with labels of slices and exams, from `read_cohort_table`.
         profile: Of the run.
 
     Returns:
         Method → role, "training" or "selection" (of epoch and threshold) → label → numbers from `count_units`, a mean
         over the folds of the label budget.
     """
-    slices = {role: count_units(weak, weak.rows(role)) for role in ("train", "val")}
+    exams = {role: cohort[cohort["split"] == role] for role in ("train", "val")}
+    slices: dict[str, Units] = {
+        role: {"scan": len(part), "slice": int(part["slices"].sum()), "bleeding scan": int((part["any"] > 0).sum())}
+        for role, part in exams.items()
+    }
     splits = [by_fold(data, fold) for fold in budget_folds(data)]
     of_role = {role: _mean([count_units(split, split.rows(role)) for split in splits]) for role in ("train", "val")}
 

@@ -25,9 +25,11 @@ from hgisam.inference.predictor import Method, SlicePredictor, probability_of_bl
 from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import open_step_data
 from hgisam.runs.files import read_json, write_json
+from hgisam.runs.folders import sha256_of
 from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
-from hgisam_book.recorded.reuse import train_or_reuse
+from hgisam_book.recorded.excerpt import DENSITY, is_excerpt, record_of
+from hgisam_book.recorded.reuse import recorded_training, train_or_reuse
 from hgisam_book.studies.coarse_labels import rows_by_study, write_set_of
 from hgisam_scans.blood_density import (
     DENSITY_GRID,
@@ -59,7 +61,7 @@ def refine_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | 
         `runs/<profile>/refined/maps`: `maps.zarr` with `PARTS`, float16 [slice, row, col].
     """
     run = Run(profile, runs_dir)
-    pseudo = pseudo_mask_step(profile, runs_dir)
+    pseudo = pseudo_mask_step(profile, runs_dir, take_from)
     variant = profile.variant(TRAINING, ["train.checkpoint=null"])
     trained = train_or_reuse(Run(variant, runs_dir), SELF_TRAINED, take_from, open_prepared(pseudo / "dataset"))
     data, mapped = open_step_data(run, "ct-ich"), run.require("maps")
@@ -83,31 +85,45 @@ def refine_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | 
     )
 
 
-def pseudo_mask_step(profile: Profile, runs_dir: str | Path) -> Path:
+def pseudo_mask_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None) -> Path:
     """Pseudo-masks of the weakly labelled slices.
+
+    Args:
+        profile: Of the run.
+        runs_dir: Folder of all runs.
+        take_from: Folder of recorded runs. If the run has an excerpt of the cohort, the threshold of the density is
+            that of the whole cohort, from the record of the training on pseudo-masks.
 
     Returns:
         `runs/<profile>/refined/pseudo`: `dataset`, a prepared set, and `density.json`: threshold_hu, grid_hu, auroc.
     """
     run = Run(profile, runs_dir)
-    data, trained = open_step_data(run, "rsna"), run.require("train")
+    data, trained, recorded = open_step_data(run, "rsna"), run.require("train"), None
+    if is_excerpt(data) and take_from is not None:
+        source = recorded_training(profile.variant(TRAINING, ["train.checkpoint=null"]), take_from, SELF_TRAINED)
+        recorded = None if source is None else record_of(source, SELF_TRAINED) / DENSITY
 
     def work(folder: Path) -> None:
         predictor, method = SlicePredictor.of(load_checkpoint(trained), profile), methods_of(profile.maps, ["hgi_sam"])
-        write_pseudo_masks(predictor, method["hgi_sam"], data, folder, seed=profile.seed)
+        write_pseudo_masks(predictor, method["hgi_sam"], data, folder, seed=profile.seed, recorded=recorded)
 
     return run.make(
         "refined/pseudo",
         work,
         code=["hgisam_scans.blood_density", "hgisam.inference.extraction"],
         sections=("maps", "compute"),
-        inputs={"prepared/rsna": data.fingerprint, "train": read_manifest(trained)["outputs"]["model.safetensors"]},
+        inputs={
+            "prepared/rsna": data.fingerprint,
+            "train": read_manifest(trained)["outputs"]["model.safetensors"],
+            **({} if recorded is None else {"recorded": sha256_of(recorded)}),
+        },
     )
 
 
 def write_pseudo_masks(
-    predictor: SlicePredictor, method: Method, weak: PreparedDataset, folder: str | Path, *, seed: int
-) -> None:
+    predictor: SlicePredictor, method: Method, weak: PreparedDataset, folder: str | Path, *, seed: int,
+    recorded: str | Path | None = None,
+) -> None:  # fmt: skip
     """Writes the files of `pseudo_mask_step`.
 
     Args:
@@ -116,6 +132,7 @@ def write_pseudo_masks(
         weak: With slice labels.
         folder: Exists.
         seed: Samples the slices.
+        recorded: A `density.json` whose threshold is used, in place of one that these slices choose.
 
     Raises:
         InputError: If all slices bleed, or none does.
@@ -126,8 +143,12 @@ def write_pseudo_masks(
         raise InputError(f"slices of {weak.path}", "one kind at most", "slices with and without a bleed", remedy)
     densities = list(densities_of(weak, chosen))
     order = np.concatenate([rows for rows, _ in densities])
-    threshold_hu, auroc = density_threshold_of(weak, densities)
-    found = {"threshold_hu": threshold_hu, "grid_hu": DENSITY_GRID.tolist(), "auroc": auroc.tolist()}
+    if recorded is None:
+        threshold_hu, auroc = density_threshold_of(weak, densities)
+        found = {"threshold_hu": threshold_hu, "grid_hu": DENSITY_GRID.tolist(), "auroc": auroc.tolist()}
+    else:
+        found = read_json(recorded)
+        threshold_hu = found["threshold_hu"]
     write_json(folder / "density.json", found)
 
     def blocks() -> Iterator[StudyArrays]:

@@ -33,10 +33,11 @@ from hgisam.runs.files import read_json, write_json
 from hgisam.runs.folders import sha256_of
 from hgisam.runs.steps import Run
 from hgisam.training.optimizer import learning_rate, make_optimizer
-from hgisam.training.setup import training_facts
-from hgisam_book.recorded.reuse import METRIC_TOLERANCE, note_reuse, recorded_training, same_slices
+from hgisam.training.setup import require_all_patients, training_facts
+from hgisam_book.recorded.reuse import note_reuse, reaches, recorded_score, recorded_training
 from hgisam_book.studies.coarse_labels import rows_by_study
 
+SCORE = "val_score"  # of the validation patients, in `train.csv` and `model.json`
 FILES = ("model.safetensors", "model.json", "train.csv")  # of a training
 Rows = npt.NDArray[np.int64]
 Maps = npt.NDArray[np.float32]
@@ -174,6 +175,7 @@ def fit_system(system: System, profile: Profile, data: PreparedDataset, folder: 
         InputError: If a split has no bleeding or no other slice, or a loss is not finite.
     """
     folder, settings = Path(folder), profile.train
+    require_all_patients(profile, data)
     for role in ("train", "val"):
         if data.slices["any"].iloc[data.rows(role)].nunique() < 2:
             remedy = "Prepare more patients, or another data.validation_fraction."
@@ -203,17 +205,17 @@ def fit_system(system: System, profile: Profile, data: PreparedDataset, folder: 
                 nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
-        score = _score(system, network.eval(), data, profile)
-        best = max((row["val_score"] for row in history), default=-math.inf)
+        score = validation_score(system, network.eval(), data, profile)
+        best = max((row[SCORE] for row in history), default=-math.inf)
         seconds = round(time.perf_counter() - started, 1)
-        row = {"epoch": epoch + 1, "train_loss": float(np.mean(losses)), "val_score": score, "seconds": seconds}
+        row = {"epoch": epoch + 1, "train_loss": float(np.mean(losses)), SCORE: score, "seconds": seconds}
         history.append(row)
         if score >= best:
             save_tensors(folder / "model.safetensors", network.state_dict())
             about = {
                 "system": system.name,
                 "profile": profile.model_dump(mode="json"),
-                "validation": {"val_score": score},
+                "validation": {SCORE: score},
             }
             write_json(folder / "model.json", {**training_facts(data, TASKS[profile.task]), **about})
     pd.DataFrame(history).to_csv(folder / "train.csv", index=False)
@@ -239,7 +241,7 @@ def load_system(system: System, folder: str | Path) -> tuple[nn.Module, Profile]
     return network.to(choose_device(profile.compute.accelerator)).eval(), profile
 
 
-def _score(system: System, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
+def validation_score(system: System, network: nn.Module, data: PreparedDataset, profile: Profile) -> float:
     """Score of the validation patients, in float32: in bfloat16 the ranks of a network near chance are noise."""
     with torch.no_grad():
         return system.validate(network, data, profile)
@@ -247,14 +249,14 @@ def _score(system: System, network: nn.Module, data: PreparedDataset, profile: P
 
 def _reuse(system: System, profile: Profile, data: PreparedDataset, source: Path, folder: Path) -> bool:
     """Fill a folder with a recorded network, if it saw the same slices and reaches its recorded score on them."""
-    if not same_slices(source, training_facts(data, TASKS[profile.task])["data"]):
+    then = recorded_score(source, data, TASKS[profile.task], SCORE)
+    if then is None:
         return False
     network, _ = load_system(system, source)
-    then = float(read_json(source / "model.json")["validation"]["val_score"])
-    now = _score(system, network, data, profile)
-    if not abs(then - now) <= METRIC_TOLERANCE:
+    now = validation_score(system, network, data, profile)
+    if not reaches(source, data, then, now):
         return False
     for name in FILES:
         shutil.copyfile(source / name, folder / name)
-    note_reuse(source, folder, "val_score", then, now)
+    note_reuse(source, folder, SCORE, then, now)
     return True

@@ -13,11 +13,13 @@ from hgisam.config.profile import load_profile
 from hgisam.data.prepared import open_prepared
 from hgisam.pipeline import evaluate_step, map_step, train_step
 from hgisam.runs.files import read_json, write_json
+from hgisam.runs.steps import Run
 from hgisam_book import figures
 from hgisam_book.recorded.runs import record_run
 from hgisam_book.studies import label_budget_step, refine_step
 from hgisam_book.studies.ladder import ladder_step
 from hgisam_book.studies.prices import label_of, price_ladder, read_prices
+from hgisam_book.training_cohort import write_cohort_table
 from tests.conftest import SMALL_UNET, TINY, make_prepared
 
 EXAM = {"task": "binary", "train.epochs": 1}
@@ -52,6 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     evaluate_step(profile, runs)
     label_budget_step(profile, runs)
     refine_step(profile, runs)
+    write_cohort_table(Run(profile, runs), open_prepared(runs / "smoke" / "prepared" / "rsna"), None)
     ladder_step(profile, runs, systems=[other_system(runs / "smoke")])
     return runs / "smoke"
 
