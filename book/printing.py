@@ -9,7 +9,6 @@ network.
 import base64
 import html
 import io
-import logging
 import re
 import shutil
 import sys
@@ -22,10 +21,9 @@ from typing import Any
 import nbformat
 from bs4 import BeautifulSoup
 from nbformat import NotebookNode
+from pikepdf import Object, ObjectStreamMode, Pdf, String
 from PIL import Image
 from playwright.sync_api import Browser, Error, sync_playwright
-from pypdf import PdfWriter
-from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
 from epub import fix_epub
 from facts import read_chapter
@@ -162,7 +160,7 @@ def write_pdf(browser: Browser, page_of: Path, target: Path) -> None:
     page.pdf(path=str(target), **PAGE)
     headings = page.evaluate(HEADINGS)
     page.close()
-    name_bookmarks(target, headings)
+    finish_pdf(target, headings)
 
 
 def deck_pictures(notebooks: list[Path], pictures: Mapping[str, list[bytes]]) -> Pictures:
@@ -199,8 +197,10 @@ def write_slides(
     page.close()
 
 
-def name_bookmarks(path: Path, headings: list[str]) -> None:
-    """Set each bookmark of a PDF to the text of its heading, because browsers corrupt headings with line breaks.
+def finish_pdf(path: Path, headings: list[str]) -> None:
+    """Set each bookmark of a browser's PDF to the text of its heading, and compress its objects.
+
+    Browsers corrupt headings with line breaks, and leave tens of thousands of objects of a tagged PDF uncompressed.
 
     Args:
         path: PDF file; rewritten.
@@ -209,24 +209,22 @@ def name_bookmarks(path: Path, headings: list[str]) -> None:
     Raises:
         InputError: If the numbers of bookmarks and headings differ.
     """
-    logging.getLogger("pypdf").setLevel(logging.ERROR)  # no messages about repairs of the browser's PDF
-    writer = PdfWriter(clone_from=path)
-    root = writer.root_object.get("/Outlines")
-    bookmarks = list(_bookmarks(root.get_object())) if root else []
-    if len(bookmarks) != len(headings):
-        got = f"{len(bookmarks)} bookmarks for {len(headings)} headings"
-        raise InputError("browser", got, "one each", "Install a newer Chromium.")
-    for bookmark, heading in zip(bookmarks, headings, strict=True):
-        bookmark[NameObject("/Title")] = TextStringObject(heading)
-    writer.write(path)
+    with Pdf.open(path, allow_overwriting_input=True) as pdf:
+        bookmarks = list(_bookmarks(pdf.Root.get("/Outlines")))
+        if len(bookmarks) != len(headings):
+            got = f"{len(bookmarks)} bookmarks for {len(headings)} headings"
+            raise InputError("browser", got, "one each", "Install a newer Chromium.")
+        for bookmark, heading in zip(bookmarks, headings, strict=True):
+            bookmark.Title = String(heading)
+        pdf.save(path, object_stream_mode=ObjectStreamMode.generate, recompress_flate=True)
 
 
-def _bookmarks(parent: DictionaryObject) -> Iterator[DictionaryObject]:
-    bookmark = parent.get("/First")
+def _bookmarks(parent: Object | None) -> Iterator[Object]:
+    bookmark = None if parent is None else parent.get("/First")
     while bookmark is not None:
-        yield (node := bookmark.get_object())
-        yield from _bookmarks(node)
-        bookmark = node.get("/Next")
+        yield bookmark
+        yield from _bookmarks(bookmark)
+        bookmark = bookmark.get("/Next")
 
 
 def pages_of(notebooks: list[Path]) -> list[str]:

@@ -111,6 +111,8 @@ KNOWS: dict[str, set[str]] = {
         "hgisam_book.recorded.model_card",
     },
     "hgisam_book.recorded.runs": {
+        "hgisam_book.hardware",
+        "hgisam_book.recorded.excerpt",
         PREPARED,
         "hgisam.runs.files",
         "hgisam.runs.folders",

@@ -14,8 +14,7 @@ from hgisam.data.prepared import PreparedDataset
 from hgisam.evaluation.score_maps import MASK_RULES
 from hgisam.runs.manifest import environment, read_manifest
 from hgisam_book.figures import HU_METHODS, METHOD_NAMES
-from hgisam_book.recorded.excerpt import is_excerpt
-from hgisam_book.recorded.hardware import hardware_words
+from hgisam_book.hardware import hardware_words
 
 PHANTOM_NOTE = (
     "> **Synthetic patients.** The studies on this page are phantoms. They exercise the whole method, but results on "
@@ -39,8 +38,9 @@ def notes(profile: Profile, *, phantom: bool, cohort: PreparedDataset | None = N
         f"> Made with the profile `{profile.name}`: slices of {profile.data.image_px} × {profile.data.image_px} pixels."
     )
     parts = [header, PHANTOM_NOTE if phantom else "", SMOKE_NOTE if profile.name == "smoke" else ""]
-    if cohort is not None and is_excerpt(cohort):
-        parts.append(f"> {excerpt_note(cohort.slices['patient'].nunique(), profile.phantom.training_patients)}")
+    if cohort is not None and (absent := cohort.meta.get("absent_patients", 0)):
+        made = cohort.slices["patient"].nunique()
+        parts.append(f"> {excerpt_note(made, made + absent)}")
     return Markdown("\n>\n".join(part for part in parts if part))  # type: ignore[no-untyped-call]
 
 
@@ -54,9 +54,9 @@ def excerpt_note(made: int, whole: int) -> str:
     if made >= whole:
         return ""
     return (
-        f"**Of the training cohort, these are {made} of {whole} patients**, in the split of all {whole}. Every network "
-        "of this run comes from a recorded run, where it was trained on all of them, so this one makes no more than "
-        "its pages show. `make book TRAIN=all` makes all patients and trains every network."
+        f"**Of the training cohort, these are {made} of {whole} patients**, in the split of all {whole}. The networks "
+        "of this run come from a recorded run, where they were trained on all patients; this run makes no more of them "
+        "than its pages show. `make book TRAIN=all` makes all patients and trains every network."
     )
 
 

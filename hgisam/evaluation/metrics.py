@@ -156,6 +156,5 @@ def compare(a: pd.Series, b: pd.Series, *, count: int, seed: int) -> dict[str, A
     estimate = bootstrap_mean(difference, pd.Series(difference.index), count=count, seed=seed)
     test = wilcoxon(difference) if len(difference) > 1 and difference.any() else None
     found: dict[str, Any] = {"test": "Wilcoxon signed-rank over patients, two-sided", "n_patients": len(difference)}
-    p_value = None if test is None else float(test.pvalue)
-    found |= {"p_value": p_value, "effect_size": rank_biserial(difference.to_numpy())}
+    found |= {"p_value": float(test.pvalue) if test else None, "effect_size": rank_biserial(difference.to_numpy())}
     return {"difference": estimate["mean"], "ci95": estimate["ci95"], **found}

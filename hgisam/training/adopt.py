@@ -7,7 +7,7 @@ import pandas as pd
 
 from hgisam.config.profile import Profile
 from hgisam.data.batches import Batches, SliceDataset, batch_loader
-from hgisam.data.prepared import PreparedDataset
+from hgisam.data.prepared import PreparedDataset, require_masks
 from hgisam.errors import InputError
 from hgisam.models.checkpoint import Checkpoint, checkpoint_folder, load_checkpoint
 from hgisam.models.device import autocast, choose_device
@@ -32,9 +32,12 @@ def adopt(profile: Profile, prepared: PreparedDataset, folder: str | Path) -> Ch
     return trained
 
 
-def validate_checkpoint(trained: Checkpoint, profile: Profile, prepared: PreparedDataset) -> TableAndMetrics:
-    """Predictions and metrics of a trained network on the validation patients that a profile chooses from a set."""
+def validate_checkpoint(
+    trained: Checkpoint, profile: Profile, prepared: PreparedDataset, *, annotated: bool = False
+) -> TableAndMetrics:
+    """Predictions and metrics on the slices (with a mask) of the validation patients that a profile chooses."""
     prepared, _, val_rows = training_split(profile, prepared)
+    val_rows = val_rows[require_masks(prepared)[val_rows].any(axis=(1, 2))] if annotated else val_rows
     device, settings = choose_device(profile.compute.accelerator), trained.profile.train
     slices = SliceDataset(prepared, with_mask=profile.task == "segmentation")
     batches = batch_loader(slices, Batches(val_rows, 2 * settings.batch_size), workers=profile.compute.jobs)

@@ -105,7 +105,8 @@ def test_bookmarks_get_the_text_of_their_headings(tmp_path: Path) -> None:
     writer.add_outline_item("withoutmasks", page_number=0, parent=first)
     writer.add_outline_item("Last", page_number=0)
     writer.write(tmp_path / "x.pdf")
-    printing.name_bookmarks(tmp_path / "x.pdf", ["What is", "without masks", "Last"])
+    printing.finish_pdf(tmp_path / "x.pdf", ["What is", "without masks", "Last"])
+    assert b"/ObjStm" in (tmp_path / "x.pdf").read_bytes()  # compressed
     bookmarks = PdfReader(tmp_path / "x.pdf").outline
     assert [bookmarks[0].title, bookmarks[1][0].title, bookmarks[2].title] == ["What is", "without masks", "Last"]
 

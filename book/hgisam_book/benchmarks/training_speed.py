@@ -73,7 +73,8 @@ def few_batches(prepared: PreparedDataset, batches: int, *, batch_size: int, see
     mask = None if prepared.mask is None else prepared.mask[kept]
     slices = prepared.slices.iloc[kept].reset_index(drop=True)
     hashes = {**prepared.meta["hashes"], "rows": hashlib.sha256(kept.tobytes()).hexdigest()}
-    return replace(prepared, meta={**prepared.meta, "hashes": hashes}, slices=slices, hu=hu, brain=brain, mask=mask)
+    meta = {**prepared.meta, "hashes": hashes, "absent_patients": 0}  # few are meant, even of an excerpt
+    return replace(prepared, meta=meta, slices=slices, hu=hu, brain=brain, mask=mask)
 
 
 def _row(session: TrainingSetup, way: str, repeat: int, rate: float | None) -> dict[str, Any]:

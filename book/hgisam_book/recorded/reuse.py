@@ -24,8 +24,8 @@ from hgisam.runs.manifest import read_manifest
 from hgisam.runs.steps import Run
 from hgisam.training.adopt import copy_training, validate_checkpoint
 from hgisam.training.setup import statistics_sample, training_facts, training_split
+from hgisam_book.hardware import hardware_words
 from hgisam_book.recorded.excerpt import COUNTS, is_excerpt, read_excerpt, record_of
-from hgisam_book.recorded.hardware import hardware_words
 
 RECORDED = "recorded.json"  # in the folder of a training that was reused from a recorded run
 REUSED = re.compile(r"\*\*(\d+) of (\d+) networks were reused from a recorded run")  # in `reuse_note`
@@ -113,7 +113,8 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
         channels = torch.cat([fitted.mean - trained.preprocess.mean, fitted.std - trained.preprocess.std])
         if channels.abs().max() > CHANNEL_TOLERANCE:
             return False
-    predictions, validated = validate_checkpoint(trained, profile, prepared)
+    dice_alone = profile.task == "segmentation"  # a mean over annotated slices: the others would be waited for in vain
+    predictions, validated = validate_checkpoint(trained, profile, prepared, annotated=dice_alone)
     if not reaches(source, prepared, then, validated[metric]):
         return False
     copy_training(source, predictions, folder)

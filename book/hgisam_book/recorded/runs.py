@@ -19,9 +19,9 @@ from hgisam.errors import InputError
 from hgisam.runs.files import listed, read_json, read_table, write_json
 from hgisam.runs.folders import is_free, sha256_of, whole_folder
 from hgisam.runs.manifest import manifests_of_one_run, read_manifest
+from hgisam_book.hardware import hardware_words
 from hgisam_book.recorded.excerpt import COHORT, DENSITY, EXCERPT, Excerpt
 from hgisam_book.recorded.export import export_checkpoint, export_system, portable
-from hgisam_book.recorded.hardware import hardware_words
 from hgisam_book.recorded.reuse import REUSED, training_manifest, with_defaults
 
 log = logging.getLogger(__name__)
