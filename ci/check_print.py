@@ -33,7 +33,7 @@ from steps import PRINTED, PRINTS, SLIDES  # noqa: E402
 
 PRINTER = BOOK / "printing.py"
 XHTML = "{http://www.w3.org/1999/xhtml}"
-BYTES = 60_000_000  # maximum size of each file
+BYTES = 15_000_000  # maximum size of each file
 # shows each slide in turn
 OVERFLOWS = """() => [...document.querySelectorAll('section')].flatMap((slide) => {
     dispatchEvent(new KeyboardEvent('keydown', { key: slide.previousElementSibling ? 'ArrowRight' : 'Home' }));
