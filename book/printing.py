@@ -54,7 +54,7 @@ HEADINGS = """() => [...document.querySelectorAll('h1, h2, h3, h4, h5, h6, [role
         .map((n) => n.textContent).join('').trim().replace(/\\s+/g, ' '))"""
 BARE = ":is(.bd-header, .bd-header-article, .bd-sidebar-secondary, .skip-link) { display: none !important; }"
 WAIT_MS = 120_000
-JPEG_QUALITY = 75
+JPEG_QUALITY = 85
 PAGE: dict[str, Any] = {
     "format": "A4",
     "margin": {"top": "18mm", "bottom": "20mm", "left": "18mm", "right": "18mm"},
@@ -84,8 +84,8 @@ def figures_of(chapter: NotebookNode) -> Iterator[tuple[NotebookNode, str, str]]
 
 
 def screenshots_of(browser: Browser, page_of: Path) -> list[bytes]:
-    """Screenshots (PNG) of all interactive figures of a page, in order, in the light theme at a scale of 1.25."""
-    page = browser.new_page(viewport={"width": 1280, "height": 3000}, device_scale_factor=1.25)  # higher than figures
+    """Screenshots (PNG) of all interactive figures of a page, in order, in the light theme at a scale of 1.1."""
+    page = browser.new_page(viewport={"width": 1280, "height": 3000}, device_scale_factor=1.1)  # higher than figures
     page.add_init_script(theme_script("light"))
     page.goto(page_of.absolute().as_uri(), wait_until="load", timeout=WAIT_MS)
     page.add_style_tag(content=BARE)

@@ -121,6 +121,6 @@ def test_collapsed_figures_are_captured_too(tmp_path: Path) -> None:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=list(printing.ARGUMENTS))
         pictures = [Image.open(io.BytesIO(png)) for png in printing.screenshots_of(browser, page)]
         browser.close()
-    assert pictures[0].size == (60, 45)
-    assert pictures[0].convert("RGB").getpixel((55, 40)) == (255, 0, 0)
-    assert pictures[1].convert("RGB").getpixel((55, 40)) == (0, 0, 255)
+    assert pictures[0].size == (44, 33)
+    assert pictures[0].convert("RGB").getpixel((40, 29)) == (255, 0, 0)
+    assert pictures[1].convert("RGB").getpixel((40, 29)) == (0, 0, 255)
