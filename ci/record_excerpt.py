@@ -39,8 +39,9 @@ def excerpt_set(profile: Profile, cohort: Path, scratch: Path) -> PreparedDatase
     """The prepared excerpt, in the split of the whole cohort."""
     run = Run(profile, scratch)
     options = {"seed": profile.seed, "matrix": profile.phantom.matrix, "jobs": profile.compute.jobs}
-    assert profile.phantom.excerpt is not None
-    raw = write_phantom(run.folder("phantom/rsna"), layout="rsna", patients=profile.phantom.excerpt, **options)
+    if (patients := profile.phantom.excerpt) is None:
+        raise InputError(f"phantom.excerpt of {profile.name}", "null", "a number of patients", "Use another profile.")
+    raw = write_phantom(run.folder("phantom/rsna"), layout="rsna", patients=patients, **options)
     sizes = {**profile.data.model_dump(), "seed": profile.seed, "workers": profile.compute.jobs}
     return open_prepared(prepare("rsna", raw, run.folder("prepared/rsna"), splits=cohort, **sizes))
 
@@ -78,8 +79,8 @@ def main() -> int:
     parser.add_argument("--scratch", type=Path, required=True, help="folder of the excerpt and of sets made from it")
     parser.add_argument("--profile", default="laptop")
     arguments = parser.parse_args()
-    profile = load_profile(arguments.profile)
     try:
+        profile = load_profile(arguments.profile)
         excerpt_set(profile, arguments.cohort, arguments.scratch)
         trainings = weak_trainings(profile)
         found = {step: recorded_training(own, arguments.record.parent, step) for step, own in trainings.items()}

@@ -105,6 +105,8 @@ def prepare(
     if splits is not None and not Path(splits).is_file():
         raise InputError(f"splits {splits}", "no such file", "a CSV file", "Leave it out to split by seed.")
     given = "" if splits is None else sha256_of(splits)
+    if splits is not None:
+        read_splits(splits, [])  # a mistake is found before hours of work
     salted = "" if phantom or reader.PUBLIC else hashlib.sha256(read_salt(salt)).hexdigest()
     decisive = [kind, parameters, input_hash, code_hash(), bool(phantom), excluded_fingerprints, salted, imported]
     fingerprint = _digest([*decisive, given])

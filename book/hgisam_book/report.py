@@ -38,7 +38,7 @@ def notes(profile: Profile, *, phantom: bool, cohort: PreparedDataset | None = N
         f"> Made with the profile `{profile.name}`: slices of {profile.data.image_px} × {profile.data.image_px} pixels."
     )
     parts = [header, PHANTOM_NOTE if phantom else "", SMOKE_NOTE if profile.name == "smoke" else ""]
-    if cohort is not None and (absent := cohort.meta.get("absent_patients", 0)):
+    if cohort is not None and cohort.is_phantom and (absent := cohort.meta.get("absent_patients", 0)):
         made = cohort.slices["patient"].nunique()
         parts.append(f"> {excerpt_note(made, made + absent)}")
     return Markdown("\n>\n".join(part for part in parts if part))  # type: ignore[no-untyped-call]

@@ -14,7 +14,7 @@ from hgisam.data.prepared import PreparedDataset
 from hgisam.errors import InputError
 from hgisam.pipeline import OWN
 from hgisam.runs.files import read_json
-from hgisam.runs.folders import whole_file
+from hgisam.runs.folders import partial_of, whole_file
 from hgisam.runs.steps import Run
 from hgisam_book.recorded.excerpt import COHORT, read_excerpt, record_of
 from hgisam_book.recorded.reuse import recorded_training
@@ -50,21 +50,20 @@ def recorded_cohort(profile: Profile, take_from: str | Path | None) -> Path | No
     """
     if not take_from or profile.phantom.excerpt is None:
         return None
-    records = set()
-    for step, variant in weak_trainings(profile).items():
+    records: set[Path | None] = set()
+    trainings = weak_trainings(profile)
+    for step, variant in trainings.items():
         source = recorded_training(variant, take_from, step)
-        if source is None:
-            return None
-        records.add(record_of(source, step))
-        excerpt = read_excerpt(record_of(source, step))
-        if excerpt is None or excerpt.patients != profile.phantom.excerpt or step not in excerpt.networks:
-            return None
-    (record,) = records if len(records) == 1 else (None,)
+        records.add(None if source is None else record_of(source, step))
+    record = records.pop()
+    excerpt = None if records or record is None else read_excerpt(record)
+    if excerpt is None or excerpt.patients != profile.phantom.excerpt or trainings.keys() - excerpt.networks.keys():
+        return None
     return record
 
 
 def write_training_cohort(profile: Profile, out: str | Path, take_from: str | Path | None) -> Path:
-    """Write the phantom of the training cohort, or of its excerpt; a whole one that is there stays.
+    """Write the phantom of the training cohort, or of its excerpt, in place of the other one; a whole one stays.
 
     Args:
         profile: Of the run.
@@ -75,29 +74,34 @@ def write_training_cohort(profile: Profile, out: str | Path, take_from: str | Pa
         `out`.
     """
     out, sizes, patients = Path(out), profile.phantom, profile.phantom.training_patients
-    found = read_json(out / "phantom.json")["patients"] if (out / "phantom.json").is_file() else 0
-    if found < patients and recorded_cohort(profile, take_from) is not None:
-        assert sizes.excerpt is not None
-        patients = min(patients, sizes.excerpt)
-    if found and found != patients:  # an excerpt, and all are needed
-        shutil.rmtree(out)
+    if _patients_of(out / "phantom.json") != patients and recorded_cohort(profile, take_from) is not None:
+        patients = min(patients, sizes.excerpt or patients)
+    other = {sizes.training_patients, sizes.excerpt} - {patients, None}
+    for folder, about in ((out, "phantom.json"), (partial_of(out), "parameters.json")):
+        if _patients_of(folder / about) in other:
+            shutil.rmtree(folder)
     options = {"seed": profile.seed, "matrix": sizes.matrix, "jobs": profile.compute.jobs}
     return write_phantom(out, layout="rsna", patients=patients, **options)
 
 
+def _patients_of(about: Path) -> int | None:
+    """Number of patients of a phantom cohort, from its record; None if there is none."""
+    return read_json(about).get("patients") if about.is_file() else None
+
+
 def splits_of_excerpt(profile: Profile, raw: str | Path, take_from: str | Path | None) -> Path | None:
-    """The recorded split of the whole cohort, if a folder of phantoms holds an excerpt; None for all other folders.
+    """The recorded split of the whole cohort, if the run made an excerpt; None if it made all patients.
 
     Args:
         profile: Of the run.
-        raw: Folder of raw studies.
+        raw: The phantom of the training cohort, from `write_training_cohort`.
         take_from: Folder of recorded runs, or None.
 
     Raises:
         InputError: If the record of the excerpt is gone.
     """
-    about = Path(raw) / "phantom.json"
-    if not about.is_file() or read_json(about)["patients"] >= profile.phantom.training_patients:
+    sizes = profile.phantom
+    if _patients_of(Path(raw) / "phantom.json") not in {sizes.excerpt} - {None, sizes.training_patients}:
         return None
     record = recorded_cohort(profile, take_from)
     if record is None:

@@ -180,8 +180,8 @@ def subset_patients(prepared: PreparedDataset, count: int | None, seed: int) -> 
 
 
 def require_all_patients(profile: Profile, prepared: PreparedDataset) -> None:
-    """An InputError for a training on a part of its cohort, unless it asks for few patients."""
-    if (absent := prepared.meta.get("absent_patients", 0)) and profile.train.patients is None:
+    """An InputError for a training on an excerpt of a phantom cohort, unless it asks for few patients."""
+    if (absent := prepared.is_phantom and prepared.meta.get("absent_patients", 0)) and profile.train.patients is None:
         got, remedy = f"without {absent} patients of its split", "`make book TRAIN=all` makes all of them."
         raise InputError(f"set {prepared.path.name}", got, "all patients", remedy)
 

@@ -100,6 +100,38 @@ def test_all_patients_replace_an_excerpt_and_stay(tmp_path: Path, monkeypatch: p
     assert splits_of_excerpt(laptop, out, RECORDS) is None
 
 
+def test_a_stopped_cohort_of_the_other_size_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "rsna"
+    partial = tmp_path / "rsna.partial"
+    monkeypatch.setattr(training_cohort, "write_phantom", lambda *_, **__: out)
+    for take_from, patients, stays in (
+        (RECORDS, 60, True),
+        (None, 60, False),
+        (None, 100, True),
+        (RECORDS, 360, False),
+    ):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write_json(partial / "parameters.json", {"patients": patients})
+        write_training_cohort(load_profile("laptop"), out, take_from)
+        assert partial.exists() == stays
+
+
+def test_a_cohort_of_other_settings_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "rsna").mkdir()
+    write_json(tmp_path / "rsna" / "phantom.json", {"patients": 500})
+    with pytest.raises(InputError, match="Choose another folder"):
+        write_training_cohort(load_profile("laptop"), tmp_path / "rsna", None)
+    assert (tmp_path / "rsna" / "phantom.json").is_file()
+
+
+def test_a_given_split_may_name_patients_whom_a_user_has_not(tmp_path: Path, profile: Profile) -> None:
+    prepared = make_prepared(tmp_path / "smoke" / "prepared" / "rsna", patients=8)
+    about = read_json(prepared / "dataset.json")
+    write_json(prepared / "dataset.json", {**about, "absent_patients": 4})
+    assert (pipeline.train_step(profile, tmp_path) / "manifest.json").is_file()
+
+
 def test_the_table_of_the_cohort(tmp_path: Path) -> None:
     run = Run(load_profile("smoke"), tmp_path)
     with pytest.raises(InputError, match="Run chapter 2 again"):
@@ -146,7 +178,7 @@ def excerpt_of(records: Path, out: Path, check: Check | None) -> tuple[Path, Pat
     assert {COHORT, EXCERPT} <= read_runs(copy)["first"].record["files"].keys()
     prepared = make_prepared(out / "runs" / "smoke" / "prepared" / "rsna", patients=8)
     about = read_json(prepared / "dataset.json")
-    write_json(prepared / "dataset.json", {**about, "absent_patients": 4})
+    write_json(prepared / "dataset.json", {**about, "source": "phantom", "absent_patients": 4})
     return copy, out / "runs"
 
 
@@ -200,6 +232,6 @@ def test_nothing_is_trained_on_an_excerpt(records: Path, tmp_path: Path, profile
 def test_pages_say_what_is_there(tmp_path: Path, profile: Profile) -> None:
     data = open_prepared(make_prepared(tmp_path / "set", patients=8))
     assert "Of the training cohort" not in str(notes(profile, phantom=True, cohort=data).data)
-    data.meta["absent_patients"] = 4
+    data.meta.update(source="phantom", absent_patients=4)
     assert "these are 8 of 12 patients" in str(notes(profile, phantom=True, cohort=data).data)
     assert excerpt_note(8, 8) == ""

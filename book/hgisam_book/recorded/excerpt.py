@@ -47,8 +47,8 @@ class Excerpt(BaseModel):
 
 
 def is_excerpt(data: PreparedDataset) -> bool:
-    """True if the given split of a set has patients who are not in it."""
-    return bool(data.meta.get("absent_patients", 0))
+    """True if the given split of a phantom has patients who are not in it."""
+    return data.is_phantom and bool(data.meta.get("absent_patients", 0))
 
 
 def read_excerpt(record: str | Path) -> Excerpt | None:

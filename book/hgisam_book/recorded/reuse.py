@@ -113,7 +113,7 @@ def reuse_recorded(profile: Profile, prepared: PreparedDataset, source: str | Pa
         channels = torch.cat([fitted.mean - trained.preprocess.mean, fitted.std - trained.preprocess.std])
         if channels.abs().max() > CHANNEL_TOLERANCE:
             return False
-    dice_alone = profile.task == "segmentation"  # a mean over annotated slices: the others would be waited for in vain
+    dice_alone = metric == "val_dice"  # a mean over annotated slices: the others would be waited for in vain
     predictions, validated = validate_checkpoint(trained, profile, prepared, annotated=dice_alone)
     if not reaches(source, prepared, then, validated[metric]):
         return False
