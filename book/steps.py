@@ -137,7 +137,7 @@ STEPS = {
         ),
         Step(
             "20_price_of_a_label",
-            ("11_baselines", "12_refined_maps", "21_other_systems"),
+            ("10_binary_or_subtype", "11_baselines", "12_refined_maps", "21_other_systems"),
             ("price/table/manifest.json",),
             shows="recorded",
             gpus="all",

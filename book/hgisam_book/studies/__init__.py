@@ -14,6 +14,7 @@
 - `heads`: maps of single attention heads, and their contrast.
 - `label_budget`: Dice against the number of annotated scans.
 - `ladder`: Dice of methods that learn from exams, slices, boxes, balls and masks, on the same slices.
+- `ladder_measures`: Dice, false positives and AUROC of the methods of the ladder.
 - `map_variants`: other fusion of blocks and stages, test-time augmentation, other brain masks.
 - `method_comparison`: Dice of map methods on the bleeding slices of a set.
 - `prices`: prices of labels, the labels that a method used, Dice beside the minutes of an annotator.
@@ -69,7 +70,9 @@ if TYPE_CHECKING:
     from hgisam_book.studies.heads import head_maps as head_maps
     from hgisam_book.studies.label_budget import budget_curve as budget_curve
     from hgisam_book.studies.label_budget import equivalent_scans_interval as equivalent_scans_interval
+    from hgisam_book.studies.label_budget import worth_of_slice_labels as worth_of_slice_labels
     from hgisam_book.studies.ladder import ladder_step as ladder_step
+    from hgisam_book.studies.ladder_measures import ladder_measures as ladder_measures
     from hgisam_book.studies.method_comparison import bleeding_rows as bleeding_rows
     from hgisam_book.studies.method_comparison import compare_methods as compare_methods
     from hgisam_book.studies.method_comparison import dice_by_slice as dice_by_slice

@@ -1,6 +1,7 @@
 """Label budget: Dice of a supervised segmenter against the number of annotated scans it was trained on."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,36 @@ def equivalent_scans_interval(table: pd.DataFrame, weak: pd.Series, *, count: in
         scans: from `equivalent_scans`; ci95: percentiles, None in place of a number beyond the largest budget; reached:
         fraction of the samples in which the curve reaches the Dice.
     """
+    return _interval(table, weak, _equivalent_samples(table, weak, count=count, seed=seed))
+
+
+def worth_of_slice_labels(
+    table: pd.DataFrame, weak: Mapping[str, pd.Series], *, count: int, seed: int
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """`equivalent_scans` of several trainings on slice labels, by split, with an interval over all of it.
+
+    Args:
+        table: As for `equivalent_scans_interval`.
+        weak: Training, e.g. "seed 1" → Dice of its maps, indexed by row; has all rows of the table.
+        count, seed: As in `bootstrap_mean`, for each split and training.
+
+    Returns:
+        Annotated scans by training and fold, NaN beyond the largest budget of the fold; and an interval as of
+        `equivalent_scans_interval`, whose samples differ in split, training and patients. Its scans are the median.
+    """
+    cells, samples = {}, []
+    for fold, part in table.groupby("fold"):
+        curve = budget_curve(part).set_index("scans")["dice"]
+        for name, dice in weak.items():
+            cells[name, fold] = equivalent_scans(curve, float(dice.reindex(part["row"].unique()).mean()))
+            samples.append(_equivalent_samples(part, dice, count=count, seed=seed))
+    found = pd.Series(cells, dtype=float).unstack()
+    pooled = np.sort(np.concatenate(samples))
+    return found, _percentiles(pooled) | {"scans": _finite(pooled[len(pooled) // 2])}
+
+
+def _equivalent_samples(table: pd.DataFrame, weak: pd.Series, *, count: int, seed: int) -> npt.NDArray[np.float64]:
+    """`equivalent_scans` in bootstrap samples of the patients, infinite where the curve doesn't reach the Dice."""
     curve = budget_curve(table)
     slices = table.drop_duplicates("row").set_index("row")["patient"]
     columns = {budget: part.groupby("patient")["dice"] for budget, part in table.groupby("budget")}
@@ -94,10 +125,20 @@ def equivalent_scans_interval(table: pd.DataFrame, weak: pd.Series, *, count: in
     with np.errstate(invalid="ignore"):
         means = pd.DataFrame((weights @ sums) / (weights @ sizes))[[*curve["budget"], "weak"]].dropna()
     samples = [equivalent_scans(pd.Series(row[:-1], index=curve["scans"]), row[-1]) for row in means.to_numpy()]
-    ordered = np.sort([math.inf if scans is None else scans for scans in samples])
-    low, high = (float(ordered[round(share * (len(ordered) - 1))]) for share in (0.025, 0.975))
-    return {
-        "scans": equivalent_scans(curve.set_index("scans")["dice"], float(weak.reindex(slices.index).mean())),
-        "ci95": [None if math.isinf(end) else end for end in (low, high)],
-        "reached": float(np.isfinite(ordered).mean()),
+    return np.array([math.inf if scans is None else scans for scans in samples])
+
+
+def _interval(table: pd.DataFrame, weak: pd.Series, samples: npt.NDArray[np.float64]) -> dict[str, Any]:
+    curve = budget_curve(table).set_index("scans")["dice"]
+    return _percentiles(np.sort(samples)) | {
+        "scans": equivalent_scans(curve, float(weak.reindex(table["row"].unique()).mean()))
     }
+
+
+def _percentiles(ordered: npt.NDArray[np.float64]) -> dict[str, Any]:
+    ends = [_finite(ordered[round(share * (len(ordered) - 1))]) for share in (0.025, 0.975)]
+    return {"ci95": ends, "reached": float(np.isfinite(ordered).mean())}
+
+
+def _finite(scans: float) -> float | None:
+    return None if math.isinf(scans) else float(scans)

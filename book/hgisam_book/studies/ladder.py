@@ -15,9 +15,16 @@ from tqdm import tqdm
 
 from hgisam.config.profile import Profile
 from hgisam.data.prepared import PreparedDataset, by_fold, require_masks
-from hgisam.evaluation.masks import Grid, dice_curve, threshold_grid
-from hgisam.evaluation.score_maps import MASK_GRID, MASK_RULES, THRESHOLD_BASELINES, ScoreMaps, read_score_maps
-from hgisam.evaluation.thresholds import bleeding_slices
+from hgisam.evaluation.masks import Grid, apply_threshold, best_threshold, dice_curve, threshold_grid
+from hgisam.evaluation.score_maps import (
+    MASK_GRID,
+    THRESHOLD_BASELINES,
+    ScoreMaps,
+    candidates,
+    read_score_maps,
+    score_maps_at,
+)
+from hgisam.evaluation.thresholds import bleeding_slices, choose_thresholds
 from hgisam.inference.extraction import extract_maps, methods_of
 from hgisam.inference.predictor import SlicePredictor, probability_of_bleeding
 from hgisam.models.checkpoint import load_checkpoint
@@ -30,7 +37,7 @@ from hgisam_book.recorded.excerpt import COHORT
 from hgisam_book.recorded.reuse import train_or_reuse
 from hgisam_book.studies.baselines import budget_folds, plan_budgets, weights_of
 from hgisam_book.studies.coarse_labels import COARSE, coarse_set, coarse_set_step
-from hgisam_book.studies.method_comparison import batches, dice_at_best_threshold, dice_by_slice
+from hgisam_book.studies.method_comparison import batches
 from hgisam_book.studies.prices import AT_ONE_HALF, HALF, LABEL_OF, labels_used
 from hgisam_book.studies.trainings import train_all
 from hgisam_book.training_cohort import read_cohort_table
@@ -40,12 +47,19 @@ Bools = npt.NDArray[np.bool_]
 Values = npt.NDArray[np.float64]  # [n], one per slice
 
 
-class Bleeding(NamedTuple):
-    """Bleeding slices of the validation or the test patients of a fold: rows [n], masks and brain [n, row, col]."""
+class Slices(NamedTuple):
+    """Some slices of a set: rows [n], masks and brain [n, row, col]."""
 
     rows: npt.NDArray[np.int64]
     truth: Bools
     brain: npt.NDArray[np.uint8]
+
+
+class Classifier(NamedTuple):
+    """Probability of bleeding of every slice of a set, and that from which on a slice is predicted to bleed."""
+
+    scores: Values
+    threshold: float
 
 
 def exam_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None) -> Path:
@@ -93,7 +107,9 @@ def ladder_step(
     Returns:
         `runs/<profile>/price/table`: `dice.parquet` with a row per method and slice (method, fold, patient, row, dice),
         `labels.parquet` with the Dice of the coarse labels' own masks, in the same columns, and `units.json`, from
-        `labels_used`.
+        `labels_used`. `masks.parquet` has the slices of test scans without a bleed too (method, fold, patient, row,
+        bleeds, mask_ml, score): of a method with a classifier of slices the score is its probability of bleeding, and
+        the mask of a slice that it predicts not to bleed is empty; of others the score is the mask's volume.
     """
     run, others = Run(profile, runs_dir), [Path(source) for source in systems]
     data, cohort = open_step_data(run, "ct-ich"), read_cohort_table(run)
@@ -108,46 +124,62 @@ def ladder_step(
     budget, passes = run.require("baselines/label_budget/table"), profile.variant("unet").train.passes
     planned, _ = plan_budgets(data, profile.study.label_budget, passes=passes, seed=profile.seed)
     few = {plan: run.require(plan.step) for plan in planned}
+    full = {fold: run.require(f"baselines/unet/fold-{fold}") for fold in folds}
 
     def work(folder: Path) -> None:
         grid = threshold_grid(profile.evaluate.thresholds)
         weak_maps = read_score_maps(*(source / "maps.zarr" for source in (mapped, refined)))
+        exam_maps = read_score_maps(exam / "maps.zarr")
         system_maps = read_score_maps(*(source / "maps.zarr" for source in others))
-        tables = [
-            _of_weak_methods(data, weak_maps, "", profile),
-            _of_weak_methods(data, read_score_maps(exam / "maps.zarr"), "exam_", profile),
-            pd.read_parquet(budget / "dice.parquet").assign(method=lambda table: "unet_" + table["budget"]),
-        ]
-        label_tables = []
+        by_slices, by_exams = _classifier(mapped, run.require("train")), _classifier(exam, exam.parent / "swin")
+        weak = _thresholds_of_weak_methods(data, weak_maps, "", profile)
+        of_exams = _thresholds_of_weak_methods(data, exam_maps, "exam_", profile)
+        budgets = pd.read_parquet(budget / "dice.parquet")
+        chosen = budgets.groupby(["fold", "budget"])["threshold"].first()
+        dice_tables, mask_tables, label_tables = [], [], []
         for fold in tqdm(folds, desc="ladder", unit="fold"):
             split = by_fold(data, fold)
             val, test = (_bleeding(split, role) for role in ("val", "test"))
-            found: dict[str, Values] = {}
+            tested = _with_healthy_scans(split, test)
+            few_scans = {str(plan.scans): few[plan] for plan in planned if plan.fold == fold}
+
+            def measure(
+                name: str, maps: Maps, threshold: float, classifier: Classifier | None = None, *,
+                fold: int = fold, test: Slices = test, tested: Slices = tested,
+            ) -> None:  # fmt: skip
+                dice = dice_curve(maps[: len(test.rows)], test.truth, test.brain, np.array([threshold]))[:, 0]
+                dice_tables.append(_by_slice(name, fold, data, test, dice))
+                mask_tables.append(_masks_by_slice(name, fold, data, tested, maps, threshold, classifier))
+
+            for name, thresholds in weak.items():
+                maps = score_maps_at(name, weak_maps, data, tested.rows, tested.brain)
+                measure(name, maps, thresholds[fold], None if name in THRESHOLD_BASELINES else by_slices)
+            for name, thresholds in of_exams.items():
+                maps = score_maps_at(name, exam_maps, data, tested.rows, tested.brain)
+                measure(f"exam_{name}", maps, thresholds[fold], by_exams)
+            half = score_maps_at("hgi_sam_self_trained", weak_maps, data, tested.rows, tested.brain)
+            measure(HALF, half, 0.5, by_slices)
             for label, annotated in sets.items():
                 own_val, own_test = (require_masks(annotated)[slices.rows] > 0 for slices in (val, test))
                 unet = SlicePredictor.of(load_checkpoint(unets[label, fold]), profile)
-                of_val, of_test = (_probabilities(unet, split, slices) for slices in (val, test))
-                found[label] = _test_dice(of_val, of_test, own_val, val, test, grid)
+                of_val, of_tested = (_probabilities(unet, split, slices) for slices in (val, tested))
+                measure(label, of_tested, _best_threshold(of_val, own_val, val, grid))
                 label_tables.append(_by_slice(label, fold, data, test, _overlap(own_test, test)))
-            for plan in (plan for plan in planned if plan.fold == fold):
-                unet = SlicePredictor.of(load_checkpoint(few[plan]), profile)
-                of_val, of_test = (
-                    (_probabilities(unet, split, slices) + _stored(weak_maps, "hgi_sam_refined", slices)) / 2
-                    for slices in (val, test)
-                )
-                found[f"mixed_{plan.scans}"] = _test_dice(of_val, of_test, val.truth, val, test, grid)
-            found[HALF] = _overlap(_stored(weak_maps, "hgi_sam_self_trained", test) >= 0.5, test)
+            for scans, path in {**few_scans, "all": full[fold]}.items():
+                unet = SlicePredictor.of(load_checkpoint(path), profile)
+                of_tested = _probabilities(unet, split, tested)
+                measure(f"unet_{scans}", of_tested, chosen[fold, scans])
+                if scans in few_scans:
+                    of_both = (of_tested + _stored(weak_maps, "hgi_sam_refined", tested)) / 2
+                    of_val = (_probabilities(unet, split, val) + _stored(weak_maps, "hgi_sam_refined", val)) / 2
+                    measure(f"mixed_{scans}", of_both, _best_threshold(of_val, val.truth, val, grid), by_slices)
             for name in sorted(LABEL_OF.keys() & system_maps.keys()):
-                of_val, of_test = (_stored(system_maps, name, slices) for slices in (val, test))
-                found[name] = (
-                    _overlap(of_test >= 0.5, test)
-                    if name in AT_ONE_HALF
-                    else _test_dice(of_val, of_test, val.truth, val, test, grid)
-                )
-            tables += [_by_slice(name, fold, data, test, dice) for name, dice in found.items()]
-        columns = ["method", "fold", "patient", "row", "dice"]
-        ladder = pd.concat([table[columns] for table in tables], ignore_index=True)
+                of_val, of_tested = (_stored(system_maps, name, slices) for slices in (val, tested))
+                at_half = name in AT_ONE_HALF
+                measure(name, of_tested, 0.5 if at_half else _best_threshold(of_val, val.truth, val, grid))
+        ladder = pd.concat(dice_tables, ignore_index=True)
         ladder.to_parquet(folder / "dice.parquet", index=False)
+        pd.concat(mask_tables, ignore_index=True).to_parquet(folder / "masks.parquet", index=False)
         pd.concat(label_tables, ignore_index=True).to_parquet(folder / "labels.parquet", index=False)
         write_json(folder / "units.json", labels_used(sorted(set(ladder["method"])), data, cohort, profile))
 
@@ -164,26 +196,42 @@ def ladder_step(
             "refined": read_manifest(refined)["outputs"]["maps.zarr"],
             "budget": read_manifest(budget)["outputs"]["dice.parquet"],
             **{f"maps of {source.parent.name}": read_manifest(source)["outputs"]["maps.zarr"] for source in others},
-            **weights_of([*unets.values(), *few.values()]),
+            **weights_of([*unets.values(), *few.values(), *full.values()]),
         },
     )
 
 
-def _bleeding(split: PreparedDataset, role: str) -> Bleeding:
+def _bleeding(split: PreparedDataset, role: str) -> Slices:
     rows, truth = bleeding_slices(split, role)
-    return Bleeding(rows, truth, split.brain[rows])
+    return Slices(rows, truth, split.brain[rows])
 
 
-def _of_weak_methods(data: PreparedDataset, maps: ScoreMaps, prefix: str, profile: Profile) -> pd.DataFrame:
-    """Table of `dice_by_slice` of the ladder's methods that have these maps, on the test slices of its folds."""
-    rules = {name for name, (source, _) in MASK_RULES.items() if source in maps}
-    known = {*maps, *rules, *(() if prefix else THRESHOLD_BASELINES)}
-    methods = sorted(name for name in known if prefix + name in LABEL_OF)
-    table = dice_by_slice(data, maps, methods, count=profile.evaluate.thresholds)
-    return table[table["fold"].isin(budget_folds(data))].assign(method=lambda found: prefix + found["method"])
+def _with_healthy_scans(split: PreparedDataset, bleeding: Slices) -> Slices:
+    """The bleeding test slices, and after them all slices of the test scans without a bleed."""
+    rows = split.rows("test")
+    studies = split.slices["study"]
+    rows = rows[~studies.iloc[rows].isin(studies.iloc[bleeding.rows]).to_numpy()]
+    joined = np.concatenate([bleeding.rows, rows])
+    truth = np.concatenate([bleeding.truth, np.zeros((len(rows), *bleeding.truth.shape[1:]), np.bool_)])
+    return Slices(joined, truth, np.concatenate([bleeding.brain, split.brain[rows]]))
 
 
-def _probabilities(segmenter: SlicePredictor, split: PreparedDataset, slices: Bleeding) -> Maps:
+def _classifier(mapped: Path, trained: Path) -> Classifier:
+    scores = pd.read_parquet(mapped / "scores.parquet").set_index("row")["score"].sort_index()
+    return Classifier(scores.to_numpy(), load_checkpoint(trained).detection_threshold)
+
+
+def _thresholds_of_weak_methods(
+    data: PreparedDataset, maps: ScoreMaps, prefix: str, profile: Profile
+) -> dict[str, dict[int, float]]:
+    """Method → fold → threshold, of the ladder's methods that have these maps."""
+    methods = [name for name in candidates(maps) if prefix + name in LABEL_OF]
+    chosen = choose_thresholds(data, maps, methods, count=profile.evaluate.thresholds)
+    numbers = sorted(int(fold) for fold in data.slices["fold"].unique())
+    return {name: dict(zip(numbers, about["folds"], strict=True)) for name, about in sorted(chosen.items())}
+
+
+def _probabilities(segmenter: SlicePredictor, split: PreparedDataset, slices: Slices) -> Maps:
     """Probability of bleeding."""
     parts = [
         segmenter.maps(images, probability_of_bleeding, brain.shape[1]).astype(np.float32)
@@ -192,30 +240,37 @@ def _probabilities(segmenter: SlicePredictor, split: PreparedDataset, slices: Bl
     return np.concatenate(parts)
 
 
-def _stored(maps: ScoreMaps, name: str, slices: Bleeding) -> Maps:
+def _stored(maps: ScoreMaps, name: str, slices: Slices) -> Maps:
     return np.asarray(maps[name][0].oindex[slices.rows], np.float32)
 
 
-def _test_dice(of_val: Maps, of_test: Maps, chosen_on: Bools, val: Bleeding, test: Bleeding, grid: Grid) -> Values:
-    """Dice of the test slices, at the threshold with the best mean Dice of the validation slices.
-
-    Args:
-        of_val, of_test: Maps of both.
-        chosen_on: Masks of the validation slices that choose the threshold; empty ones choose nothing.
-        val, test: The slices.
-        grid: Candidate thresholds.
-    """
+def _best_threshold(of_val: Maps, chosen_on: Bools, val: Slices, grid: Grid) -> float:
+    """The threshold with the best mean Dice of the validation slices; empty masks choose nothing."""
     chooses = chosen_on.any(axis=(1, 2))
-    validation = dice_curve(of_val[chooses], chosen_on[chooses], val.brain[chooses], grid)
-    _, dice = dice_at_best_threshold(validation, dice_curve(of_test, test.truth, test.brain, grid), grid)
-    return dice
+    curves = dice_curve(of_val[chooses], chosen_on[chooses], val.brain[chooses], grid)
+    return float(best_threshold(curves, grid)["threshold"])
 
 
-def _overlap(masks: Bools, slices: Bleeding) -> Values:
+def _overlap(masks: Bools, slices: Slices) -> Values:
     """Dice of masks."""
     return dice_curve(masks.astype(np.float32), slices.truth, slices.brain, MASK_GRID)[:, 0]
 
 
-def _by_slice(method: str, fold: int, data: PreparedDataset, slices: Bleeding, dice: Values) -> pd.DataFrame:
+def _by_slice(method: str, fold: int, data: PreparedDataset, slices: Slices, dice: Values) -> pd.DataFrame:
     patient = data.slices["patient"].iloc[slices.rows].to_numpy()
     return pd.DataFrame({"method": method, "fold": fold, "patient": patient, "row": slices.rows, "dice": dice})
+
+
+def _masks_by_slice(
+    method: str, fold: int, data: PreparedDataset, slices: Slices,
+    maps: Maps, threshold: float, classifier: Classifier | None,
+) -> pd.DataFrame:  # fmt: skip
+    """Volume of the mask of each slice, empty where a classifier predicts no bleed, and score: see `ladder_step`."""
+    about = data.slices.iloc[slices.rows]
+    voxel_ml = about[["pixel_mm", "pixel_mm", "slice_mm"]].prod(axis=1).to_numpy() / 1000
+    mask_ml = apply_threshold(maps, threshold, slices.brain).sum(axis=(1, 2)) * voxel_ml
+    score = mask_ml if classifier is None else classifier.scores[slices.rows]
+    if classifier is not None:
+        mask_ml = mask_ml * (score >= classifier.threshold)
+    found = {"method": method, "fold": fold, "patient": about["patient"].to_numpy(), "row": slices.rows}
+    return pd.DataFrame({**found, "bleeds": slices.truth.any(axis=(1, 2)), "mask_ml": mask_ml, "score": score})

@@ -18,6 +18,7 @@ from hgisam_book.studies.label_budget import (
     equivalent_scans,
     equivalent_scans_interval,
     held_out_dice,
+    worth_of_slice_labels,
 )
 from tests.conftest import TINY, make_prepared, untrained
 
@@ -67,6 +68,18 @@ def test_the_interval_is_of_the_same_patients() -> None:
     assert 0.5 < spread["reached"] < 1
     paired = table.assign(dice=table["dice"] + table["row"].map(unequal) - 0.4)  # curve and method of the same patients
     assert [*equivalent_scans_interval(paired, unequal, **options)["ci95"]] == pytest.approx([4 * math.sqrt(2)] * 2)
+
+
+def test_what_slice_labels_are_worth_over_splits_and_trainings() -> None:
+    """Fold 0 has curves of 2, 4 and 7 scans, fold 1 of 2, 4 and 9; one training has a Dice of 0.3, the other of 0.6."""
+    weak = {"seed 1": pd.Series(0.3, index=range(12)), "seed 2": pd.Series(0.6, index=range(12))}
+    cells, worth = worth_of_slice_labels(budgets(), weak, count=50, seed=0)
+    assert cells.loc["seed 1"].tolist() == [4, 4]
+    assert cells.loc["seed 2"].isna().all()
+    assert worth == {"scans": None, "ci95": [4, None], "reached": 0.5}
+    alone, worth = worth_of_slice_labels(budgets(), {"seed 1": pd.Series(0.4, index=range(12))}, count=50, seed=0)
+    assert alone.loc["seed 1"].tolist() == pytest.approx([math.sqrt(4 * 7), math.sqrt(4 * 9)])
+    assert worth["ci95"] == pytest.approx([math.sqrt(4 * 7), math.sqrt(4 * 9)])  # of the splits: patients are alike
 
 
 def test_a_network_that_predicts_brightness_segments_bright_squares(

@@ -11,6 +11,8 @@ import zarr
 
 from hgisam.config.profile import load_profile
 from hgisam.data.prepared import open_prepared
+from hgisam.evaluation.score_maps import read_score_maps
+from hgisam.models.checkpoint import load_checkpoint
 from hgisam.pipeline import evaluate_step, map_step, train_step
 from hgisam.runs.files import read_json, write_json
 from hgisam.runs.steps import Run
@@ -18,6 +20,7 @@ from hgisam_book import figures
 from hgisam_book.recorded.runs import record_run
 from hgisam_book.studies import label_budget_step, refine_step
 from hgisam_book.studies.ladder import ladder_step
+from hgisam_book.studies.method_comparison import dice_by_slice
 from hgisam_book.studies.prices import label_of, price_ladder, read_prices
 from hgisam_book.training_cohort import write_cohort_table
 from tests.conftest import SMALL_UNET, TINY, make_prepared
@@ -93,6 +96,41 @@ def test_every_method_is_tested_on_the_same_slices(run: Path) -> None:
     assert dice["dice"].between(0, 1).all()
     labels = pd.read_parquet(run / "price" / "table" / "labels.parquet")
     assert labels.groupby("method")["dice"].mean().to_dict()["box"] > 0.8  # a bright square is what its box holds
+
+
+def test_masks_of_scans_without_a_bleed(run: Path) -> None:
+    masks = pd.read_parquet(run / "price" / "table" / "masks.parquet")
+    dice = pd.read_parquet(run / "price" / "table" / "dice.parquet")
+    data = open_prepared(run / "prepared" / "ct-ich")
+    assert set(masks["method"]) == METHODS
+    rows = masks.groupby("method")["row"].agg(lambda values: tuple(sorted(values)))
+    assert rows.nunique() == 1
+    bleeding = data.slices["study"].iloc[masks.loc[masks["bleeds"], "row"]]
+    healthy = data.slices["study"].iloc[masks.loc[~masks["bleeds"], "row"]]
+    assert not set(bleeding) & set(healthy)
+    assert len(healthy)
+    assert set(masks.loc[masks["bleeds"], "row"]) == set(dice["row"])
+    perfect = masks[masks["method"] == "box_otsu"]
+    assert (perfect["mask_ml"] > 0).tolist() == perfect["bleeds"].tolist()
+    scores = pd.read_parquet(run / "maps" / "scores.parquet").set_index("row")["score"]
+    weak = masks[masks["method"] == "hgi_sam"]
+    assert weak["score"].tolist() == scores[weak["row"]].tolist()
+    threshold = load_checkpoint(run / "train").detection_threshold
+    assert not weak.loc[weak["score"] < threshold, "mask_ml"].any()
+
+
+def test_thresholds_are_those_of_the_other_chapters(run: Path) -> None:
+    profile = load_profile("smoke", TINY)
+    data, maps = open_prepared(run / "prepared" / "ct-ich"), read_score_maps(run / "maps" / "maps.zarr")
+    expected = dice_by_slice(data, maps, ["hgi_sam"], count=profile.evaluate.thresholds).set_index("row")["dice"]
+    dice = pd.read_parquet(run / "price" / "table" / "dice.parquet")
+    own = dice[dice["method"] == "hgi_sam"].set_index("row")["dice"]
+    assert own.tolist() == expected[own.index].tolist()
+    budget = pd.read_parquet(run / "baselines" / "label_budget" / "table" / "dice.parquet")
+    for scans in ("1", "all"):
+        own = dice[dice["method"] == f"unet_{scans}"].set_index("row")["dice"]
+        expected = budget[budget["budget"] == scans].set_index("row")["dice"]
+        assert own.tolist() == pytest.approx(expected[own.index].tolist())
 
 
 def test_a_method_is_charged_for_what_it_used(run: Path) -> None:
