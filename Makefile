@@ -39,7 +39,7 @@ RUN   = --profile "$(PROFILE)" --runs-dir "$(RUNS_DIR)" --set "$(SET)" --rsna "$
 	--train "$(TRAIN)" --take-from "$(TAKE_FROM)" --key "$(KEY)"
 
 book: $(STAMP) ## run everything and render the book: _build/html/index.html
-	@$(BUILD) $(RUN)
+	@$(BUILD) $(RUN) --first-pages
 
 print: $(STAMP) ## the same, and write the book as PDF and EPUB, and the slides; needs Chromium
 	@$(BUILD) $(RUN) --print

@@ -74,6 +74,7 @@ def snakemake(arguments: argparse.Namespace, run: Path, log: Path) -> int:
         "overrides": arguments.set, "rsna": arguments.rsna, "ct_ich": arguments.ct_ich,
         "take_from": "" if arguments.train else arguments.take_from, "print": "yes" if arguments.print else "",
         "key": arguments.key,
+        "first_pages": "yes" if arguments.first_pages and not Path(arguments.site, "index.html").exists() else "",
     }  # fmt: skip
     command = [
         sys.executable, "-m", "snakemake", "--snakefile", str(BOOK / "Snakefile"), "--cores", "all",
@@ -108,6 +109,9 @@ def main() -> int:
     parser.add_argument("--runs-dir", default="runs")
     parser.add_argument("--site", default="_build/html")
     parser.add_argument("--print", action="store_true", help="also write PDF, EPUB and slides; needs Chromium")
+    parser.add_argument(
+        "--first-pages", action="store_true", help="render the first chapters early, if no site is there"
+    )
     parser.add_argument("--key", default="", help="yes: add a page with the solutions of all chapters, for teachers")
     parser.add_argument("--set", default="", metavar="'A.B=C …'", help="overrides of the profile")
     parser.add_argument("--rsna", default="", help="folder of the RSNA 2019 studies instead of phantoms")

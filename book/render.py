@@ -2,7 +2,8 @@
 
     python book/render.py _build/html --run runs/laptop --notebooks runs/laptop/notebooks/*.ipynb [--key]
 
-Warnings, including dangling references, are errors. Needs no network.
+Warnings, including dangling references, are errors. Needs no network. Chapters without a notebook are still running:
+their pages say so, and references to their figures dangle.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbformat import NotebookNode
 
 from facts import read_chapter, run_page, with_facts
 from first_page import first_page
@@ -32,6 +34,12 @@ from teaching import answer_key, exercise_notebook
 BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
 BOOK = Path(__file__).parent
 PAGES = ("*.md", "*.bib", "_toc.yml", "_static", "_ext")
+WAITING = """# {title}
+
+:::{{note}}
+This chapter is still running. Reload the page when `make book` has ended.
+:::
+"""
 WARNING = re.compile(r"\b(WARNING|ERROR|CRITICAL)\b", re.IGNORECASE)
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -46,7 +54,7 @@ def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], *, ke
 
     Args:
         folder: New folder of the sources; an earlier one is deleted.
-        notebooks: Executed notebooks.
+        notebooks: Executed notebooks; a chapter without one gets a page that says so.
         summary: `summary.json` of their run.
         key: Add a page with the solutions of all chapters.
     """
@@ -68,6 +76,8 @@ def stage(folder: Path, notebooks: list[Path], summary: Mapping[str, Any], *, ke
     records = [read_json(path) for path in sorted(BOOK.glob("recorded/*/record.json"))]
     (folder / "book" / "exercises").mkdir()
     pages = {"what_this_run_was": run_page(chapters, {s: STEPS[s].needs for s in STEPS})}
+    for name in STEPS.keys() - chapters.keys():
+        pages[name] = WAITING.format(title=title_of(read_chapter(BOOK / f"{name}.ipynb")))
     if key:
         pages["key"] = answer_key(chapters)
         contents = read_yaml(folder / "book" / "_toc.yml", "_toc.yml")
@@ -90,19 +100,26 @@ def warnings_in(output: str) -> list[str]:
     return list(dict.fromkeys(line for line in lines if WARNING.search(line) and "treated as errors" not in line))
 
 
-def build(work: Path, log: Path, *options: str) -> bool:
+def title_of(chapter: NotebookNode) -> str:
+    """Heading of a chapter, without the sign for it."""
+    return str(chapter.cells[0].source).splitlines()[0].removeprefix("# ")
+
+
+def build(work: Path, log: Path, *options: str, strict: bool = True) -> bool:
     """Run Jupyter Book on the staged sources, into `_build` of the same folder, and print its first warnings.
 
     Args:
         work: Folder from `stage`.
         log: File for the whole output.
         options: Further options of `jupyter-book build`, such as the builder.
+        strict: Warnings, including dangling references, are errors.
 
     Returns:
         True on success.
     """
     program = str(Path(sys.executable).with_name("jupyter-book"))
-    command = [program, "build", "book", "--path-output", ".", "-n", "-W", "--keep-going", *options]
+    checks = ("-n", "-W", "--keep-going") if strict else ()
+    command = [program, "build", "book", "--path-output", ".", *checks, *options]
     result = subprocess.run(command, cwd=work, capture_output=True, text=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(result.stdout + result.stderr, encoding="utf-8")
@@ -140,11 +157,15 @@ def main() -> int:
         return code
     log = arguments.run / "logs" / "render.log"
     built = work / "_build" / "html"
-    if not build(work, log) or not (built / "index.html").is_file():
+    waiting = STEPS.keys() - {path.stem for path in arguments.notebooks}
+    if not build(work, log, strict=not waiting) or not (built / "index.html").is_file():
         print(f"✗ pages: not rendered; see {log}", flush=True)
         return 1
     replace_folder(built, arguments.site)
     print(f"✓ pages ({time.perf_counter() - clock:.0f} s)", flush=True)
+    if waiting:
+        read = len(STEPS) - len(waiting)
+        print(f"  {read} of {len(STEPS)} chapters can be read: {arguments.site / 'index.html'}", flush=True)
     return 0
 
 

@@ -156,6 +156,11 @@ STEPS = {
     )
 }
 
+# read while the others still run: what the method is, and what it is worth
+FIRST = (
+    "01_problem_and_data", "02_data_preparation", "03_swin_attention", "04_training", "05_hgi_sam", "06_results",
+)  # fmt: skip
+
 
 def products(notebook: str, *, rsna: str = "", ct_ich: str = "") -> list[str]:
     """Output files of a notebook, relative to the run directory; without phantoms for which real studies are given."""

@@ -20,7 +20,7 @@ from hgisam.models.checkpoint import checkpoint_folder
 from hgisam.runs.files import listed, read_json, write_json
 from hgisam.runs.folders import check_named, held, is_free, sha256_of, whole_folder
 from hgisam.runs.sources import hash_of, package_sources
-from hgisam_scans.find_scans import Candidate, find_scans
+from hgisam_scans.candidates import Candidate, find_scans
 from hgisam_scans.networks import CALIBRATION, THRESHOLDS, Network, load_networks
 from hgisam_scans.outputs import (
     FAILED,

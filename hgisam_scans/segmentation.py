@@ -17,7 +17,7 @@ from data_prep.volume import Stored, UnusableError, Volume
 from hgisam.data.labels import MASK_VALUES, SUBTYPES
 from hgisam.errors import InputError
 from hgisam.evaluation.masks import apply_threshold
-from hgisam_scans.find_scans import find_scans
+from hgisam_scans.candidates import find_scans
 from hgisam_scans.networks import Network, interval_of, load_networks
 from hgisam_scans.segmented_scan import Maps, Masks, Prepared, SegmentedScan
 from hgisam_scans.series_choice import Choice, by_study, choose_series

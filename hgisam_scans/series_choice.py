@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from hgisam.errors import InputError
-from hgisam_scans.find_scans import Candidate
+from hgisam_scans.candidates import Candidate
 from hgisam_scans.series_traits import TYPICAL_MM
 
 

@@ -14,6 +14,7 @@ from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 import hgisam
 from hgisam.adapters.protocol import LIBRARIES
+from hgisam.lazy import exports_of
 
 ROOT = Path(__file__).parents[1]
 CORE = Path(hgisam.__file__).parent
@@ -301,3 +302,11 @@ def test_a_public_function_takes_a_path_as_text_too(package: str) -> None:
         if argument.annotation and ast.unparse(argument.annotation) in ("Path", "Path | None")
     }
     assert not found
+
+
+@pytest.mark.parametrize("package", ["hgisam", "data_prep", "hgisam_scans", "book/hgisam_book"])
+def test_no_module_hides_a_public_name_of_its_package(package: str) -> None:
+    """Once a submodule is imported, its name in the package is the module, and `__getattr__` is not asked."""
+    for init in (ROOT / package).rglob("__init__.py"):
+        modules = {path.stem for path in init.parent.iterdir()}
+        assert not modules & exports_of(init).keys()

@@ -13,6 +13,7 @@ from hgisam.errors import InputError
 from hgisam.runs.files import write_json
 from hgisam_book.ledger import read_summary
 from hgisam_book.recorded.reuse import RECORDED, reuse_note
+from steps import FIRST, STEPS
 
 BOOK = Path(render.__file__).parent
 CHAPTERS = sorted(BOOK.glob("[0-9]*.ipynb"))
@@ -101,6 +102,19 @@ def test_every_page_of_the_contents_is_there(staged: Path) -> None:
         if line.strip().startswith("- file: "):
             name = line.split(": ")[1]
             assert any((staged / "book" / f"{name}{ending}").is_file() for ending in (".md", ".ipynb")), name
+
+
+def test_chapters_that_are_still_running_have_a_page(tmp_path: Path) -> None:
+    render.stage(tmp_path / "source", [path for path in CHAPTERS if path.stem in FIRST], SUMMARY)
+    pages = {path.stem: path for path in (tmp_path / "source" / "book").glob("[0-9]*")}
+    assert {pages[name].suffix for name in FIRST} == {".ipynb"}
+    waiting = pages.keys() - {*FIRST}
+    assert waiting == STEPS.keys() - {*FIRST}
+    assert {pages[name].suffix for name in waiting} == {".md"}
+    text = pages["11_baselines"].read_text()
+    assert text.startswith(render.title_of(nbformat.read(BOOK / "11_baselines.ipynb", as_version=4)), 2)
+    assert "still running" in text
+    assert "11_baselines" not in (tmp_path / "source" / "book" / "what_this_run_was.md").read_text()
 
 
 def test_the_key_is_on_the_site_only_if_asked_for(staged: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from hgisam.data.labels import SUBTYPES
-from hgisam_scans.find_scans import find_scans
+from hgisam_scans.candidates import find_scans
 from hgisam_scans.segmentation import segment_series
 from hgisam_scans.segmented_scan import SegmentedScan
 from hgisam_scans.series_choice import by_study, choose_series

@@ -13,7 +13,7 @@ import pytest
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation
 from scipy import ndimage
 
-from hgisam_scans.find_scans import find_scans
+from hgisam_scans.candidates import find_scans
 from hgisam_scans.segmentation import segment_series
 from hgisam_scans.segmented_scan import SegmentedScan
 from hgisam_scans.series_choice import by_study, choose_series

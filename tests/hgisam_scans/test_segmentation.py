@@ -20,7 +20,7 @@ import hgisam
 from hgisam.data.labels import MASK_VALUES, SUBTYPES
 from hgisam.errors import InputError
 from hgisam_scans import outputs
-from hgisam_scans.find_scans import find_scans
+from hgisam_scans.candidates import find_scans
 from hgisam_scans.networks import Calibration
 from hgisam_scans.outputs import Wanted, write_outputs
 from hgisam_scans.segmentation import segment_series

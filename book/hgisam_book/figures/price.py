@@ -30,7 +30,7 @@ def price_ladder(ladder: pd.DataFrame, measures: pd.DataFrame) -> go.Figure:
 
     Args:
         ladder: From `hgisam_book.studies.prices.price_ladder`.
-        measures: From `hgisam_book.studies.ladder_measures.ladder_measures`, for the same methods.
+        measures: From `hgisam_book.studies.beyond_dice.ladder_measures`, for the same methods.
     """
     ladder = ladder.assign(at=ladder["minutes"].clip(lower=FREE_AT))
     shown = [label for label in LABELS if (ladder["label"] == label).any()]

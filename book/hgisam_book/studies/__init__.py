@@ -2,6 +2,7 @@
 
 - `ablation`: HGI-SAM with one choice changed at a time, and the defects of the released code.
 - `baselines`: supervised segmenters by k-fold cross-validation, and U-Nets trained on fewer scans.
+- `beyond_dice`: false positives, AUROC and Dice of types of the methods of the ladder.
 - `binary_or_subtype`: effect of binary and subtype labels on scores, maps and attention heads.
 - `classifier_measurements`: scores, Dice of the maps and head contrasts of one classifier.
 - `classifiers`: the steps of the study of binary and subtype labels.
@@ -14,7 +15,6 @@
 - `heads`: maps of single attention heads, and their contrast.
 - `label_budget`: Dice against the number of annotated scans.
 - `ladder`: Dice of methods that learn from exams, slices, boxes, balls and masks, on the same slices.
-- `ladder_measures`: Dice, false positives and AUROC of the methods of the ladder.
 - `map_variants`: other fusion of blocks and stages, test-time augmentation, other brain masks.
 - `method_comparison`: Dice of map methods on the bleeding slices of a set.
 - `prices`: prices of labels, the labels that a method used, Dice beside the minutes of an annotator.
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from hgisam_book.studies.baselines import label_budget_step as label_budget_step
     from hgisam_book.studies.baselines import plan_budgets as plan_budgets
     from hgisam_book.studies.baselines import training_histories as training_histories
+    from hgisam_book.studies.beyond_dice import ladder_measures as ladder_measures
     from hgisam_book.studies.binary_or_subtype import COMPARED_TASKS as COMPARED_TASKS
     from hgisam_book.studies.binary_or_subtype import head_agreement as head_agreement
     from hgisam_book.studies.binary_or_subtype import patient_means as patient_means
@@ -72,7 +73,6 @@ if TYPE_CHECKING:
     from hgisam_book.studies.label_budget import equivalent_scans_interval as equivalent_scans_interval
     from hgisam_book.studies.label_budget import worth_of_slice_labels as worth_of_slice_labels
     from hgisam_book.studies.ladder import ladder_step as ladder_step
-    from hgisam_book.studies.ladder_measures import ladder_measures as ladder_measures
     from hgisam_book.studies.method_comparison import bleeding_rows as bleeding_rows
     from hgisam_book.studies.method_comparison import compare_methods as compare_methods
     from hgisam_book.studies.method_comparison import dice_by_slice as dice_by_slice

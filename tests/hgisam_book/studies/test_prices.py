@@ -12,7 +12,7 @@ from hgisam.errors import InputError
 from hgisam.evaluation.metrics import detection
 from hgisam_book import figures
 from hgisam_book.figures.price import FREE_AT
-from hgisam_book.studies.ladder_measures import auroc, ladder_measures
+from hgisam_book.studies.beyond_dice import auroc, ladder_measures
 from hgisam_book.studies.prices import best_of_each_label, count_units, price_ladder, read_prices
 from tests.conftest import make_prepared
 

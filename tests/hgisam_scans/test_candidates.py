@@ -11,7 +11,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 
 from hgisam.errors import InputError
-from hgisam_scans.find_scans import DIRECTORY, find_scans
+from hgisam_scans.candidates import DIRECTORY, find_scans
 from hgisam_scans.segmentation import segment_series
 from hgisam_scans.series_choice import by_study, choose_series
 
