@@ -4,7 +4,7 @@ The segmenter of boxes, balls and masks is always the same U-Net, so that only i
 on the bleeding slices of the same patients, those of the folds of the label budget.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,6 +60,15 @@ class Classifier(NamedTuple):
 
     scores: Values
     threshold: float
+
+
+class Answer(NamedTuple):
+    """Score maps [n, row, col] of some slices by a method, their threshold, and its classifier of slices, if any."""
+
+    method: str
+    maps: Maps
+    threshold: float
+    classifier: Classifier | None = None
 
 
 def exam_step(profile: Profile, runs_dir: str | Path, take_from: str | Path | None = None) -> Path:
@@ -136,47 +145,48 @@ def ladder_step(
         of_exams = _thresholds_of_weak_methods(data, exam_maps, "exam_", profile)
         budgets = pd.read_parquet(budget / "dice.parquet")
         chosen = budgets.groupby(["fold", "budget"])["threshold"].first()
+
+        def answers(fold: int, split: PreparedDataset, val: Slices, tested: Slices) -> Iterator[Answer]:
+            """Score maps of the tested slices by every method, and their threshold."""
+            for name, thresholds in weak.items():
+                maps = score_maps_at(name, weak_maps, data, tested.rows, tested.brain)
+                yield Answer(name, maps, thresholds[fold], None if name in THRESHOLD_BASELINES else by_slices)
+            for name, thresholds in of_exams.items():
+                maps = score_maps_at(name, exam_maps, data, tested.rows, tested.brain)
+                yield Answer(f"exam_{name}", maps, thresholds[fold], by_exams)
+            yield Answer(HALF, _stored(weak_maps, "hgi_sam_self_trained", tested), 0.5, by_slices)
+            for label, annotated in sets.items():
+                unet = SlicePredictor.of(load_checkpoint(unets[label, fold]), profile)
+                of_val, of_tested = (_probabilities(unet, split, slices) for slices in (val, tested))
+                own_val = require_masks(annotated)[val.rows] > 0
+                yield Answer(label, of_tested, _best_threshold(of_val, own_val, val, grid))
+            few_scans = {str(plan.scans): few[plan] for plan in planned if plan.fold == fold}
+            for scans, path in {**few_scans, "all": full[fold]}.items():
+                unet = SlicePredictor.of(load_checkpoint(path), profile)
+                of_tested = _probabilities(unet, split, tested)
+                yield Answer(f"unet_{scans}", of_tested, chosen[fold, scans])
+                if scans in few_scans:
+                    of_both = (of_tested + _stored(weak_maps, "hgi_sam_refined", tested)) / 2
+                    of_val = (_probabilities(unet, split, val) + _stored(weak_maps, "hgi_sam_refined", val)) / 2
+                    yield Answer(f"mixed_{scans}", of_both, _best_threshold(of_val, val.truth, val, grid), by_slices)
+            for name in sorted(LABEL_OF.keys() & system_maps.keys()):
+                of_val, of_tested = (_stored(system_maps, name, slices) for slices in (val, tested))
+                at_half = name in AT_ONE_HALF
+                yield Answer(name, of_tested, 0.5 if at_half else _best_threshold(of_val, val.truth, val, grid))
+
         dice_tables, mask_tables, label_tables = [], [], []
         for fold in tqdm(folds, desc="ladder", unit="fold"):
             split = by_fold(data, fold)
             val, test = (_bleeding(split, role) for role in ("val", "test"))
             tested = _with_healthy_scans(split, test)
-            few_scans = {str(plan.scans): few[plan] for plan in planned if plan.fold == fold}
-
-            def measure(
-                name: str, maps: Maps, threshold: float, classifier: Classifier | None = None, *,
-                fold: int = fold, test: Slices = test, tested: Slices = tested,
-            ) -> None:  # fmt: skip
-                dice = dice_curve(maps[: len(test.rows)], test.truth, test.brain, np.array([threshold]))[:, 0]
-                dice_tables.append(_by_slice(name, fold, data, test, dice))
-                mask_tables.append(_masks_by_slice(name, fold, data, tested, maps, threshold, classifier))
-
-            for name, thresholds in weak.items():
-                maps = score_maps_at(name, weak_maps, data, tested.rows, tested.brain)
-                measure(name, maps, thresholds[fold], None if name in THRESHOLD_BASELINES else by_slices)
-            for name, thresholds in of_exams.items():
-                maps = score_maps_at(name, exam_maps, data, tested.rows, tested.brain)
-                measure(f"exam_{name}", maps, thresholds[fold], by_exams)
-            half = score_maps_at("hgi_sam_self_trained", weak_maps, data, tested.rows, tested.brain)
-            measure(HALF, half, 0.5, by_slices)
+            for answer in answers(fold, split, val, tested):
+                maps, threshold = answer.maps[: len(test.rows)], np.array([answer.threshold])
+                dice = dice_curve(maps, test.truth, test.brain, threshold)[:, 0]
+                dice_tables.append(_by_slice(answer.method, fold, data, test, dice))
+                mask_tables.append(_masks_by_slice(answer, fold, data, tested))
             for label, annotated in sets.items():
-                own_val, own_test = (require_masks(annotated)[slices.rows] > 0 for slices in (val, test))
-                unet = SlicePredictor.of(load_checkpoint(unets[label, fold]), profile)
-                of_val, of_tested = (_probabilities(unet, split, slices) for slices in (val, tested))
-                measure(label, of_tested, _best_threshold(of_val, own_val, val, grid))
-                label_tables.append(_by_slice(label, fold, data, test, _overlap(own_test, test)))
-            for scans, path in {**few_scans, "all": full[fold]}.items():
-                unet = SlicePredictor.of(load_checkpoint(path), profile)
-                of_tested = _probabilities(unet, split, tested)
-                measure(f"unet_{scans}", of_tested, chosen[fold, scans])
-                if scans in few_scans:
-                    of_both = (of_tested + _stored(weak_maps, "hgi_sam_refined", tested)) / 2
-                    of_val = (_probabilities(unet, split, val) + _stored(weak_maps, "hgi_sam_refined", val)) / 2
-                    measure(f"mixed_{scans}", of_both, _best_threshold(of_val, val.truth, val, grid), by_slices)
-            for name in sorted(LABEL_OF.keys() & system_maps.keys()):
-                of_val, of_tested = (_stored(system_maps, name, slices) for slices in (val, tested))
-                at_half = name in AT_ONE_HALF
-                measure(name, of_tested, 0.5 if at_half else _best_threshold(of_val, val.truth, val, grid))
+                own = _overlap(require_masks(annotated)[test.rows] > 0, test)
+                label_tables.append(_by_slice(label, fold, data, test, own))
         ladder = pd.concat(dice_tables, ignore_index=True)
         ladder.to_parquet(folder / "dice.parquet", index=False)
         pd.concat(mask_tables, ignore_index=True).to_parquet(folder / "masks.parquet", index=False)
@@ -193,6 +203,9 @@ def ladder_step(
             "cohort": sha256_of(run.folder("prepared") / COHORT),
             "maps": read_manifest(mapped)["outputs"]["maps.zarr"],
             "exam": read_manifest(exam)["outputs"]["maps.zarr"],
+            "scores": read_manifest(mapped)["outputs"]["scores.parquet"],
+            "scores of exams": read_manifest(exam)["outputs"]["scores.parquet"],
+            "operating point": read_manifest(run.require("train"))["outputs"]["model.json"],
             "refined": read_manifest(refined)["outputs"]["maps.zarr"],
             "budget": read_manifest(budget)["outputs"]["dice.parquet"],
             **{f"maps of {source.parent.name}": read_manifest(source)["outputs"]["maps.zarr"] for source in others},
@@ -261,16 +274,13 @@ def _by_slice(method: str, fold: int, data: PreparedDataset, slices: Slices, dic
     return pd.DataFrame({"method": method, "fold": fold, "patient": patient, "row": slices.rows, "dice": dice})
 
 
-def _masks_by_slice(
-    method: str, fold: int, data: PreparedDataset, slices: Slices,
-    maps: Maps, threshold: float, classifier: Classifier | None,
-) -> pd.DataFrame:  # fmt: skip
+def _masks_by_slice(answer: Answer, fold: int, data: PreparedDataset, slices: Slices) -> pd.DataFrame:
     """Volume of the mask of each slice, empty where a classifier predicts no bleed, and score: see `ladder_step`."""
-    about = data.slices.iloc[slices.rows]
+    about, classifier = data.slices.iloc[slices.rows], answer.classifier
     voxel_ml = about[["pixel_mm", "pixel_mm", "slice_mm"]].prod(axis=1).to_numpy() / 1000
-    mask_ml = apply_threshold(maps, threshold, slices.brain).sum(axis=(1, 2)) * voxel_ml
+    mask_ml = apply_threshold(answer.maps, answer.threshold, slices.brain).sum(axis=(1, 2)) * voxel_ml
     score = mask_ml if classifier is None else classifier.scores[slices.rows]
     if classifier is not None:
         mask_ml = mask_ml * (score >= classifier.threshold)
-    found = {"method": method, "fold": fold, "patient": about["patient"].to_numpy(), "row": slices.rows}
+    found = {"method": answer.method, "fold": fold, "patient": about["patient"].to_numpy(), "row": slices.rows}
     return pd.DataFrame({**found, "bleeds": slices.truth.any(axis=(1, 2)), "mask_ml": mask_ml, "score": score})
