@@ -19,7 +19,7 @@ from hgisam.errors import InputError
 
 SMALL: dict[str, Any] = {"image_px": 32, "folds": 2, "field_of_view_mm": 240.0}
 Report = Callable[[Path], dict[str, Any]]
-SECRETS = ("Doe", "Jane", "1960", "A77", "Ward", "PAT-77")
+SECRETS = ("Doe", "Jane", "1960-01-02", "19600102", "A77", "Ward", "PAT-77")
 
 
 @pytest.fixture
