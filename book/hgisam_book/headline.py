@@ -15,6 +15,7 @@ from hgisam_book.ledger import FAIL, PASS, data_of, find_value, load_ledger, ver
 from hgisam_book.ledger.tables import value_words
 from hgisam_book.report import SMOKE_NOTE, estimate, outcome, outcomes
 from hgisam_book.studies.prices import label_of
+from hgisam_book.studies.real_heads import LEAD, fused_ahead_of_density
 
 BLOCK = re.compile(r"(?P<start><!-- numbers: (?P<name>[\w ]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
 SUPERVISION = {
@@ -119,8 +120,8 @@ def findings(summary: Mapping[str, Any]) -> str:
         f"{pair_words(summary, 'hgi_sam_density', 'density_alone')}; refined "
         f"{pair_words(summary, 'hgi_sam_refined', 'density_alone')}. Refined against the product: "
         f"{pair_words(summary, 'hgi_sam_refined', 'hgi_sam_density')}. {{doc}}`12_refined_maps`",
-        f"**Masks.** Of the methods trained without masks the best is {METHOD_NAMES[best]}, of the networks trained on "
-        f"masks {METHOD_NAMES[masks]}, {estimate(dice[masks])}: the first has {of_masks:.0%} of its Dice, "
+        f"**Masks.** Of the methods trained on slice labels the best is {METHOD_NAMES[best]}, of the networks trained "
+        f"on masks {METHOD_NAMES[masks]}, {estimate(dice[masks])}: the first has {of_masks:.0%} of its Dice, "
         f"{pair_words(summary, best, masks)}. Both are the best of several on these very phantoms. "
         "{doc}`14_all_results`",
         f"**Binary or subtype labels.** Over {len(study['seeds'])} seeds each, binary minus subtype is "
@@ -149,9 +150,19 @@ def real_heads(record: Mapping[str, Any]) -> str:
         f"threshold reaches {dice['hu_threshold']}, smoothed {dice['smooth_hu_threshold']}, density alone "
         f"{dice['density_alone']}. Each is at the one threshold that is best for these slices, an upper bound, and has "
         f"no interval. {_calibrated(bleeding['calibrated'])}HGI-SAM is above {beaten} of the {len(untrained)} methods "
-        f"without a network, the fused map {fused} all of them. The classifier takes {above} of {slices} slices of "
+        f"without a network, the fused map {fused} all of them. "
+        f"{_over_trainings(record)}The classifier takes {above} of {slices} slices of "
         f"{len(normal)} real heads without a bleed for one; slice AUROC {record['auroc']:.2f}. "
         f"{_ladder(record['recorded']['ladder'])}"
+    )
+
+
+def _over_trainings(record: Mapping[str, Any]) -> str:
+    """A sentence: does the fused map add to density in the other trainings, too?"""
+    trainings = 1 + len(record["recorded"]["trainings"])
+    return (
+        f"Of {trainings} trainings, that one among them, the fused map is ahead of density alone, by {LEAD} or more, "
+        f"in {fused_ahead_of_density(record)}. "
     )
 
 

@@ -16,6 +16,7 @@ from hgisam.runs.manifest import environment, read_manifest
 from hgisam_book.figures import HU_METHODS, METHOD_NAMES
 from hgisam_book.hardware import hardware_words
 
+ROUNDING = 0.0005  # of Dice: printed as 0.000
 PHANTOM_NOTE = (
     "> **Synthetic patients.** The studies on this page are phantoms. They exercise the whole method, but results on "
     "phantoms do not reproduce the figures published for CT-ICH and say nothing about patients."
@@ -331,6 +332,8 @@ def ablation_table(table: pd.DataFrame) -> pd.DataFrame:
 def ablation_outcomes(table: pd.DataFrame, *, significant: float = 0.05) -> str:
     """Wins, losses and ties of ablations, as list items; a star where p after Holm's correction is small too.
 
+    A difference that is 0.000 in print is rounding: it is listed as undecided, without a star, whatever its p.
+
     Args:
         table: From `hgisam_book.studies.ablation.ablate`; its reference rows don't count.
         significant: Significance level.
@@ -338,6 +341,9 @@ def ablation_outcomes(table: pd.DataFrame, *, significant: float = 0.05) -> str:
     rows: dict[str, list[str]] = {"behind": [], "ahead": [], "undecided": []}
     for name, row in table[table["group"] != "reference"].sort_values("difference").iterrows():
         found = outcome({"ci95": [row["difference_low"], row["difference_high"]]})
+        if abs(row["difference"]) < ROUNDING:
+            rows["undecided"].append(f"{name} ({row['difference']:+.3f})")
+            continue
         star = " *" if row["p_holm"] < significant else ""
         rows[found].append(f"{name} ({row['difference']:+.3f}){star}")
     words = {"behind": "Worse with the change", "ahead": "Better with the change", "undecided": "Undecided"}

@@ -87,6 +87,7 @@ def test_real_heads_are_those_of_the_record() -> None:
     text = headline.real_heads(record)
     assert "Dice 0.78 with HGI-SAM" in text
     assert "HGI-SAM is above 3 of the 3 methods without a network" in text
+    assert "ahead of density alone, by 0.01 or more, in 1." in text
     record["bleeding"]["calibrated"]["hgi_sam_density"] |= {"dice": 0.666, "dice_gated": 0.555}
     assert "the fused map 0.67, or 0.56 where" in headline.real_heads(record)
     record["bleeding"]["calibrated"] = {}

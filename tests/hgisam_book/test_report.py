@@ -143,12 +143,13 @@ def test_ablations_that_only_the_interval_separates_are_listed_without_a_star() 
         "a": ("x", -0.2, -0.3, -0.1, 0.01),
         "b": ("x", -0.1, -0.2, -0.05, 0.3),
         "c": ("x", 0.1, -0.1, 0.2, 0.5),
+        "d": ("x", -0.0004, -0.0005, -0.0003, 0.01),
     }
     text = report.ablation_outcomes(pd.DataFrame.from_dict(rows, orient="index", columns=columns))
     assert text.splitlines() == [
         "- Worse with the change: a (-0.200) *; b (-0.100).",
         "- Better with the change: none.",
-        "- Undecided: c (+0.100).",
+        "- Undecided: d (-0.000); c (+0.100).",
     ]
 
 

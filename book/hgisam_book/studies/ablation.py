@@ -112,7 +112,7 @@ def variants_of(model: nn.Module, settings: MapSettings, *, pixel_mm: float) -> 
             "brain", "last min-max scaling within the brain", default, restrict=within_brain
         ),
         "times blurred window": Variant(
-            "brain", "times the blurred brain window, as early released code had it", times_blurred_window(default)
+            "brain", "times the blurred brain CT window, as early released code had it", times_blurred_window(default)
         ),
         "horizontal flip": Variant(augmented, "mean with the map of the mirrored slice", with_flip(default)),
         "three scales": Variant(
@@ -162,7 +162,7 @@ def _released(settings: MapSettings, default: Method, stages: Sequence[int], pix
         "2: min-max over the batch": Variant(group, "min-max scaling of all slices of a batch together", batch),
         "3: roll, HGI-SAM": Variant(group, "every odd block rolled, all stages", rolled, against=whole),
         "3: roll, Swin-SAM": Variant(group, "every odd block rolled", released_swin_sam, against="Swin-SAM"),
-        "7: other windows": Variant(group, "other windows than in training", default, test_windows=True),
+        "7: other CT windows": Variant(group, "other CT windows than in training", default, test_windows=True),
         **constants,
         "11: predicted class": Variant(
             group, "GradCAM of the predicted class", of_predicted_class(grad_cam), against="GradCAM"

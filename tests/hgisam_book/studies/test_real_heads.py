@@ -145,7 +145,7 @@ def test_tables_and_reading() -> None:
     assert dice_table(RECORD, METHOD_NAMES).loc["HGI-SAM"].tolist() == ["0.40", "0.0001"]
     assert score_table(RECORD)["predicted to bleed"].tolist() == ["2 of 2", "1 of 4"]
     ahead, calibrated, specific, separates = reading(RECORD, METHOD_NAMES)
-    assert ahead == "The best map (HGI-SAM) is 0.10 ahead of the best threshold baseline (HU threshold) in Dice."
+    assert ahead == "The best map (HGI-SAM) is 0.10 ahead of the best method without a network (HU threshold) in Dice."
     assert "has a Dice of 0.31, 0.29 where" in calibrated
     assert "1 of 4 slices" in specific
     assert "specificity of 0.75" in specific
@@ -169,4 +169,7 @@ def test_spread_of_the_trainings() -> None:
     told = spread(RECORD, METHOD_NAMES)
     assert told.startswith("2 trainings: HGI-SAM 0.20 to 0.40, standard deviation 0.14; ")
     assert "AUROC 0.85 to 0.95" in told
-    assert told.endswith("HGI-SAM is ahead of Swin-SAM in 1 of them.")
+    assert told.endswith(
+        "By 0.01 or more, HGI-SAM is ahead of Swin-SAM in 1 of them, and, fused with density, "
+        "ahead of density alone in 2."
+    )
