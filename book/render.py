@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat import NotebookNode
 
 from facts import read_chapter, run_page, with_facts
 from first_page import first_page
@@ -29,7 +28,7 @@ from hgisam.runs.folders import replace_folder
 from hgisam_book.ledger import read_summary
 from numbering import numbers_of
 from steps import STEPS
-from teaching import answer_key, exercise_notebook
+from teaching import answer_key, exercise_notebook, title_of
 
 BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
 BOOK = Path(__file__).parent
@@ -98,11 +97,6 @@ def warnings_in(output: str) -> list[str]:
     """Warnings and errors in the output of Sphinx, without duplicates."""
     lines = (ANSI.sub("", line).strip() for line in output.splitlines())
     return list(dict.fromkeys(line for line in lines if WARNING.search(line) and "treated as errors" not in line))
-
-
-def title_of(chapter: NotebookNode) -> str:
-    """Heading of a chapter, without the sign for it."""
-    return str(chapter.cells[0].source).splitlines()[0].removeprefix("# ")
 
 
 def build(work: Path, log: Path, *options: str, strict: bool = True) -> bool:

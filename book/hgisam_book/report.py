@@ -340,11 +340,9 @@ def ablation_outcomes(table: pd.DataFrame, *, significant: float = 0.05) -> str:
     """
     rows: dict[str, list[str]] = {"behind": [], "ahead": [], "undecided": []}
     for name, row in table[table["group"] != "reference"].sort_values("difference").iterrows():
-        found = outcome({"ci95": [row["difference_low"], row["difference_high"]]})
-        if abs(row["difference"]) < ROUNDING:
-            rows["undecided"].append(f"{name} ({row['difference']:+.3f})")
-            continue
-        star = " *" if row["p_holm"] < significant else ""
+        real = abs(row["difference"]) >= ROUNDING
+        found = outcome({"ci95": [row["difference_low"], row["difference_high"]]}) if real else "undecided"
+        star = " *" if real and row["p_holm"] < significant else ""
         rows[found].append(f"{name} ({row['difference']:+.3f}){star}")
     words = {"behind": "Worse with the change", "ahead": "Better with the change", "undecided": "Undecided"}
     return "\n".join(f"- {words[found]}: {'; '.join(names) or 'none'}." for found, names in rows.items())

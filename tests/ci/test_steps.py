@@ -36,6 +36,10 @@ def test_steps_need_only_what_ran_before() -> None:
         seen.add(name)
 
 
+def test_the_first_chapters_wait_for_no_other() -> None:
+    assert all({*steps.STEPS[name].needs} <= {*steps.FIRST} for name in steps.FIRST)
+
+
 def test_a_notebook_with_missing_outputs_is_rerun(tmp_path: Path) -> None:
     (tmp_path / "notebooks").mkdir()
     notebook = tmp_path / "notebooks" / "04_training.ipynb"

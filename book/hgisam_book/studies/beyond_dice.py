@@ -11,7 +11,6 @@ from hgisam.evaluation.metrics import Estimate, bootstrap_mean, patient_weights
 from hgisam_book.studies.prices import on_frontier
 
 DICE, FALSE_POSITIVE_ML, AUROC = "dice", "false_positive_ml", "auroc"
-MEASURES = (DICE, *SUBTYPES, FALSE_POSITIVE_ML, AUROC)
 LOWER_IS_BETTER = (FALSE_POSITIVE_ML,)
 
 

@@ -84,7 +84,8 @@ def equivalent_scans_interval(table: pd.DataFrame, weak: pd.Series, *, count: in
         scans: from `equivalent_scans`; ci95: percentiles, None in place of a number beyond the largest budget; reached:
         fraction of the samples in which the curve reaches the Dice.
     """
-    return _interval(table, weak, _equivalent_samples(table, weak, count=count, seed=seed))
+    samples = _equivalent_samples(table, weak, count=count, seed=seed)
+    return _percentiles(np.sort(samples)) | {"scans": _equivalent(table, weak)}
 
 
 def worth_of_slice_labels(
@@ -103,13 +104,18 @@ def worth_of_slice_labels(
     """
     cells, samples = {}, []
     for fold, part in table.groupby("fold"):
-        curve = budget_curve(part).set_index("scans")["dice"]
         for name, dice in weak.items():
-            cells[name, fold] = equivalent_scans(curve, float(dice.reindex(part["row"].unique()).mean()))
+            cells[name, fold] = _equivalent(part, dice)
             samples.append(_equivalent_samples(part, dice, count=count, seed=seed))
     found = pd.Series(cells, dtype=float).unstack()
     pooled = np.sort(np.concatenate(samples))
     return found, _percentiles(pooled) | {"scans": _finite(pooled[len(pooled) // 2])}
+
+
+def _equivalent(table: pd.DataFrame, weak: pd.Series) -> float | None:
+    """`equivalent_scans` of the mean Dice of the table's slices."""
+    curve = budget_curve(table).set_index("scans")["dice"]
+    return equivalent_scans(curve, float(weak.reindex(table["row"].unique()).mean()))
 
 
 def _equivalent_samples(table: pd.DataFrame, weak: pd.Series, *, count: int, seed: int) -> npt.NDArray[np.float64]:
@@ -126,13 +132,6 @@ def _equivalent_samples(table: pd.DataFrame, weak: pd.Series, *, count: int, see
         means = pd.DataFrame((weights @ sums) / (weights @ sizes))[[*curve["budget"], "weak"]].dropna()
     samples = [equivalent_scans(pd.Series(row[:-1], index=curve["scans"]), row[-1]) for row in means.to_numpy()]
     return np.array([math.inf if scans is None else scans for scans in samples])
-
-
-def _interval(table: pd.DataFrame, weak: pd.Series, samples: npt.NDArray[np.float64]) -> dict[str, Any]:
-    curve = budget_curve(table).set_index("scans")["dice"]
-    return _percentiles(np.sort(samples)) | {
-        "scans": equivalent_scans(curve, float(weak.reindex(table["row"].unique()).mean()))
-    }
 
 
 def _percentiles(ordered: npt.NDArray[np.float64]) -> dict[str, Any]:

@@ -127,12 +127,13 @@ def ladder_step(
     unets: dict[tuple[str, int], Path] = {}
     for label in COARSE:
         trainings = {f"price/{label}/fold-{fold}": profile.variant("unet", [f"train.fold={fold}"]) for fold in folds}
-        trained = train_all(trainings, runs_dir, label, take_from, sets[label])
-        unets |= {(label, fold): path for fold, path in zip(folds, trained, strict=True)}
+        paths = train_all(trainings, runs_dir, label, take_from, sets[label])
+        unets |= {(label, fold): path for fold, path in zip(folds, paths, strict=True)}
     mapped, refined = run.require("maps"), run.require("refined/maps")
     budget, passes = run.require("baselines/label_budget/table"), profile.variant("unet").train.passes
     planned, _ = plan_budgets(data, profile.study.label_budget, passes=passes, seed=profile.seed)
     few = {plan: run.require(plan.step) for plan in planned}
+    trained, trained_on_exams = run.require("train"), run.require("price/exam/swin")
     full = {fold: run.require(f"baselines/unet/fold-{fold}") for fold in folds}
 
     def work(folder: Path) -> None:
@@ -140,7 +141,7 @@ def ladder_step(
         weak_maps = read_score_maps(*(source / "maps.zarr" for source in (mapped, refined)))
         exam_maps = read_score_maps(exam / "maps.zarr")
         system_maps = read_score_maps(*(source / "maps.zarr" for source in others))
-        by_slices, by_exams = _classifier(mapped, run.require("train")), _classifier(exam, exam.parent / "swin")
+        by_slices, by_exams = _classifier(mapped, trained), _classifier(exam, trained_on_exams)
         weak = _thresholds_of_weak_methods(data, weak_maps, "", profile)
         of_exams = _thresholds_of_weak_methods(data, exam_maps, "exam_", profile)
         budgets = pd.read_parquet(budget / "dice.parquet")
@@ -205,7 +206,8 @@ def ladder_step(
             "exam": read_manifest(exam)["outputs"]["maps.zarr"],
             "scores": read_manifest(mapped)["outputs"]["scores.parquet"],
             "scores of exams": read_manifest(exam)["outputs"]["scores.parquet"],
-            "operating point": read_manifest(run.require("train"))["outputs"]["model.json"],
+            "operating point": read_manifest(trained)["outputs"]["model.json"],
+            "operating point of exams": read_manifest(trained_on_exams)["outputs"]["model.json"],
             "refined": read_manifest(refined)["outputs"]["maps.zarr"],
             "budget": read_manifest(budget)["outputs"]["dice.parquet"],
             **{f"maps of {source.parent.name}": read_manifest(source)["outputs"]["maps.zarr"] for source in others},
